@@ -1,0 +1,53 @@
+"""Files that are whole or absent: temporary file, fsync, rename, fsync of the directory."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_atomic(path: Path | str, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
+    """Replace `path` with `data` so that a reader or a crash sees the old or the new, never a part.
+
+    `durable=False` leaves the fsyncs out: for files on tmpfs, or that a crash may take.
+    Raises OSError.
+    """
+    path = os.fspath(path)
+    directory = os.path.dirname(path) or "."
+    temporary = f"{path}.{os.getpid()}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        if durable:
+            os.fsync(fd)
+    except BaseException:
+        os.close(fd)
+        os.unlink(temporary)
+        raise
+    os.close(fd)
+    os.rename(temporary, path)
+    if durable:
+        fsync_directory(directory)
+
+
+def fsync_directory(path: Path | str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_json(path: Path | str, value: Any, *, mode: int = 0o644, durable: bool = True) -> None:
+    data = json.dumps(value, separators=(",", ":")).encode()
+    write_atomic(path, data, mode=mode, durable=durable)
+
+
+def read_json(path: Path | str) -> Any:
+    """The JSON value in `path`. Raises FileNotFoundError, or ValueError when it is not JSON."""
+    with open(path, "rb") as file:
+        return json.loads(file.read())
