@@ -1,0 +1,145 @@
+"""What the create form starts from: images with their configs, host capacity, another container's spec."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from webui.containers.models import Container
+from webui.hosts.models import Host
+from webui.images.models import Image
+from webui.networks.models import Network
+from webui.volumes.models import Volume
+
+# Where well-known servers keep their data, for images that declare no VOLUME.
+DATA_DIRECTORIES = {
+    "postgres": "/var/lib/postgresql/data",
+    "mysql": "/var/lib/mysql",
+    "mariadb": "/var/lib/mysql",
+    "mongo": "/data/db",
+    "redis": "/data",
+    "valkey": "/data",
+    "elasticsearch": "/usr/share/elasticsearch/data",
+    "influxdb": "/var/lib/influxdb2",
+    "rabbitmq": "/var/lib/rabbitmq",
+    "grafana": "/var/lib/grafana",
+    "prometheus": "/prometheus",
+    "minio": "/data",
+    "gitea": "/data",
+    "nextcloud": "/var/www/html",
+    "registry": "/var/lib/registry",
+}
+
+
+def form_context(*, image: str, source: Container | None) -> dict[str, Any]:
+    """Template context of the create form. `data` is what the page's script reads as JSON."""
+    choices = image_choices()
+    host = Host.objects.order_by("name").first()
+    facts = host.facts if host else {}
+    chosen = image or (source.image_reference if source else "")
+    data = {
+        "images": choices,
+        "capacity": {"cpus": facts.get("cpus"), "memory": facts.get("memory_total")},
+        "initial": initial_values(source) if source else None,
+    }
+    return {
+        "images": choices,
+        "chosen": chosen,
+        "source": source,
+        "facts": facts,
+        "networks": Network.objects.order_by("-is_default", "name"),
+        "volumes": Volume.objects.filter(anonymous=False).order_by("name"),
+        "data": data,
+    }
+
+
+def image_choices() -> list[dict[str, Any]]:
+    """Each image under each of its names: {value, id, config…, data_dirs}, by name."""
+    choices = []
+    for image in Image.objects.prefetch_related("references"):
+        names = [familiar(reference.name) for reference in image.references.all()]
+        for name in names or [image.digest]:
+            config = image.config
+            choices.append(
+                {
+                    "value": name,
+                    "id": image.digest,
+                    "entrypoint": config.get("entrypoint") or [],
+                    "cmd": config.get("cmd") or [],
+                    "env": config.get("env") or [],
+                    "working_dir": config.get("working_dir") or "/",
+                    "user": config.get("user") or "root",
+                    "exposed_ports": config.get("exposed_ports") or [],
+                    "volumes": config.get("volumes") or [],
+                    "data_dirs": known_data_directories(name, config.get("volumes") or []),
+                }
+            )
+    return sorted(choices, key=lambda choice: str(choice["value"]))
+
+
+def familiar(name: str) -> str:
+    """The short form people write: "docker.io/library/nginx:latest" → "nginx:latest"."""
+    return name.removeprefix("docker.io/").removeprefix("library/")
+
+
+def known_data_directories(reference: str, declared: list[str]) -> list[str]:
+    """Paths that a well-known server writes to and that no VOLUME of the image covers."""
+    repository = reference.split("@")[0].rsplit("/", 1)[-1].split(":")[0]
+    path = DATA_DIRECTORIES.get(repository)
+    return [path] if path and path not in declared else []
+
+
+def initial_values(source: Container) -> dict[str, Any]:
+    """Another container's spec as the form's fields, so that it can be run again with changes.
+
+    Values that the image gives anyway are left out: they show as placeholders.
+    """
+    spec = source.spec
+    process = spec.get("process", {})
+    config = source.image.config if source.image else {}
+    image_args = list(config.get("entrypoint") or []) + list(config.get("cmd") or [])
+    args = list(process.get("args") or [])
+    entrypoint = list(config.get("entrypoint") or [])
+    if args == image_args:
+        command = []
+    elif entrypoint and args[: len(entrypoint)] == entrypoint:
+        command = args[len(entrypoint) :]
+    else:
+        command = args
+    limits = spec.get("limits", {})
+    restart = spec.get("restart", {})
+    inherited = set(config.get("env") or [])
+    return {
+        "name": f"{source.name}-copy",
+        "command": command,
+        "env": [item for item in process.get("env", []) if item not in inherited],
+        "working_dir": _unless_default(process.get("cwd"), config.get("working_dir") or "/"),
+        "user": _unless_default(process.get("user"), config.get("user")),
+        "ports": [
+            {
+                "host_ip": port.get("host_ip", ""),
+                "host_port": port["host_port"],
+                "container_port": port["container_port"],
+                "protocol": port.get("protocol", "tcp"),
+            }
+            for port in spec.get("ports", [])
+        ],
+        "mounts": [
+            {
+                "type": mount["type"],
+                "source": mount.get("source", ""),
+                "target": mount["target"],
+                "read_only": mount.get("read_only", False),
+            }
+            for mount in spec.get("mounts", [])
+            if not mount.get("anonymous")
+        ],
+        "memory": limits.get("memory"),
+        "cpus": limits.get("cpus"),
+        "pids": limits.get("pids"),
+        "restart": restart.get("name", "no"),
+        "max_retries": restart.get("max_retries") or None,
+    }
+
+
+def _unless_default(value: str | None, default: str | None) -> str:
+    return "" if not value or value == default else value

@@ -1,0 +1,138 @@
+"""Pages of containers: the list, the form, one container's tabs, and the dialogs that warn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+
+from runtime.model.state import Status
+from webui.containers.form import form_context
+from webui.containers.models import Container
+from webui.core import payloads
+from webui.core.pages import Row, may_operate, only, sort_rows
+from webui.core.views import containers
+from webui.networks.models import Network
+from webui.operations.models import Event, Operation
+
+TABS = ("summary", "stats", "logs", "events", "inspect")
+DIALOGS = ("remove", "kill", "rename", "limits")
+
+SORTS: dict[str, Callable[[Row], Any]] = {
+    "name": lambda row: row["name"].lower(),
+    "state": lambda row: list(Status).index(row["status"]),
+    "image": lambda row: row["image"]["reference"],
+    "created": lambda row: row["created_at"],
+}
+
+
+@login_required
+def container_list(request: HttpRequest) -> HttpResponse:
+    """All containers; filters (`q`, `state`, `image`, `network`) and `sort` live in the URL."""
+    everything = [payloads.container_row(container) for container in containers()]
+    filters = {name: request.GET.get(name, "") for name in ("q", "state", "image", "network")}
+    rows = [row for row in everything if _matches(row, filters)]
+    sort = request.GET.get("sort", "")
+    counts = {status: sum(row["status"] == status for row in everything) for status in Status}
+    return render(
+        request,
+        "pages/containers.html",
+        {
+            "rows": only(request, sort_rows(rows, sort, SORTS)),
+            "total": len(everything),
+            "states": [(status, count) for status, count in counts.items() if count],
+            "networks": Network.objects.order_by("name"),
+            "filters": filters,
+            "filtered": any(filters.values()),
+            "sort": sort,
+        },
+    )
+
+
+def _matches(row: Row, filters: dict[str, str]) -> bool:
+    query = filters["q"].lower()
+    text = [row["name"], row["id"], row["image"]["reference"]]
+    text += [f"{key}={value}" for key, value in row["labels"].items()]
+    return (
+        (not query or any(query in part.lower() for part in text))
+        and filters["state"] in ("", row["status"])
+        and filters["image"] in ("", row["image"]["id"], row["image"]["reference"])
+        and (
+            not filters["network"]
+            or any(network["name"] == filters["network"] for network in row["networks"])
+        )
+    )
+
+
+@login_required
+def container_create(request: HttpRequest) -> HttpResponse:
+    """The form; `?image=` chooses an image, `?from=` copies another container's settings."""
+    may_operate(request)
+    source = None
+    if "from" in request.GET:
+        source = get_object_or_404(Container, id=request.GET["from"])
+    context = form_context(image=request.GET.get("image", ""), source=source)
+    return render(request, "pages/container_create.html", context)
+
+
+@login_required
+def container_detail(request: HttpRequest, container_id: str) -> HttpResponse:
+    """One container. `?tab=` chooses what is below the header; each tab is a plain link."""
+    container = _find(container_id)
+    tab = request.GET.get("tab", "summary")
+    if tab not in TABS:
+        raise Http404
+    related = {"target_type": "container", "target_id": container.id}
+    operations = Operation.objects.filter(**related).select_related("user")
+    last = operations.first()
+    failed = last if last and last.status == Operation.Status.FAILED else None
+    context: dict[str, Any] = {
+        "row": payloads.container_row(container),
+        "container": container,
+        "spec": container.spec,
+        "config": container.image.config if container.image else {},
+        "usage": container.usage,
+        "failed": payloads.operation_row(failed) if failed else None,
+        "tab": tab,
+        "tabs": TABS,
+    }
+    if tab == "events":
+        events = Event.objects.filter(**related).select_related("user")[:200]
+        context["events"] = [payloads.event_row(event) for event in events]
+        context["operations"] = [payloads.operation_row(each) for each in operations[:50]]
+    return render(request, "pages/container.html", context)
+
+
+@login_required
+def container_dialog(request: HttpRequest, container_id: str, name: str) -> HttpResponse:
+    """The inside of a dialog about one container: what an action would do, and its form."""
+    may_operate(request)
+    if name not in DIALOGS:
+        raise Http404
+    container = _find(container_id)
+    paths = container.usage.get("writable_paths") or []
+    return render(
+        request,
+        f"dialogs/container_{name}.html",
+        {
+            "row": payloads.container_row(container),
+            "container": container,
+            "writable_bytes": container.usage.get("writable_bytes"),
+            "writable_paths": [{"path": path, "bytes": size} for path, size in paths[:5]],
+            "kept": container.volume_mounts.select_related("volume"),
+        },
+    )
+
+
+def _find(container_id: str) -> Container:
+    """By whole id, by a prefix that names exactly one, or by name."""
+    matches = list(containers().filter(id__startswith=container_id)[:2])
+    if len(matches) == 1:
+        return matches[0]
+    named = containers().filter(name=container_id).first()
+    if named is None:
+        raise Http404(f"There is no container {container_id}.")
+    return named

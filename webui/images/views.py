@@ -1,0 +1,104 @@
+"""Pages of images, and the dialogs that bring them in and take them away."""
+
+from __future__ import annotations
+
+from django.contrib.auth.decorators import login_required
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from webui.core import payloads
+from webui.core.pages import may_operate, only
+from webui.images.models import Image, Registry
+from webui.operations.models import Operation
+
+LIST_DIALOGS = ("pull", "import")
+IMAGE_DIALOGS = ("remove", "tag")
+
+
+@login_required
+def image_list(request: HttpRequest) -> HttpResponse:
+    """Images with their names and sizes; pulls and imports under way stand above them."""
+    query = request.GET.get("q", "").lower()
+    rows = [payloads.image_row(image) for image in images()]
+    matching = [
+        row
+        for row in rows
+        if not query or query in row["id"] or any(query in name for name in row["references"])
+    ]
+    live = Operation.objects.filter(
+        target_type="image", status__in=[Operation.Status.PENDING, Operation.Status.RUNNING]
+    )
+    return render(
+        request,
+        "pages/images.html",
+        {
+            "rows": only(request, matching),
+            "total": len(rows),
+            "query": query,
+            "live": [payloads.operation_row(operation) for operation in live],
+        },
+    )
+
+
+@login_required
+def image_detail(request: HttpRequest, image_id: str) -> HttpResponse:
+    """One image: its layers with the command that made each, its config, its containers."""
+    image = _find(image_id)
+    return render(
+        request,
+        "pages/image.html",
+        {
+            "row": payloads.image_row(image),
+            "image": image,
+            "config": image.config,
+            "layers": [
+                {"number": number, **layer} for number, layer in enumerate(image.layers, start=1)
+            ],
+            "containers": image.containers.order_by("name"),
+        },
+    )
+
+
+@login_required
+def images_dialog(request: HttpRequest, name: str) -> HttpResponse:
+    """Pull from a registry, or import an archive."""
+    may_operate(request)
+    if name not in LIST_DIALOGS:
+        raise Http404
+    return render(
+        request,
+        f"dialogs/image_{name}.html",
+        {"registries": Registry.objects.order_by("hostname")},
+    )
+
+
+@login_required
+def image_dialog(request: HttpRequest, image_id: str, name: str) -> HttpResponse:
+    """Tag or remove one image."""
+    may_operate(request)
+    if name not in IMAGE_DIALOGS:
+        raise Http404
+    image = _find(image_id)
+    return render(
+        request,
+        f"dialogs/image_{name}.html",
+        {
+            "row": payloads.image_row(image),
+            "containers": image.containers.order_by("name"),
+        },
+    )
+
+
+def images() -> QuerySet[Image]:
+    """Images with what a row payload reads, newest first."""
+    return Image.objects.prefetch_related("references", "containers").order_by("-added_at")
+
+
+def _find(image_id: str) -> Image:
+    """By digest ("sha256:…"), or by enough of its hex digits to name exactly one."""
+    digest = image_id if image_id.startswith("sha256:") else f"sha256:{image_id}"
+    matches = list(images().filter(digest__startswith=digest)[:2])
+    if len(matches) != 1:
+        raise Http404(f"There is no image {image_id}.")
+    return matches[0]
