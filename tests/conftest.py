@@ -6,16 +6,12 @@ import os
 import secrets
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 from runtime.store.paths import Config
-
-T = TypeVar("T")
 
 _BY_DIRECTORY = {"kernel": ["kernel"], "e2e": ["e2e"]}
 
@@ -46,17 +42,3 @@ def config() -> Iterator[Config]:
     made.run.mkdir()
     yield made
     shutil.rmtree(base, ignore_errors=True)
-
-
-def wait_until(
-    check: Callable[[], T], *, timeout: float = 10.0, every: float = 0.01, what: str = ""
-) -> T:
-    """The first true answer of `check`, asked every `every` seconds; fails after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while True:
-        answer = check()
-        if answer:
-            return answer
-        if time.monotonic() > deadline:
-            pytest.fail(f"Not within {timeout} s: {what or check}")
-        time.sleep(every)
