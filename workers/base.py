@@ -1,0 +1,170 @@
+"""What surrounds every task: claim, heartbeat, errors, retries, the outcome and its announcement.
+
+A task takes the id of an operation and nothing else, so that writing to the broker never means running a
+spec of one's choice as root. It may be delivered twice or begun again after a crash: the claim is a
+compare-and-set, and each step of the engine finds itself already done.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from celery import Task
+from django.db import DatabaseError, close_old_connections
+
+from runtime.engine import Engine
+from runtime.errors import Cancelled, EngineError
+from runtime.model.image import Progress
+from webui.core.payloads import operation_row
+from webui.operations.models import Operation
+from webui.operations.services import operation_claim, operation_fail, operation_succeed
+from workers import instance
+from workers.app import app
+from workers.identity import process_name
+from workers.pulse import LiveOperation, pulse
+
+logger = logging.getLogger(__name__)
+
+# A launcher that is being restarted, a lock held by a slow stop, a registry that hiccups: worth a short
+# wait inside the task. What lasts longer is an error that somebody should read.
+RETRY_WAITS = (0.2, 0.5, 1.0, 2.0)  # seconds
+_SAVE_WAITS = (0.1, 0.5, 1.0, 3.0)  # for the outcome, when the database is busy
+
+Body = Callable[["Job"], dict[str, Any]]
+
+
+class Job:
+    """One operation being worked on: what a task's body gets."""
+
+    def __init__(self, live: LiveOperation) -> None:
+        self._live = live
+        self.operation = live.operation
+        self.params: dict[str, Any] = live.operation.params
+        self.target: str = live.operation.target_id
+
+    @property
+    def engine(self) -> Engine:
+        return instance.engine()
+
+    def progress(self, step: Progress) -> None:
+        """Record one step of one part; at most five writes a second reach the database."""
+        self._live.report(step)
+
+    def say(self, text: str) -> None:
+        """Record what is being done, in words."""
+        self._live.say(text)
+
+    def cancelled(self) -> bool:
+        """Whether somebody asked for a cancellation; costs nothing to call."""
+        return self._live.cancelled.is_set()
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, or raise Cancelled as soon as somebody asks for it."""
+        if self._live.cancelled.wait(seconds):
+            raise Cancelled("The operation was cancelled.")
+
+
+def operation_task(kind: str) -> Callable[[Body], Task[[str], None]]:
+    """Register `body` as the Celery task `kind`. What it returns becomes the operation's result."""
+
+    def register(body: Body) -> Task[[str], None]:
+        def run(operation_id: str) -> None:
+            execute(operation_id, body)
+
+        run.__name__, run.__doc__ = body.__name__, body.__doc__
+        run.__module__ = body.__module__
+        task: Task[[str], None] = app.task(name=kind)(run)
+        return task
+
+    return register
+
+
+def execute(operation_id: str, body: Body) -> None:
+    """Work on one operation, if it is still to be done; every error ends up in its row."""
+    close_old_connections()
+    try:
+        operation = operation_claim(operation_id=operation_id, worker=process_name())
+        if operation is None:
+            logger.info("Operation %s is done or taken already.", operation_id)
+            return
+        live = pulse.enter(operation)
+        try:
+            error, result = _attempt(Job(live), body)
+        finally:
+            pulse.leave(live)
+        _finish(operation, error, result)
+    except DatabaseError:
+        # The row stays as it is. The watcher finds it pending, or running with no heartbeat, and sends
+        # it again once the database answers.
+        logger.exception("The database failed while working on operation %s.", operation_id)
+    finally:
+        close_old_connections()
+
+
+def _attempt(job: Job, body: Body) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """(error payload or None, result) of the body, begun again after errors that pass."""
+    waits = iter(RETRY_WAITS)
+    while True:
+        try:
+            try:
+                return None, body(job)
+            except EngineError as error:
+                wait = next(waits, None) if error.retryable else None
+                if wait is None:
+                    raise
+                logger.warning("%s: %s Trying again.", job.operation, error)
+                job.wait(wait)
+        except EngineError as error:
+            logger.info("%s failed: %s: %s", job.operation, error.code, error)
+            return error.payload(), {}
+        except DatabaseError:
+            raise
+        except Exception as error:
+            logger.exception("%s failed unexpectedly (operation %s).", job.operation, job.operation.pk)
+            return internal_error(error), {}
+
+
+def internal_error(error: Exception) -> dict[str, Any]:
+    """The payload of an error that nobody foresaw."""
+    return {
+        "code": "internal",
+        "message": f"Slipway made a mistake: {type(error).__name__}: {error}",
+        "hint": "The worker's log holds the details.",
+        "retryable": False,
+        "extra": {},
+    }
+
+
+def _finish(operation: Operation, error: dict[str, Any] | None, result: dict[str, Any]) -> None:
+    """Write the outcome, patiently: the work is done, and only this row does not know it yet."""
+    for wait in (*_SAVE_WAITS, None):
+        try:
+            if error is None:
+                finished = operation_succeed(operation=operation, result=result)
+            else:
+                finished = operation_fail(operation=operation, error=error)
+            break
+        except DatabaseError:
+            if wait is None:
+                raise
+            time.sleep(wait)
+    announce(finished)
+
+
+def channel(operation_id: str) -> str:
+    """The Redis pub/sub channel on which the end of an operation is announced."""
+    return f"slipway:{instance.config().name}:operation:{operation_id}"
+
+
+def announce(operation: Operation) -> None:
+    """Wake those who wait for this operation. They look into the database when nothing comes."""
+    try:
+        message = json.dumps(operation_row(operation))
+        instance.redis_client().publish(channel(str(operation.pk)), message)
+    except redis.RedisError as error:
+        logger.warning("The end of operation %s was not announced: %s", operation.pk, error)

@@ -1,0 +1,75 @@
+"""What every process of a host's worker side shares: the instance's Config, its Redis, its host id, its engine."""
+
+from __future__ import annotations
+
+import functools
+import os
+import secrets
+import socket
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+import redis
+
+from runtime.store.files import write_atomic
+from runtime.store.paths import Config
+
+if TYPE_CHECKING:
+    from runtime.engine import Engine
+
+# A dead Redis must not hold a container's task up: what goes there is news, never the truth.
+_REDIS_TIMEOUT = 1.0  # seconds
+
+
+@functools.cache
+def config() -> Config:
+    """The instance this process serves, from SLIPWAY_ROOT, SLIPWAY_RUN and SLIPWAY_NAME."""
+    return Config.from_env()
+
+
+@functools.cache
+def engine() -> Engine:
+    """The one runtime of this process; safe to use from several threads."""
+    from runtime.engine import Engine  # noqa: PLC0415 - heavy; only workers that run tasks need it
+
+    return Engine(config())
+
+
+def redis_url() -> str:
+    """`REDIS_URL`, or the instance's own Redis on its unix socket."""
+    return os.environ.get("REDIS_URL") or f"unix://{config().redis_socket}?db=0"
+
+
+def broker_url(url: str) -> str:
+    """A Redis URL as Celery spells it: `unix:///path?db=1` is `redis+socket:///path?virtual_host=1`."""
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        return url
+    query = parse_qs(parts.query)
+    options = [f"virtual_host={query.get('db', ['0'])[0]}"]
+    if password := query.get("password", [parts.password or ""])[0]:
+        options.append(f"password={password}")
+    return f"redis+socket://{parts.path}?{'&'.join(options)}"
+
+
+@functools.cache
+def redis_client() -> redis.Redis:
+    """A pooled client for announcements; every command fails within a second when Redis is away."""
+    return redis.Redis.from_url(
+        redis_url(), socket_timeout=_REDIS_TIMEOUT, socket_connect_timeout=_REDIS_TIMEOUT
+    )
+
+
+def host_id() -> str:
+    """The 32 hex digits in `<root>/host-id`, made on first use: what this host's queue is named after."""
+    path = config().root / "host-id"
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, secrets.token_hex(16).encode())
+        return path.read_text(encoding="ascii").strip()
+
+
+def host_name() -> str:
+    return socket.gethostname()
