@@ -35,7 +35,7 @@ def from_json(cls: type[T], data: Any, field: str = "") -> T:
     """
     if not isinstance(data, dict):
         raise SpecInvalid(field or cls.__name__, f"{field or cls.__name__} must be an object.")
-    hints = _hints(cls)
+    hints = _hints(typing.cast(Any, cls))
     unknown = sorted(set(data) - set(hints))
     if unknown:
         path = _join(field, unknown[0])

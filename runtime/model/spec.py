@@ -77,7 +77,7 @@ class PortMapping:
     container_port: int
     host_port: int
     protocol: Protocol = "tcp"
-    host_ip: str = "0.0.0.0"  # noqa: S104 - Docker's default; webui has a setting for it
+    host_ip: str = "0.0.0.0"
 
 
 @dataclass(frozen=True, slots=True)
