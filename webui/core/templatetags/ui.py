@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from datetime import UTC, datetime
 from typing import Any
@@ -171,6 +172,14 @@ def exit_text(row: dict[str, Any]) -> str:
     return f"exit {code}{f' ({name})' if name else ''}{after}"
 
 
+@register.filter
+def ended_badly(row: dict[str, Any]) -> bool:
+    """Its last end was not what somebody asked for."""
+    if row["status"] not in ("exited", "dead", "restarting"):
+        return False
+    return row["oom_killed"] or (row["exit_code"] != 0 and row["exit_reason"] != "stopped")
+
+
 def _signal(code: int) -> str:
     try:
         return signal.Signals(code - 128).name if code > 128 else ""
@@ -225,3 +234,105 @@ def sort_link(context: template.RequestContext, key: str) -> dict[str, str]:
     query["sort"] = f"-{key}" if current == key else key
     order = {key: "ascending", f"-{key}": "descending"}.get(current, "none")
     return {"url": f"?{query.urlencode()}", "order": order}
+
+
+@register.filter
+def percent(share: float) -> str:
+    """0.153 → "15 %"."""
+    return f"{share * 100:.0f} %" if share >= 0.1 else f"{share * 100:.1f} %"
+
+
+SECRETS = re.compile(r"pass|secret|token|api_?key|private|credential", re.IGNORECASE)
+
+
+@register.filter
+def env_pair(item: str) -> tuple[str, str, bool]:
+    """ "NAME=value" → (name, value, looks like a secret)."""
+    name, _, value = item.partition("=")
+    return name, value, bool(value and SECRETS.search(name))
+
+
+@register.filter
+def is_bad_event(kind: str) -> bool:
+    """A fact that somebody should look at."""
+    return kind.rpartition(".")[2] in ("oom_killed", "oom", "failed", "unhealthy", "shim_lost", "dead")
+
+
+@register.filter
+def event_icon(kind: str) -> str:
+    """The icon of an event's kind, "container.started" → "play"."""
+    verb = kind.rpartition(".")[2]
+    known = {
+        "created": "add",
+        "started": "play",
+        "unpaused": "play",
+        "exited": "stop",
+        "stopped": "stop",
+        "killed": "kill",
+        "paused": "pause",
+        "restarting": "restart",
+        "restarted": "restart",
+        "removed": "remove",
+        "pulled": "pull",
+        "imported": "import",
+        "tagged": "tag",
+        "renamed": "edit",
+        "updated": "settings",
+    }
+    return "danger" if is_bad_event(kind) else known.get(verb, "event")
+
+
+def _people(items: Any) -> list[dict[str, str]]:
+    """Containers that a row names, whichever way: dicts with id and name, or ids alone."""
+    return [
+        item if isinstance(item, dict) else {"id": item, "name": str(item)[:12]}
+        for item in items or []
+    ]
+
+
+@register.filter
+def image_users(row: dict[str, Any]) -> list[dict[str, str]]:
+    """Containers made from an image."""
+    return _people(row.get("containers"))
+
+
+@register.filter
+def volume_users(row: dict[str, Any]) -> list[dict[str, str]]:
+    """Containers that mount a volume."""
+    return _people(row.get("containers") or row.get("used_by"))
+
+
+@register.filter
+def network_users(row: dict[str, Any]) -> list[dict[str, str]]:
+    """Containers on a network, with their addresses."""
+    return _people(row.get("containers") or row.get("endpoints"))
+
+
+@register.filter
+def facts(mapping: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """A host's facts as label and text; bytes and lists made readable."""
+    return [
+        (key.replace("_", " ").replace(".", " ").capitalize(), _fact(key, value))
+        for key, value in (mapping or {}).items()
+    ]
+
+
+def _fact(key: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and ("memory" in key or "disk" in key or key.endswith("_total")):
+        return size(value)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_fact(name, each)}" for name, each in value.items()) or "none"
+    return str(value) if value not in (None, "") else "–"
+
+
+@register.filter
+def size_input(value: int) -> str:
+    """Bytes as people type them into a limit: 536870912 → "512m"; exact, or plain bytes."""
+    for suffix, unit in (("g", 1024**3), ("m", 1024**2), ("k", 1024)):
+        if value % unit == 0:
+            return f"{value // unit}{suffix}"
+    return str(value)
