@@ -46,5 +46,7 @@ def complain(message: str, hint: str = "") -> None:
 def line(source: str, colour: str, text: str) -> None:
     """One log line of a process: time, name, text."""
     clock = time.strftime("%H:%M:%S")
-    head = f"{paint(clock, 'grey')} {paint(source.ljust(_PREFIX_WIDTH), colour)} {paint('│', 'grey')}"
+    head = (
+        f"{paint(clock, 'grey')} {paint(source.ljust(_PREFIX_WIDTH), colour)} {paint('│', 'grey')}"
+    )
     say(f"{head} {text}")

@@ -13,6 +13,10 @@ from workers.supervisor.instance import CHECKOUT, REDIS_USER, WEB_USER, Instance
 # (which makes the operations wait in the database) is better than eating the host's memory.
 _REDIS_MEMORY = "64mb"
 
+# How the web process learns its inherited descriptors: the listening socket, and the pipe that says "ready".
+LISTEN_FD = "SLIPWAY_LISTEN_FD"
+READY_FD = "SLIPWAY_READY_FD"
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -55,7 +59,6 @@ def platform(instance: Instance) -> list[Process]:
         Process(
             name="launcher",
             colour="magenta",
-            # -I -S: a lean interpreter, since every shim is a fork of it.
             argv=[python, "-m", "runtime.launcher"],
             env=root,
             stop_order=2,
@@ -103,10 +106,9 @@ def _redis(instance: Instance) -> Process:
         # An idle Redis should be idle.
         "hz": "1",
     }
-    argv = ["redis-server", "-"]
+    argv = ["redis-server"]
     for name, value in options.items():
         argv += [f"--{name}", value]
-    del argv[1]
     return Process(
         name="redis",
         colour="red",
