@@ -13,6 +13,7 @@ from runtime.errors import EngineError, NotFound
 from runtime.model.state import Observed, Status
 from webui.containers.models import Container
 from webui.containers.services import container_apply_observed
+from webui.operations.models import Operation
 from workers.watcher.policy import Policy
 
 logger = logging.getLogger(__name__)
@@ -58,8 +59,21 @@ class Reconciler:
                 known = None
             everything = self._engine.reconcile(known)
             self._statuses = {observed.id: observed.status for observed in everything}
-            if known is not None:
-                self._write(everything)
+            if known is None:
+                return
+            in_work = self._in_work()
+            self._policy.booted(everything)
+            self._write(o for o in everything if o.id not in in_work or o.status.is_active)
+
+    def _in_work(self) -> set[str]:
+        """Containers with a live operation: what they lack is on its way, and its task writes the replica."""
+        return set(
+            Operation.objects.filter(
+                host_id=self._host_id,
+                target_type="container",
+                status__in=(Operation.Status.PENDING, Operation.Status.RUNNING),
+            ).values_list("target_id", flat=True)
+        )
 
     def look(self, container_id: str) -> None:
         """Look at one container now, because something happened to it."""

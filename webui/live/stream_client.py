@@ -1,0 +1,158 @@
+"""The web process's way to logs and samples: the watcher's stream server, over its unix socket.
+
+The web process may not read the files of containers; the watcher may, and serves them there. Every function
+connects anew, so that a restarted watcher is simply found again by the next call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from runtime.errors import EngineError
+from runtime.store.paths import Config
+
+Sample = dict[str, Any]
+Line = dict[str, Any]
+
+LINE_LIMIT = 16 << 20  # bytes of one message: five hundred long lines, or samples of thousands
+CONNECT_TIMEOUT = 2.0  # seconds
+_SAMPLE_PREFIX = b'{"type":"sample","data":'
+
+
+class StreamUnavailable(EngineError):
+    """The watcher does not answer; it is being restarted, or was never started."""
+
+    code = "stream_unavailable"
+    retryable = True
+
+
+class StreamRefused(EngineError):
+    """The watcher answered with an error; `code` of the payload is in `code`."""
+
+    def __init__(self, payload: Mapping[str, Any]) -> None:
+        super().__init__(
+            str(payload.get("message", "")),
+            hint=str(payload.get("hint", "")),
+            **payload.get("extra", {}),
+        )
+        self.code = str(payload.get("code", EngineError.code))
+        self.retryable = bool(payload.get("retryable"))
+
+
+def socket_path() -> Path:
+    return Config.from_env().stream_socket
+
+
+async def logs(
+    container_id: str,
+    *,
+    tail: int | None = None,
+    follow: bool = False,
+    since: float | None = None,
+    until: float | None = None,
+    streams: Iterable[Literal["stdout", "stderr"]] = ("stdout", "stderr"),
+) -> AsyncIterator[list[Line]]:
+    """Batches of {"time", "stream", "text"}, oldest first; with `follow` until the caller stops.
+
+    `since` and `until` are Unix seconds. Raises StreamUnavailable, and StreamRefused with code not_found.
+    """
+    request = {
+        "op": "logs",
+        "id": container_id,
+        "tail": tail,
+        "follow": follow,
+        "since": since,
+        "until": until,
+        "streams": list(streams),
+    }
+    async with aclosing(_messages(request)) as messages:
+        async for message in messages:
+            if message["type"] == "lines":
+                yield message["data"]
+
+
+async def stats(ids: Iterable[str] | Literal["all"]) -> AsyncIterator[dict[str, Sample]]:
+    """Samples by id, once a second, until the caller stops. Raises StreamUnavailable."""
+    request = {"op": "stats", "ids": ids if isinstance(ids, str) else list(ids)}
+    async with aclosing(_messages(request)) as messages:
+        async for message in messages:
+            yield message["data"]
+
+
+async def stats_once(container_id: str) -> Sample | None:
+    """One sample with rates, or None when the container is not running. Raises StreamUnavailable."""
+    request = {"op": "stats", "ids": [container_id], "once": True}
+    async with aclosing(_messages(request)) as messages:
+        async for message in messages:
+            sample: Sample | None = message["data"].get(container_id)
+            return sample
+    return None
+
+
+async def host_once() -> Sample | None:
+    """One sample of the host with rates. Raises StreamUnavailable."""
+    async with aclosing(_messages({"op": "host", "once": True})) as messages:
+        async for message in messages:
+            sample: Sample = message["data"]
+            return sample
+    return None
+
+
+async def raw_samples(request: Mapping[str, Any]) -> AsyncIterator[str]:
+    """The data of each sample as JSON text, for passing on without reading it."""
+    async with _connection(request) as reader:
+        async for line in reader:
+            if line.startswith(_SAMPLE_PREFIX):
+                yield line[len(_SAMPLE_PREFIX) : line.rindex(b"}")].decode()
+            else:
+                _checked(json.loads(line))
+    raise _unavailable("The stream ended.")
+
+
+async def _messages(request: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    """Messages until the server says it is done. Raises StreamUnavailable when it just goes away."""
+    async with _connection(request) as reader:
+        async for line in reader:
+            message = _checked(json.loads(line))
+            if message["type"] == "end":
+                return
+            yield message
+    if not request.get("once"):
+        raise _unavailable("The stream ended.")
+
+
+@asynccontextmanager
+async def _connection(request: Mapping[str, Any]) -> AsyncIterator[asyncio.StreamReader]:
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            reader, writer = await asyncio.open_unix_connection(socket_path(), limit=LINE_LIMIT)
+    except (OSError, TimeoutError) as error:
+        raise _unavailable(str(error)) from error
+    try:
+        writer.write(json.dumps(request).encode() + b"\n")
+        await writer.drain()
+        yield reader
+    except (ConnectionError, ValueError) as error:
+        # ValueError: a line longer than the limit, or one cut off when the watcher died.
+        raise _unavailable(str(error)) from error
+    finally:
+        writer.close()
+
+
+def _checked(message: dict[str, Any]) -> dict[str, Any]:
+    if message["type"] == "error":
+        raise StreamRefused(message["data"])
+    return message
+
+
+def _unavailable(reason: str) -> StreamUnavailable:
+    return StreamUnavailable(
+        "Live data is not available at the moment.",
+        hint="The watcher is not running, or is being restarted.",
+        reason=reason,
+    )

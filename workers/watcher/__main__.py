@@ -1,0 +1,64 @@
+"""`python -m workers.watcher`: the watcher of this host, until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webui.settings")
+
+import django
+
+django.setup()
+
+from workers import instance
+from workers.app import app
+from workers.base import announce
+from workers.watcher.facts import Facts
+from workers.watcher.host import HostFacts
+from workers.watcher.policy import Policy
+from workers.watcher.reconcile import Reconciler
+from workers.watcher.replica import write_usage
+from workers.watcher.service import Watcher
+from workers.watcher.sweep import Sweep
+
+logger = logging.getLogger("workers.watcher")
+
+
+def build() -> Watcher:
+    """The watcher of this instance, from the environment."""
+    engine = instance.engine()
+    host_id = instance.host_id()
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return Watcher(
+        config=instance.config(),
+        engine=engine,
+        reconciler=Reconciler(
+            engine=engine, host_id=host_id, policy=Policy(host_id=host_id, boot_id=boot_id)
+        ),
+        sweep=Sweep(host_id=host_id, send=send, announce=announce),
+        facts=Facts(engine, write_usage),
+        heartbeat=HostFacts(engine=engine, host_id=host_id).beat,
+    )
+
+
+def send(kind: str, operation_id: str) -> None:
+    """Put an operation into this host's queue. Raises what kombu raises, soon, when Redis is away."""
+    app.send_task(kind, args=[operation_id], queue=f"host.{instance.host_id()}", retry=False)
+
+
+async def run() -> None:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - asyncio.run makes one
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    with suppress(asyncio.CancelledError):
+        await build().run()
+
+
+if __name__ == "__main__":
+    asyncio.run(run())

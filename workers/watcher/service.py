@@ -1,0 +1,148 @@
+"""The watcher: an asyncio process that turns facts into rows, events, samples and operations.
+
+Everything that blocks runs in one of four threads: `state` (the replica, one change after the other),
+`operations` (the sweep and the host's heartbeat), `stats` (samples) and `facts` (the advisor's, which may
+walk a disk). The loop only waits and passes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from django.db import close_old_connections
+
+from runtime.store.paths import Config
+from workers.watcher.events import EventSocket
+from workers.watcher.facts import INTERVAL as FACTS_INTERVAL
+from workers.watcher.facts import Facts
+from workers.watcher.reconcile import Reconciler
+from workers.watcher.stats import Sampler
+from workers.watcher.stream_server import StreamServer
+from workers.watcher.sweep import Sweep
+
+if TYPE_CHECKING:
+    from runtime.engine import Engine
+
+logger = logging.getLogger(__name__)
+
+RECONCILE_INTERVAL = 2.0  # seconds
+HEARTBEAT_INTERVAL = 10.0
+RESTART_PAUSE = 1.0  # after a part of the watcher failed
+
+
+class Watcher:
+    """Runs every part until cancelled; a part that fails is logged and begun again."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        engine: Engine,
+        reconciler: Reconciler,
+        sweep: Sweep,
+        facts: Facts,
+        heartbeat: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._engine = engine
+        self._reconciler = reconciler
+        self._sweep = sweep
+        self._facts = facts
+        self._heartbeat = heartbeat
+        self._threads = {
+            name: ThreadPoolExecutor(1, thread_name_prefix=name)
+            for name in ("state", "operations", "stats", "facts")
+        }
+        self._looking: set[str] = set()  # containers whose look is queued already
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._config.run.mkdir(parents=True, exist_ok=True)
+        events = EventSocket(self._config.events_socket, self._on_event)
+        server = StreamServer(
+            path=self._config.stream_socket,
+            sampler=Sampler(self._engine),
+            executor=self._threads["stats"],
+            running=self._reconciler.active,
+            logs_dir=self._engine.logs_dir,
+        )
+        await events.open()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for part in (
+                    self._reconcile_for_ever,
+                    self._sweep_for_ever,
+                    self._beat_for_ever,
+                    self._facts_for_ever,
+                    server.serve,
+                ):
+                    group.create_task(self._keep(part))
+        finally:
+            events.close()
+            for executor in self._threads.values():
+                executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _keep(self, part: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await part()
+            except Exception:
+                logger.exception("A part of the watcher failed; it begins again.")
+            await asyncio.sleep(RESTART_PAUSE)
+
+    async def _in(self, thread: str, function: Callable[..., Any], *args: Any) -> Any:
+        def call() -> Any:
+            close_old_connections()
+            return function(*args)
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads[thread], call)
+
+    # -- containers ---------------------------------------------------------------------------
+
+    def _on_event(self, container_id: str, event: str) -> None:
+        logger.debug("%s: %s", container_id[:12], event)
+        if container_id in self._looking:
+            return
+        self._looking.add(container_id)
+        task = asyncio.create_task(self._look(container_id))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _look(self, container_id: str) -> None:
+        def look() -> None:
+            # From here on another event is news again.
+            self._looking.discard(container_id)
+            self._reconciler.look(container_id)
+
+        try:
+            await self._in("state", look)
+        except Exception:
+            logger.exception("Looking at container %s failed.", container_id[:12])
+            self._looking.discard(container_id)
+
+    async def _reconcile_for_ever(self) -> None:
+        while True:
+            await self._in("state", self._reconciler.round)
+            await asyncio.sleep(RECONCILE_INTERVAL)
+
+    # -- operations, host, facts --------------------------------------------------------------
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            await self._in("operations", self._sweep.round)
+            await asyncio.sleep(RECONCILE_INTERVAL)
+
+    async def _beat_for_ever(self) -> None:
+        while True:
+            await self._in("operations", self._heartbeat)
+            await asyncio.sleep(HEARTBEAT_INTERVAL)
+
+    async def _facts_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(FACTS_INTERVAL)
+            await self._in("facts", self._facts.round, self._reconciler.active())
