@@ -1,0 +1,77 @@
+"""What a topic looks like now: the first thing a browser gets, and what it gets again after a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from channels.db import database_sync_to_async
+
+from runtime.errors import NotFound
+from webui.containers.models import Container
+from webui.core import payloads
+from webui.images.models import Image
+from webui.live import topics
+from webui.networks.models import Network
+from webui.operations.models import Event, Operation
+from webui.volumes.models import Volume
+
+RECENT = 100  # operations and events; a page with older ones asks for them itself
+
+Row = dict[str, Any]
+
+
+def _containers() -> list[Row]:
+    return [payloads.container_row(container) for container in _container_query()]
+
+
+def _container_query() -> Any:
+    return Container.objects.select_related("image").prefetch_related(
+        "ports", "endpoints__network", "volume_mounts__volume"
+    )
+
+
+def _images() -> list[Row]:
+    return [payloads.image_row(image) for image in Image.objects.prefetch_related("references")]
+
+
+def _volumes() -> list[Row]:
+    volumes = Volume.objects.prefetch_related("mounts__container")
+    return [payloads.volume_row(volume) for volume in volumes]
+
+
+def _networks() -> list[Row]:
+    networks = Network.objects.prefetch_related("endpoints__container")
+    return [payloads.network_row(network) for network in networks]
+
+
+def _operations() -> list[Row]:
+    operations = Operation.objects.select_related("user")[:RECENT]
+    return [payloads.operation_row(operation) for operation in operations]
+
+
+def _events() -> list[Row]:
+    events = Event.objects.select_related("user")[:RECENT]
+    return [payloads.event_row(event) for event in events]
+
+
+_LISTS: dict[str, Callable[[], list[Row]]] = {
+    "containers": _containers,
+    "images": _images,
+    "volumes": _volumes,
+    "networks": _networks,
+    "operations": _operations,
+    "events": _events,
+}
+
+
+@database_sync_to_async
+def snapshot(topic: str) -> list[Row] | Row:
+    """The rows of a list topic, or the one row of "container:<id>". Raises NotFound for a gone one."""
+    if topic in _LISTS:
+        return _LISTS[topic]()
+    container_id = topics.container_id(topic)
+    container = _container_query().filter(pk=container_id).first()
+    if container is None:
+        raise NotFound(f"There is no container {container_id[:12]}.")
+    return payloads.container_row(container)
