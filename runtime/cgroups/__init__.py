@@ -1,0 +1,72 @@
+"""Control groups: limits, counters, freezing and killing, on v1 (and hybrid) hosts and on unified v2.
+
+`open_cgroup` is all a shim needs, and imports no more than `os`. The engine uses
+`runtime.cgroups.manager`. One container's groups lie at
+`<mount point of each controller>/<Config.cgroup>/containers/<first 32 digits of its id>`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from runtime.cgroups.v1 import LegacyCgroup
+from runtime.cgroups.v2 import UnifiedCgroup
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Cgroup(Protocol):
+    """One container's groups, whatever the version. OSError leaves every method as KernelFailure.
+
+    `paths` maps each controller to its directory; on v2 all map to the same one.
+    """
+
+    version: str
+    paths: dict[str, str]
+
+    def enter(self) -> None:
+        """Move the calling, single-threaded process in. The quick way: see v1.py for why."""
+
+    def add(self, pid: int) -> None:
+        """Move another process in, with all its threads."""
+
+    def pids(self) -> list[int]:
+        """Every process inside, in groups below as well."""
+
+    def kill(self) -> None:
+        """SIGKILL everything inside, whatever it forks meanwhile."""
+
+    def freeze(self) -> None:
+        """Stop everything inside; return when it has stopped."""
+
+    def thaw(self) -> None: ...
+
+    def frozen(self) -> bool: ...
+
+    def oom_kills(self) -> int:
+        """Processes the kernel has killed here for want of memory, since the group was made."""
+
+    def remove(self) -> None:
+        """Remove the groups and those below. Nothing is missing when there are none."""
+
+    def exists(self) -> bool: ...
+
+    def counters(self) -> dict[str, Any]:
+        """Fields of StatsSample that the groups know."""
+
+    def read(self, controller: str, file: str) -> str:
+        """Content of one file, stripped. Raises OSError."""
+
+    def write(self, controller: str, file: str, value: str) -> None:
+        """Raises OSError."""
+
+
+def open_cgroup(plan: Mapping[str, Any]) -> Cgroup:
+    """The groups a plan names: {"version": "v1"|"v2", "paths": {controller: directory}}."""
+    if plan["version"] == "v2":
+        return UnifiedCgroup(dict(plan["paths"]))
+    return LegacyCgroup(dict(plan["paths"]))
+
+
+__all__ = ["Cgroup", "open_cgroup"]

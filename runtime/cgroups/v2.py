@@ -1,0 +1,148 @@
+"""One container's group on a unified (v2) host: a single directory holds every controller.
+
+Source: Documentation/admin-guide/cgroup-v2.rst. `cgroup.kill` needs Linux 5.14; without it the group is
+frozen and its processes are killed one by one. To start a process inside without the cost of moving it,
+clone3 takes a descriptor of `directory` (CLONE_INTO_CGROUP).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from typing import Any
+
+from runtime.cgroups import files
+from runtime.cgroups.parse import cpu_max, flat_keyed, io_stat, number, pressure
+from runtime.errors import KernelFailure
+
+
+class UnifiedCgroup:
+    version = "v2"
+
+    def __init__(self, paths: dict[str, str]) -> None:
+        self.paths = paths
+        self.directory = next(iter(paths.values()))
+
+    # -- membership ---------------------------------------------------------------------------
+
+    def enter(self) -> None:
+        self._set("cgroup.procs", "0")
+
+    def add(self, pid: int) -> None:
+        self._set("cgroup.procs", str(pid))
+
+    def pids(self) -> list[int]:
+        result: list[int] = []
+        pending = [self.directory]
+        while pending:
+            directory = pending.pop()
+            try:
+                result += map(int, files.read(f"{directory}/cgroup.procs").split())
+            except OSError:
+                # Gone, or a threaded group (EOPNOTSUPP), whose processes its parent lists.
+                continue
+            pending += files.subdirectories(directory)
+        return result
+
+    def exists(self) -> bool:
+        return os.path.isdir(self.directory)
+
+    # -- control ------------------------------------------------------------------------------
+
+    def kill(self) -> None:
+        try:
+            files.write(f"{self.directory}/cgroup.kill", "1")
+            return
+        except FileNotFoundError:
+            if not self.exists():
+                return
+        except OSError as error:
+            raise KernelFailure("cgroup kill", error.errno or 0, self.directory) from error
+        self._set("cgroup.freeze", "1")
+        for pid in self.pids():
+            if pid > 0:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        self.thaw()
+
+    def freeze(self) -> None:
+        self._set("cgroup.freeze", "1")
+        deadline = time.monotonic() + 5
+        pause = 0.0005
+        while not self.frozen():
+            if time.monotonic() > deadline:
+                self.thaw()
+                raise KernelFailure("cgroup freeze", errno.EBUSY, self.directory)
+            time.sleep(pause)
+            pause = min(pause * 2, 0.02)
+
+    def thaw(self) -> None:
+        if self.exists():
+            self._set("cgroup.freeze", "0")
+
+    def frozen(self) -> bool:
+        return flat_keyed(self._try("cgroup.events")).get("frozen", 0) == 1
+
+    def remove(self) -> None:
+        try:
+            files.remove_tree(self.directory)
+        except OSError as error:
+            raise KernelFailure("cgroup remove", error.errno or 0, self.directory) from error
+
+    # -- counters -----------------------------------------------------------------------------
+
+    def oom_kills(self) -> int:
+        return flat_keyed(self._try("memory.events")).get("oom_kill", 0)
+
+    def counters(self) -> dict[str, Any]:
+        cpu = flat_keyed(self._try("cpu.stat"))
+        result: dict[str, Any] = {
+            "cpu_usage": cpu.get("usage_usec", 0) * 1000,
+            "cpu_periods": cpu.get("nr_periods", 0),
+            "cpu_throttled_periods": cpu.get("nr_throttled", 0),
+            "cpu_throttled_time": cpu.get("throttled_usec", 0) * 1000,
+            "cpu_limit": cpu_max(self._try("cpu.max") or "max"),
+        }
+        if text := self._try("memory.current"):
+            stat = flat_keyed(self._try("memory.stat"))
+            result["memory"] = max(int(text) - stat.get("inactive_file", 0), 0)
+            result["memory_cache"] = stat.get("file", 0)
+            result["memory_limit"] = number(self._try("memory.max") or "max")
+            result["memory_peak"] = number(self._try("memory.peak") or "0")
+            result["swap"] = number(self._try("memory.swap.current") or "0")
+            result["oom_kills"] = self.oom_kills()
+        if text := self._try("pids.current"):
+            result["pids"] = int(text)
+            result["pids_limit"] = number(self._try("pids.max") or "max")
+        result["block_read"], result["block_write"] = io_stat(self._try("io.stat"))
+        result["pressure"] = {
+            key: value
+            for resource in ("cpu", "memory", "io")
+            for key, value in pressure(self._try(f"{resource}.pressure"), resource).items()
+        }
+        return result
+
+    # -- files --------------------------------------------------------------------------------
+
+    def read(self, controller: str, file: str) -> str:
+        return files.read(f"{self.directory}/{file}").strip()
+
+    def write(self, controller: str, file: str, value: str) -> None:
+        files.write(f"{self.directory}/{file}", value)
+
+    def _try(self, file: str) -> str:
+        try:
+            return files.read(f"{self.directory}/{file}")
+        except OSError:
+            return ""
+
+    def _set(self, file: str, value: str) -> None:
+        try:
+            files.write(f"{self.directory}/{file}", value)
+        except OSError as error:
+            path = f"{self.directory}/{file}"
+            raise KernelFailure("cgroup write", error.errno or 0, path) from error
