@@ -1,0 +1,1 @@
+"""Measurements beside other engines, each a command of its own."""
