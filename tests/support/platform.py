@@ -18,6 +18,8 @@ from typing import Any
 
 import httpx
 
+from runtime.store.paths import Config
+
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 _READY = "Slipway is up:"
 
@@ -57,6 +59,10 @@ class Platform:
         }
         self.process: subprocess.Popen[bytes] | None = None
         self._password = ""
+
+    @property
+    def config(self) -> Config:
+        return Config(root=self.root, run=self.run, name=self.name)
 
     @property
     def url(self) -> str:

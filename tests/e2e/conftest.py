@@ -1,0 +1,34 @@
+"""One whole platform for the tests that only use it; those that break it start their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.platform import Api, Platform
+
+
+@pytest.fixture(scope="session")
+def platform() -> Iterator[Platform]:
+    running = Platform()
+    try:
+        running.start(timeout=180)
+        yield running
+    finally:
+        running.destroy()
+
+
+@pytest.fixture(scope="session")
+def api(platform: Platform) -> Iterator[Api]:
+    client = platform.api()
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def starter(api: Api) -> str:
+    """The reference of the starter image, made on the spot."""
+    operation = api.post("/images/starter")
+    reference = operation.get("reference") or operation.get("references", [None])[0]
+    return str(reference or "slipway/starter:latest")

@@ -1,0 +1,173 @@
+"""Containers do not notice the platform's death, and the platform learns what it missed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.platform import Api, Platform, free_port
+from tests.support.waiting import wait_until
+from workers.supervisor.state import start_time
+
+pytestmark = pytest.mark.timeout(300)
+
+# What a page may take to show the truth once the platform runs again.
+TRUTH = 5.0  # seconds
+
+_WAITS_FOR_A_WORD = "echo up; until [ -e /ctl/$NAME ]; do sleep 0.05; done; exit $(cat /ctl/$NAME)"
+
+
+@pytest.fixture
+def own(request: pytest.FixtureRequest) -> Iterator[Platform]:
+    """A platform that the test may break."""
+    platform = Platform()
+    try:
+        platform.start(timeout=180)
+        yield platform
+    finally:
+        platform.destroy()
+
+
+class _Watched:
+    """Containers that end with the code somebody writes into their volume."""
+
+    def __init__(self, platform: Platform, api: Api) -> None:
+        self.platform, self.api = platform, api
+        api.post("/images/starter")
+        self.rows: dict[str, dict[str, Any]] = {}
+
+    def start(self, name: str, **fields: Any) -> None:
+        self.rows[name] = self.api.post(
+            "/containers",
+            {
+                "image": "slipway/starter:latest",
+                "name": name,
+                "command": _WAITS_FOR_A_WORD,
+                "env": {"NAME": name},
+                "volumes": ["ctl:/ctl"],
+                "start": True,
+            }
+            | fields,
+        )
+
+    def pid(self, name: str) -> int:
+        run = self.platform.run / "containers" / self.rows[name]["id"][:32] / "state.json"
+        pid: int = json.loads(run.read_text())["pid"]
+        return pid
+
+    def end(self, name: str, code: int) -> None:
+        (self.platform.root / "volumes" / "ctl" / "_data" / name).write_text(f"{code}\n")
+
+    def shown(self, name: str) -> dict[str, Any] | None:
+        try:
+            row: dict[str, Any] = self.api.get(f"/containers/{self.rows[name]['id']}")
+        except (httpx.HTTPError, AssertionError):
+            return None
+        return row
+
+
+def _kill(platform: Platform, name: str) -> None:
+    pid = platform.pid(name)
+    if pid:
+        os.kill(pid, signal.SIGKILL)
+
+
+def _all_run(platform: Platform) -> bool:
+    processes = platform.status()["processes"].values()
+    return bool(processes) and all(p["state"] == "running" for p in processes)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_kill_9_of_every_process_in_any_order_loses_nothing(own: Platform, seed: int) -> None:
+    watched = _Watched(own, own.api())
+    order = ["web", "worker", "watcher", "launcher", "resolver", "redis"]
+    random.Random(seed).shuffle(order)
+    for name in (*order, "stays"):
+        watched.start(name)
+    pids = {name: watched.pid(name) for name in watched.rows}
+    born = {name: start_time(pid) for name, pid in pids.items()}
+    for number, name in enumerate(order):
+        _kill(own, name)
+        # One container ends in the very moment its name's process is away.
+        watched.end(name, 10 + number)
+    wait_until(lambda: _all_run(own), timeout=60, every=0.1, what="every process runs again")
+    for number, name in enumerate(order):
+        row = wait_until(
+            lambda name=name: (r := watched.shown(name)) and r["status"] == "exited" and r,
+            timeout=TRUTH,
+            every=0.1,
+            what=f"the end of {name} is shown",
+        )
+        assert row["exit_code"] == 10 + number, name
+    assert start_time(pids["stays"]) == born["stays"] != 0
+    row = watched.shown("stays")
+    assert row is not None
+    assert row["status"] == "running"
+    # And it is still in our hands.
+    watched.end("stays", 42)
+    wait_until(
+        lambda: (r := watched.shown("stays")) and r["exit_code"] == 42, timeout=TRUTH, every=0.1
+    )
+
+
+def test_containers_outlive_the_platform_and_are_adopted(own: Platform) -> None:
+    watched = _Watched(own, own.api())
+    watched.start("stays")
+    watched.start("ends")
+    watched.start("returns", restart={"name": "always", "max_retries": 0})
+    pid, born = watched.pid("stays"), start_time(watched.pid("stays"))
+    returning = watched.pid("returns")
+    own.stop()
+    assert start_time(pid) == born
+    watched.end("ends", 7)
+    os.kill(returning, signal.SIGKILL)
+    # The shim alone restarts by policy: nothing else of the platform runs.
+    wait_until(lambda: watched.pid("returns") not in (0, returning), timeout=15)
+    # The quickest of three: this machine may be busy with something else.
+    seconds = [own.start()]
+    for _ in range(2):
+        if min(seconds) >= 3.0:
+            own.stop()
+            seconds.append(own.start())
+    assert min(seconds) < 3.0, seconds
+    wait_until(
+        lambda: (r := watched.shown("ends")) and r["exit_code"] == 7, timeout=TRUTH, every=0.1
+    )
+    stays = watched.shown("stays")
+    assert stays is not None
+    assert stays["status"] == "running"
+    assert start_time(pid) == born
+    stopped = watched.api.post(f"/containers/{stays['id']}/kill")
+    assert stopped["status"] in ("exited", "running")
+
+
+def test_a_second_up_says_so_and_changes_nothing(own: Platform) -> None:
+    before = own.status()
+    again = own.slipway("up")
+    assert again.returncode == 0
+    assert f"already up at {own.url}/" in again.stdout
+    assert own.status()["processes"] == before["processes"]
+
+
+def test_down_with_containers_leaves_nothing_in_the_kernel(own: Platform) -> None:
+    watched = _Watched(own, own.api())
+    watched.start("one", ports=[f"{free_port()}:80"])
+    pid = watched.pid("one")
+    done = own.slipway("down", "--containers")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert start_time(pid) == 0
+    tag = own.config.tag
+    assert not [name for name in os.listdir("/sys/class/net") if name.startswith(tag)]
+    cgroups = list(Path("/sys/fs/cgroup").glob(f"{own.config.cgroup}*"))
+    cgroups += list(Path("/sys/fs/cgroup").glob(f"*/{own.config.cgroup}*"))
+    assert cgroups == []
+    assert str(own.base) not in Path("/proc/self/mounts").read_text()
+    assert own.slipway("status").returncode == 3
