@@ -1,12 +1,13 @@
 """Frozen dataclasses to JSON values and back, strictly: an unknown or ill-typed field is a SpecInvalid.
 
 Standard library only, because the launcher imports the model. Supported field types: str, int, float,
-bool, None unions, Literal, tuple[X, ...], dict[str, X] and nested dataclasses.
+bool, unions, enums, Literal, tuple[X, ...], dict[str, X] and nested dataclasses.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import functools
 import types
 import typing
@@ -87,6 +88,12 @@ def _value(hint: Any, value: Any, field: str) -> Any:
         return {str(k): _value(item, v, f"{field}.{k}") for k, v in value.items()}
     if dataclasses.is_dataclass(hint):
         return from_json(typing.cast(type, hint), value, field)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        try:
+            return hint(value)
+        except ValueError:
+            choices = ", ".join(str(m.value) for m in hint)
+            raise SpecInvalid(field, f"{field} must be one of: {choices}.") from None
     return _scalar(hint, value, field)
 
 
@@ -94,7 +101,12 @@ def _union(options: tuple[Any, ...], value: Any, field: str) -> Any:
     if value is None and type(None) in options:
         return None
     rest = [o for o in options if o is not type(None)]
-    return _value(rest[0], value, field)
+    for option in rest[:-1]:
+        try:
+            return _value(option, value, field)
+        except SpecInvalid:
+            continue
+    return _value(rest[-1], value, field)
 
 
 def _scalar(hint: Any, value: Any, field: str) -> Any:

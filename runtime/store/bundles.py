@@ -1,0 +1,159 @@
+"""A container's directory: its specification, its exits, and beside it in `run` its state.
+
+`spec.json` exists in every whole bundle: one is made under `Config.tmp` and renamed into place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import AlreadyExists, EngineError, NotFound
+from runtime.model.codec import from_json, to_json
+from runtime.model.spec import ContainerSpec
+from runtime.model.state import ExitRecord, RunState
+from runtime.store.files import fsync_directory, read_json, write_json
+from runtime.store.paths import Config
+
+SPEC_VERSION = 1
+KEPT_EXITS = 100
+_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+class BundleStore:
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    # -- bundles ------------------------------------------------------------------------------
+
+    def ids(self) -> list[str]:
+        """Ids of all bundles on disk; raises OSError when the directory cannot be read."""
+        try:
+            names = os.listdir(self._config.containers)
+        except FileNotFoundError:
+            return []
+        return sorted(n for n in names if _ID.fullmatch(n))
+
+    def exists(self, container_id: str) -> bool:
+        return os.path.exists(self._config.bundle(container_id) / "spec.json")
+
+    def create(self, spec: ContainerSpec) -> Path:
+        """Make the bundle, whole or not at all. Raises AlreadyExists, OSError."""
+        target = self._config.bundle(spec.id)
+        if target.exists():
+            raise AlreadyExists(f"A container with the id {spec.short_id} exists already.")
+        self._config.tmp.mkdir(parents=True, exist_ok=True)
+        self._config.containers.mkdir(parents=True, exist_ok=True, mode=0o711)
+        half = self._config.tmp / f"bundle-{uuid.uuid4().hex}"
+        half.mkdir(mode=0o711)
+        try:
+            write_json(half / "spec.json", to_json(spec), mode=0o600)
+            os.rename(half, target)
+        except BaseException:
+            shutil.rmtree(half, ignore_errors=True)
+            raise
+        fsync_directory(self._config.containers)
+        return target
+
+    def spec(self, container_id: str) -> ContainerSpec:
+        """Raises NotFound, or EngineError when the file is corrupt or from a newer version."""
+        path = self._config.bundle(container_id) / "spec.json"
+        try:
+            data = read_json(path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound(
+                f"There is no container {container_id[:12]} on this host.", id=container_id
+            ) from None
+        except ValueError as error:
+            raise EngineError(
+                f"The specification of container {container_id[:12]} is corrupt: {error}.",
+                hint="Remove the container and create it again.",
+                path=str(path),
+            ) from error
+        version = data.get("version") if isinstance(data, dict) else None
+        if version != SPEC_VERSION:
+            raise EngineError(
+                f"The specification of container {container_id[:12]} has version {version!r}; "
+                f"this program reads {SPEC_VERSION}.",
+                hint="Update the program.",
+                path=str(path),
+            )
+        return from_json(ContainerSpec, data)
+
+    def write_spec(self, spec: ContainerSpec) -> None:
+        write_json(self._config.bundle(spec.id) / "spec.json", to_json(spec), mode=0o600)
+
+    def remove(self, container_id: str) -> None:
+        """Remove the bundle; idempotent. What a crash leaves has no spec.json and lies in `tmp`."""
+        target = self._config.bundle(container_id)
+        self._config.tmp.mkdir(parents=True, exist_ok=True)
+        doomed = self._config.tmp / f"bundle-{uuid.uuid4().hex}"
+        try:
+            os.rename(target, doomed)
+        except FileNotFoundError:
+            return
+        fsync_directory(self._config.containers)
+        shutil.rmtree(doomed)
+
+    # -- exits --------------------------------------------------------------------------------
+
+    def exits(self, container_id: str) -> list[ExitRecord]:
+        """Every recorded end, oldest first. A line cut short by a crash is left out."""
+        try:
+            text = (self._config.bundle(container_id) / "exits.jsonl").read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        records = []
+        for line in text.splitlines()[-KEPT_EXITS:]:
+            try:
+                records.append(from_json(ExitRecord, json.loads(line)))
+            except (ValueError, EngineError):
+                continue
+        return records
+
+    def append_exit(self, container_id: str, record: ExitRecord) -> None:
+        """For the engine, when there is no shim to do it. Durable when it returns."""
+        line = json.dumps(to_json(record), separators=(",", ":")).encode() + b"\n"
+        path = self._config.bundle(container_id) / "exits.jsonl"
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, line)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    # -- state --------------------------------------------------------------------------------
+
+    def state(self, container_id: str) -> RunState | None:
+        """`state.json`, or None when the container has not run since the host came up.
+
+        Raises EngineError when the file is corrupt.
+        """
+        path = self._config.container_run(container_id) / "state.json"
+        try:
+            data: Any = read_json(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValueError as error:
+            raise EngineError(
+                f"The state of container {container_id[:12]} is corrupt: {error}.", path=str(path)
+            ) from error
+        return from_json(RunState, data)
+
+    def write_state(self, container_id: str, state: RunState) -> None:
+        """Only for a container without a living shim, which is the file's one writer."""
+        directory = self._config.container_run(container_id)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_json(directory / "state.json", to_json(state), mode=0o600, durable=False)
+
+    def drop_run(self, container_id: str) -> None:
+        """Remove state.json, socket and the rest of the run directory."""
+        try:
+            shutil.rmtree(self._config.container_run(container_id))
+        except FileNotFoundError:
+            pass
