@@ -1,0 +1,81 @@
+// @ts-check
+/**
+ * `<live-region id data-topics="a,b">`: a part of a page that is drawn again by the server when one
+ * of its topics says that something changed. `data-gone` is where to go when its object is removed;
+ * `data-match` ignores messages about other objects.
+ */
+
+import { announce, throttled } from "../dom.js";
+import { listen, unlisten } from "../live.js";
+import { refresh } from "../regions.js";
+import { toast } from "../toasts.js";
+
+const WAIT = 250;
+
+class LiveRegion extends HTMLElement {
+  #loaded = false;
+  /** @type {Set<string>} */
+  #snapshots = new Set();
+
+  connectedCallback() {
+    if (this.#loaded) return;
+    this.#loaded = true;
+    const again = throttled(() => this.#again(), WAIT);
+    for (const topic of (this.dataset.topics ?? "").split(",").filter(Boolean)) {
+      listen(this, topic, (message) => {
+        if (message.type === "error") return;
+        // The first snapshot is what the page was drawn from; a later one follows a lost connection.
+        if (message.type === "snapshot" && !this.#snapshots.has(topic)) {
+          this.#snapshots.add(topic);
+          if (!this.#stale(message.data)) return;
+        }
+        if (message.type === "gone" && this.dataset.gone) {
+          this.#leave();
+          return;
+        }
+        if (this.dataset.match && message.type !== "snapshot" && !this.#about(message.data)) return;
+        again();
+      });
+    }
+    document.addEventListener("slipway:filter", this.#filter);
+  }
+
+  disconnectedCallback() {
+    this.#loaded = false;
+    this.#snapshots.clear();
+    unlisten(this);
+    document.removeEventListener("slipway:filter", this.#filter);
+  }
+
+  #filter = () => this.#again();
+
+  /** Did a single row change between drawing the page and subscribing? @param {any} data */
+  #stale(data) {
+    const revision = this.dataset.rev;
+    return revision !== undefined && data && !Array.isArray(data) && data.revision !== undefined && String(data.revision) !== revision;
+  }
+
+  /** @param {any} data */
+  #about(data) {
+    return data && (data.target_id === this.dataset.match || data.id === this.dataset.match);
+  }
+
+  async #again() {
+    if (!this.isConnected || !this.id) return;
+    const word = this.querySelector("[data-testid=container-status]")?.textContent?.trim();
+    try {
+      await refresh(this.id);
+    } catch {
+      return; // The connection state says it; the next snapshot draws again.
+    }
+    const now = this.querySelector("[data-testid=container-status]")?.textContent?.trim();
+    if (now && now !== word) announce(now);
+  }
+
+  #leave() {
+    toast("Removed.", { kind: "success" });
+    location.assign(this.dataset.gone ?? "/");
+  }
+}
+
+customElements.define("live-region", LiveRegion);

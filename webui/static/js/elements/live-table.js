@@ -1,0 +1,218 @@
+// @ts-check
+/**
+ * `<live-table data-topic="containers" data-stats>`: rows drawn by the server, kept true by messages.
+ * A changed row is asked for alone (`?only=id`) and morphed; numbers that move every second are
+ * written into their cells. 1,000 rows stay smooth because nothing else is touched.
+ */
+
+import { announce, find, findAll, throttled } from "../dom.js";
+import { api } from "../api.js";
+import { bytes, percent } from "../format.js";
+import { listen, unlisten } from "../live.js";
+import { fetchPage, morph, refresh } from "../regions.js";
+import { seen, watchAll } from "../stats.js";
+import { toastError } from "../toasts.js";
+import { SparkLine, UsageBar } from "./small.js";
+
+const ORDER_EVERY = 5000;
+const MANY = 40;
+
+class LiveTable extends HTMLElement {
+  /** @type {Set<string>} */
+  #changed = new Set();
+  #structure = false;
+  #ordered = 0;
+  #loaded = false;
+  /** @type {(() => void)|null} */
+  #stopStats = null;
+
+  connectedCallback() {
+    if (this.#loaded) return;
+    this.#loaded = true;
+    const update = throttled(() => this.#update(), 120);
+    if (this.dataset.topic) {
+      listen(this, this.dataset.topic, (message) => {
+        if (message.type === "snapshot") this.#compare(message.data ?? []);
+        else if (message.type === "row") this.#mark(message.data);
+        else if (message.type === "gone") this.#gone(String(message.data?.id));
+        if (this.#changed.size || this.#structure) update();
+      });
+    }
+    if (this.dataset.stats) this.#stopStats = watchAll((samples) => this.#samples(samples));
+    for (const row of this.#rows()) this.#drawStats(row);
+    this.addEventListener("change", (event) => this.#selection(event));
+    this.addEventListener("click", (event) => this.#bulk(event));
+    document.addEventListener("slipway:filter", this.#filter);
+  }
+
+  disconnectedCallback() {
+    this.#loaded = false;
+    unlisten(this);
+    this.#stopStats?.();
+    document.removeEventListener("slipway:filter", this.#filter);
+  }
+
+  #filter = () => {
+    this.#structure = true;
+    this.#update();
+  };
+
+  #rows() {
+    return findAll("tbody > tr[data-id]", this);
+  }
+
+  /** @param {string} id */
+  #row(id) {
+    return find(`tbody > tr[data-id="${CSS.escape(id)}"]`, this);
+  }
+
+  /** @param {{id: string, revision: number}[]} rows */
+  #compare(rows) {
+    const known = new Map(this.#rows().map((row) => [row.dataset.id ?? "", row.dataset.rev]));
+    for (const row of rows) {
+      if (!known.has(row.id)) this.#structure ||= this.dataset.filtered !== "true";
+      else if (String(row.revision) !== known.get(row.id)) this.#changed.add(row.id);
+    }
+    const present = new Set(rows.map((row) => row.id));
+    for (const id of known.keys()) if (!present.has(id)) this.#gone(id);
+  }
+
+  /** @param {{id: string, revision?: number}} data */
+  #mark(data) {
+    const row = this.#row(data.id);
+    if (!row || this.dataset.filtered === "true") this.#structure = true;
+    else this.#changed.add(data.id);
+  }
+
+  /** @param {string} id */
+  #gone(id) {
+    const row = this.#row(id);
+    if (!row) return;
+    row.classList.add("leaving");
+    announce(`${row.dataset.name ?? "A row"} is gone.`);
+    setTimeout(() => {
+      row.remove();
+      if (!this.#rows().length) location.reload();
+    }, 250);
+  }
+
+  async #update() {
+    const ids = [...this.#changed];
+    const structure = this.#structure || ids.length > MANY;
+    this.#changed.clear();
+    this.#structure = false;
+    try {
+      if (structure) await this.#whole();
+      else if (ids.length) await this.#few(ids);
+    } catch {
+      this.#structure = true; // Drawn again with the next message or snapshot.
+    }
+  }
+
+  async #whole() {
+    const before = new Set(this.#rows().map((row) => row.dataset.id));
+    await refresh(this.id);
+    for (const row of this.#rows()) {
+      if (!before.has(row.dataset.id)) row.classList.add("arrived");
+      this.#drawStats(row);
+    }
+    this.#count();
+  }
+
+  /** @param {string[]} ids */
+  async #few(ids) {
+    const url = new URL(location.href);
+    url.searchParams.set("only", ids.join(","));
+    const page = await fetchPage(url.href);
+    for (const id of ids) {
+      const fresh = page?.querySelector(`tr[data-id="${CSS.escape(id)}"]`);
+      const row = this.#row(id);
+      if (!fresh || !row) continue;
+      const before = row.dataset.status;
+      morph(row, fresh);
+      const now = this.#row(id);
+      if (now) this.#drawStats(now);
+      if (now?.dataset.status !== before) announce(`${now?.dataset.name}: ${now?.dataset.status}`);
+    }
+  }
+
+  /** @param {Record<string, import("../stats.js").Sample>} samples */
+  #samples(samples) {
+    for (const id of Object.keys(samples)) {
+      const row = this.#row(id);
+      if (row) this.#drawStats(row);
+    }
+    if (this.dataset.order) this.#order();
+  }
+
+  /** @param {HTMLElement} row */
+  #drawStats(row) {
+    const samples = seen(row.dataset.id ?? "");
+    const last = samples.at(-1);
+    if (!last) return;
+    const cpu = find("[data-cell=cpu]", row);
+    if (cpu) cpu.textContent = percent(last.cpu_percent);
+    const memory = find("[data-cell=memory]", row);
+    if (memory) memory.textContent = last.memory_limit ? `${bytes(last.memory)} / ${bytes(last.memory_limit)}` : bytes(last.memory);
+    const bar = find("[data-cell=memory-bar]", row);
+    if (bar instanceof UsageBar) bar.share = last.memory_limit ? last.memory / last.memory_limit : null;
+    const spark = find("[data-spark=cpu]", row);
+    if (spark instanceof SparkLine) spark.draw(samples.slice(-60).map((sample) => sample.cpu_percent ?? 0), 5);
+  }
+
+  /** The busiest first, now and then; only the first `data-rows` are shown. */
+  #order() {
+    if (performance.now() - this.#ordered < ORDER_EVERY && this.#ordered) return;
+    this.#ordered = performance.now();
+    const rows = this.#rows();
+    const use = (/** @type {HTMLElement} */ row) => seen(row.dataset.id ?? "").at(-1)?.cpu_percent ?? -1;
+    const sorted = [...rows].sort((one, other) => use(other) - use(one));
+    if (sorted.some((row, index) => row !== rows[index]) && !this.contains(document.activeElement)) {
+      rows[0]?.parentElement?.append(...sorted);
+    }
+    const most = Number(this.dataset.rows ?? Infinity);
+    this.#rows().forEach((row, index) => { row.hidden = index >= most; });
+  }
+
+  #selected() {
+    return this.#rows().filter((row) => /** @type {HTMLInputElement|null} */ (find("[data-select]", row))?.checked);
+  }
+
+  /** @param {Event} event */
+  #selection(event) {
+    if (!(event.target instanceof HTMLInputElement)) return;
+    if (event.target.hasAttribute("data-select-all")) {
+      for (const box of findAll("[data-select]", this)) {
+        if (box instanceof HTMLInputElement) box.checked = event.target.checked;
+      }
+    }
+    this.#count();
+  }
+
+  #count() {
+    const bar = find("[data-bulk]", this);
+    const count = this.#selected().length;
+    if (!bar) return;
+    bar.hidden = !count;
+    const text = find("[data-bulk-count]", bar);
+    if (text) text.textContent = `${count} selected`;
+  }
+
+  /** @param {Event} event */
+  async #bulk(event) {
+    const target = event.target instanceof Element ? event.target.closest("[data-bulk-action], [data-bulk-clear]") : null;
+    if (!(target instanceof HTMLElement)) return;
+    const rows = this.#selected();
+    const action = target.dataset.bulkAction;
+    if (action) {
+      const answers = await Promise.allSettled(rows.map((row) => api("POST", `/api/v1/containers/${row.dataset.id}/${action}`, {})));
+      for (const answer of answers) if (answer.status === "rejected") toastError(answer.reason);
+    }
+    for (const box of findAll("[data-select], [data-select-all]", this)) {
+      if (box instanceof HTMLInputElement) box.checked = false;
+    }
+    this.#count();
+  }
+}
+
+customElements.define("live-table", LiveTable);

@@ -1,0 +1,388 @@
+// @ts-check
+/**
+ * `<log-view data-id>`: a container's output as it comes. Lines are kept as data; the page holds
+ * elements only for those near the eye. They stand in blocks of 100; a block out of sight is emptied
+ * and keeps its height, so 100,000 lines scroll smoothly, wrapped or not.
+ */
+
+import { pieces, plain } from "../ansi.js";
+import { element, find, icon, throttled } from "../dom.js";
+import { listen, unlisten } from "../live.js";
+
+/** @typedef {{time: number|string, stream: string, text: string}} Line */
+/** @typedef {{from: number, to: number, node: HTMLElement, filled: boolean, height: number}} Block */
+
+const BLOCK = 100;
+const LINE_HEIGHT = 18;
+const MOST = 200_000;
+const DROP = 20_000;
+const TAIL = 2000;
+const NEAR_END = 24;
+
+class LogView extends HTMLElement {
+  /** @type {Line[]} */
+  #lines = [];
+  /** Numbers of the lines shown (a stream may be filtered out). @type {number[]} */
+  #shown = [];
+  /** @type {Block[]} */
+  #blocks = [];
+  #follow = true;
+  #query = "";
+  /** Positions in #shown that match. @type {number[]} */
+  #hits = [];
+  #hit = -1;
+  #streams = { stdout: true, stderr: true };
+  #ended = false;
+  #cleared = false;
+  /** @type {HTMLElement|null} */
+  #scroll = null;
+  /** @type {HTMLElement|null} */
+  #list = null;
+  /** @type {IntersectionObserver|null} */
+  #eye = null;
+  /** @type {Line[]} */
+  #waiting = [];
+  #flush = throttled(() => this.#add(), 60);
+
+  connectedCallback() {
+    if (this.#scroll) return;
+    this.dataset.keep = "";
+    this.#build();
+    this.#eye = new IntersectionObserver((entries) => this.#seen(entries), { root: this.#scroll, rootMargin: "1200px 0px" });
+    listen(this, `logs:${this.dataset.id}`, (message) => this.#heard(message), { tail: TAIL, streams: ["stdout", "stderr"] });
+  }
+
+  disconnectedCallback() {
+    unlisten(this);
+    this.#eye?.disconnect();
+    this.#scroll = null;
+  }
+
+  #build() {
+    const search = /** @type {HTMLInputElement} */ (element("input", { type: "search", placeholder: "Search", "aria-label": "Search the log", "data-testid": "log-search", spellcheck: "false" }));
+    const query = throttled(() => this.#search(search.value), 150);
+    search.addEventListener("input", query);
+    search.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter") return;
+      event.preventDefault();
+      this.#go(event.shiftKey ? -1 : 1);
+    });
+    const found = element("span", { class: "log-found", role: "status" });
+    const tools = element("div", { class: "log-tools", role: "toolbar", "aria-label": "Log" },
+      element("div", { class: "filter-text" }, icon("search"), search),
+      found,
+      this.#button("arrow-up", "Previous match", () => this.#go(-1)),
+      this.#button("arrow-down", "Next match", () => this.#go(1)),
+      this.#stream("stdout"),
+      this.#stream("stderr"),
+      element("div", { class: "end-group" },
+        this.#toggle("time", "Timestamps", "times"),
+        this.#toggle("wrap", "Wrap lines", "wrap"),
+        this.#button("clear", "Clear the view", () => this.#clear()),
+        element("a", { class: "icon-button", href: `/api/v1/containers/${this.dataset.id}/logs?timestamps=true&tail=100000`, download: `${this.dataset.name ?? "container"}.log`, "hx-boost": "false", "aria-label": "Download the log", title: "Download" }, icon("download")),
+        this.#followButton()));
+    this.#list = element("div", { class: "log-lines" });
+    this.#scroll = element("div", { class: "log-scroll", tabindex: "0", role: "log", "aria-live": "off", "aria-label": "Output" }, this.#list);
+    this.#scroll.addEventListener("scroll", () => this.#scrolled());
+    const foot = element("div", { class: "log-foot" }, element("span", { "data-log-count": true }, "Reading"));
+    this.replaceChildren(tools, this.#scroll, foot);
+  }
+
+  /** @param {string} picture @param {string} label @param {() => void} work */
+  #button(picture, label, work) {
+    const button = element("button", { type: "button", class: "icon-button", "aria-label": label, title: label }, icon(picture));
+    button.addEventListener("click", work);
+    return button;
+  }
+
+  #followButton() {
+    const button = this.#button("follow", "Follow", () => {
+      this.#setFollow(!this.#follow);
+      if (this.#follow) this.#toEnd();
+    });
+    button.dataset.testid = "log-follow";
+    button.setAttribute("aria-pressed", "true");
+    return button;
+  }
+
+  /** @param {string} picture @param {string} label @param {"times"|"wrap"} name */
+  #toggle(picture, label, name) {
+    const button = this.#button(picture, label, () => {
+      const on = this.dataset[name] !== "true";
+      this.dataset[name] = String(on);
+      localStorage.setItem(`slipway.logs.${name}`, String(on));
+      button.setAttribute("aria-pressed", String(on));
+      this.#forgetHeights();
+    });
+    const on = localStorage.getItem(`slipway.logs.${name}`) ?? "false";
+    this.dataset[name] = on;
+    button.setAttribute("aria-pressed", on);
+    return button;
+  }
+
+  /** @param {"stdout"|"stderr"} name */
+  #stream(name) {
+    const box = /** @type {HTMLInputElement} */ (element("input", { type: "checkbox", checked: true, "data-testid": `log-${name}` }));
+    box.addEventListener("change", () => {
+      this.#streams[name] = box.checked;
+      this.#again();
+    });
+    return element("label", { class: "check small-text" }, box, name);
+  }
+
+  /** @param {import("../live.js").Message} message */
+  #heard(message) {
+    if (message.type === "snapshot") {
+      // After a lost connection the snapshot says everything again.
+      this.#waiting = [];
+      this.#lines = [];
+      this.#again();
+      this.#receive(Array.isArray(message.data) ? message.data : []);
+    } else if (message.type === "lines") this.#receive(message.data ?? []);
+    else if (message.type === "end") {
+      this.#ended = true;
+      this.#tell();
+    } else if (message.type === "error") this.#tell(message.data?.message);
+    if (message.type !== "end") this.#flush();
+  }
+
+  /** @param {Line[]} lines */
+  #receive(lines) {
+    this.#ended = false;
+    this.#waiting.push(...lines);
+  }
+
+  #add() {
+    if (!this.#list) return;
+    const fresh = this.#waiting;
+    this.#waiting = [];
+    for (const line of fresh) {
+      this.#lines.push(line);
+      if (this.#visible(line)) this.#place(this.#lines.length - 1);
+    }
+    if (this.#lines.length > MOST) {
+      this.#lines.splice(0, DROP);
+      this.#again();
+      return;
+    }
+    this.#fillLast();
+    if (this.#query && fresh.length) this.#find();
+    this.#tell();
+    if (this.#follow) this.#toEnd();
+  }
+
+  /** @param {Line} line */
+  #visible(line) {
+    return line.stream === "stderr" ? this.#streams.stderr : this.#streams.stdout;
+  }
+
+  /** @param {number} number of a line */
+  #place(number) {
+    this.#shown.push(number);
+    const last = this.#blocks.at(-1);
+    if (last && last.to - last.from < BLOCK) {
+      last.to += 1;
+      if (last.filled) last.node.append(this.#draw(last.to - 1));
+      else this.#reserve(last);
+      return;
+    }
+    const node = element("div");
+    const block = { from: this.#shown.length - 1, to: this.#shown.length, node, filled: false, height: 0 };
+    this.#blocks.push(block);
+    this.#reserve(block);
+    this.#list?.append(node);
+    this.#eye?.observe(node);
+  }
+
+  /** The newest block is in sight while following: filled at once, not when the observer wakes. */
+  #fillLast() {
+    if (!this.#follow) return;
+    for (const block of this.#blocks.slice(-2)) this.#fill(block);
+  }
+
+  /** @param {Block} block */
+  #reserve(block) {
+    block.node.style.height = `${block.height || (block.to - block.from) * LINE_HEIGHT}px`;
+  }
+
+  /** @param {Block} block */
+  #fill(block) {
+    if (block.filled) return;
+    block.filled = true;
+    block.node.style.height = "";
+    const nodes = [];
+    for (let at = block.from; at < block.to; at += 1) nodes.push(this.#draw(at));
+    block.node.replaceChildren(...nodes);
+  }
+
+  /** @param {IntersectionObserverEntry[]} entries */
+  #seen(entries) {
+    for (const entry of entries) {
+      const block = this.#blocks.find((each) => each.node === entry.target);
+      if (!block) continue;
+      if (entry.isIntersecting) this.#fill(block);
+      else if (block.filled) {
+        block.height = block.node.offsetHeight;
+        block.filled = false;
+        block.node.replaceChildren();
+        this.#reserve(block);
+      }
+    }
+  }
+
+  /** @param {number} at position in #shown */
+  #draw(at) {
+    const line = this.#lines[this.#shown[at]];
+    const row = element("div", { class: "log-line", "data-stream": line.stream });
+    if (at === this.#hits[this.#hit]) row.classList.add("is-current");
+    row.append(element("span", { class: "log-time" }, timeText(line.time)));
+    const text = element("span", { class: "log-text" });
+    for (const piece of pieces(line.text)) {
+      const parts = this.#marked(piece.text);
+      if (piece.classes) text.append(element("span", { class: piece.classes }, ...parts));
+      else text.append(...parts);
+    }
+    row.append(text);
+    return row;
+  }
+
+  /** Text with what was searched for marked. @param {string} text @returns {(Node|string)[]} */
+  #marked(text) {
+    if (!this.#query) return [text];
+    const parts = [];
+    const lower = text.toLowerCase();
+    let from = 0;
+    for (let at = lower.indexOf(this.#query); at >= 0; at = lower.indexOf(this.#query, from)) {
+      if (at > from) parts.push(text.slice(from, at));
+      parts.push(element("mark", {}, text.slice(at, at + this.#query.length)));
+      from = at + this.#query.length;
+    }
+    if (from < text.length || !parts.length) parts.push(text.slice(from));
+    return parts;
+  }
+
+  /** Lay every line out anew: a filter changed, or old lines were dropped. */
+  #again() {
+    this.#eye?.disconnect();
+    this.#blocks = [];
+    this.#shown = [];
+    this.#list?.replaceChildren();
+    this.#lines.forEach((line, number) => {
+      if (this.#visible(line)) this.#place(number);
+    });
+    this.#find();
+    this.#fillLast();
+    this.#tell();
+    if (this.#follow) this.#toEnd();
+  }
+
+  #redraw() {
+    for (const block of this.#blocks) {
+      if (!block.filled) continue;
+      block.filled = false;
+      this.#fill(block);
+    }
+  }
+
+  #forgetHeights() {
+    for (const block of this.#blocks) {
+      block.height = 0;
+      if (!block.filled) this.#reserve(block);
+    }
+    if (this.#follow) this.#toEnd();
+  }
+
+  #clear() {
+    this.#cleared = true;
+    this.#lines = [];
+    this.#again();
+  }
+
+  /** @param {string} text */
+  #search(text) {
+    this.#query = text.toLowerCase();
+    this.#find();
+    this.#hit = this.#hits.length - 1;
+    this.#redraw();
+    if (this.#hits.length) this.#show(this.#hits[this.#hit]);
+    this.#found();
+  }
+
+  #find() {
+    this.#hits = [];
+    if (this.#query) {
+      this.#shown.forEach((number, at) => {
+        if (plain(this.#lines[number].text).toLowerCase().includes(this.#query)) this.#hits.push(at);
+      });
+    }
+    this.#hit = Math.min(this.#hit, this.#hits.length - 1);
+    this.#found();
+  }
+
+  /** @param {number} step */
+  #go(step) {
+    if (!this.#hits.length) return;
+    this.#hit = (this.#hit + step + this.#hits.length) % this.#hits.length;
+    this.#redraw();
+    this.#show(this.#hits[this.#hit]);
+    this.#found();
+  }
+
+  /** Bring a line into view. @param {number} at position in #shown */
+  #show(at) {
+    this.#setFollow(false);
+    const block = this.#blocks[Math.floor(at / BLOCK)];
+    if (!block) return;
+    this.#fill(block);
+    block.node.children[at - block.from]?.scrollIntoView({ block: "center", inline: "nearest" });
+  }
+
+  #found() {
+    const note = find(".log-found", this);
+    if (!note) return;
+    note.textContent = !this.#query ? "" : this.#hits.length ? `${this.#hit + 1} of ${this.#hits.length}` : "no match";
+  }
+
+  #scrolled() {
+    const view = this.#scroll;
+    if (!view) return;
+    const end = view.scrollHeight - view.scrollTop - view.clientHeight < NEAR_END;
+    if (end !== this.#follow) this.#setFollow(end);
+  }
+
+  /** @param {boolean} on */
+  #setFollow(on) {
+    this.#follow = on;
+    find("[data-testid=log-follow]", this)?.setAttribute("aria-pressed", String(on));
+    this.#tell();
+  }
+
+  #toEnd() {
+    if (this.#scroll) this.#scroll.scrollTop = this.#scroll.scrollHeight;
+  }
+
+  /** @param {string} [problem] */
+  #tell(problem) {
+    const note = find("[data-log-count]", this);
+    if (!note || !this.#list) return;
+    const count = this.#shown.length.toLocaleString("en");
+    const state = this.#ended ? "the end" : this.#follow ? "following" : "paused: scroll down to follow";
+    note.textContent = problem ?? `${count} line${this.#shown.length === 1 ? "" : "s"} · ${state}`;
+    let empty = find(".log-empty", this.#list);
+    if (this.#shown.length) empty?.remove();
+    else if (!empty) {
+      empty = element("p", { class: "log-empty" }, this.#cleared ? "Cleared. New lines appear here." : "No output yet. What it writes to stdout and stderr appears here.");
+      this.#list.append(empty);
+    }
+  }
+}
+
+/** Local time to the millisecond. @param {number|string} time Unix seconds or RFC 3339 */
+function timeText(time) {
+  const moment = typeof time === "number" ? new Date(time * 1000) : new Date(time);
+  if (Number.isNaN(moment.getTime())) return "";
+  const two = (/** @type {number} */ number, size = 2) => String(number).padStart(size, "0");
+  return `${moment.getFullYear()}-${two(moment.getMonth() + 1)}-${two(moment.getDate())} ${two(moment.getHours())}:${two(moment.getMinutes())}:${two(moment.getSeconds())}.${two(moment.getMilliseconds(), 3)}`;
+}
+
+customElements.define("log-view", LogView);

@@ -1,0 +1,192 @@
+// @ts-check
+/**
+ * `<stat-chart data-id data-metric="cpu|memory|network|block">`: a moving chart of one container.
+ * The crosshair is shared by all charts of a page; the last value stands in words above the plot, so
+ * that nothing depends on seeing the curve.
+ */
+
+import uPlot from "../../vendor/uplot.js";
+import { element } from "../dom.js";
+import { bytes, percent, rate } from "../format.js";
+import { seen, watch } from "../stats.js";
+
+/** @typedef {import("../stats.js").Sample} Sample */
+
+const WINDOW = 300; // seconds shown
+
+/**
+ * title; series: [label, value of a sample]; text of a value; the headline; limit of the scale.
+ * @type {Record<string, {title: string, series: [string, (s: Sample) => number|null][], text: (v: number) => string, headline: (s: Sample) => string, limit?: (s: Sample) => number, least: number}>}
+ */
+const METRICS = {
+  cpu: {
+    title: "CPU",
+    series: [["use", (s) => s.cpu_percent ?? null], ["held back (share of periods)", (s) => s.throttled_percent ?? null]],
+    text: (value) => percent(value),
+    headline: (s) => `${percent(s.cpu_percent)}${s.cpu_limit ? ` of ${s.cpu_limit} core${s.cpu_limit === 1 ? "" : "s"}` : ", no limit"}`,
+    limit: (s) => (s.cpu_limit ?? 0) * 100,
+    least: 5,
+  },
+  memory: {
+    title: "Memory",
+    series: [["use", (s) => s.memory ?? null], ["file cache", (s) => s.memory_cache ?? null]],
+    text: (value) => bytes(value),
+    headline: (s) => `${bytes(s.memory)}${s.memory_limit ? ` of ${bytes(s.memory_limit)}` : ", no limit"}${s.oom_kills ? ` · ${s.oom_kills} OOM kill${s.oom_kills === 1 ? "" : "s"}` : ""}`,
+    limit: (s) => s.memory_limit ?? 0,
+    least: 1024 * 1024,
+  },
+  network: {
+    title: "Network",
+    series: [["received", (s) => s.net_rx_rate ?? null], ["sent", (s) => s.net_tx_rate ?? null]],
+    text: (value) => rate(value),
+    headline: (s) => `${rate(s.net_rx_rate)} in · ${rate(s.net_tx_rate)} out`,
+    least: 1024,
+  },
+  block: {
+    title: "Block I/O",
+    series: [["read", (s) => s.block_read_rate ?? null], ["written", (s) => s.block_write_rate ?? null]],
+    text: (value) => rate(value),
+    headline: (s) => `${rate(s.block_read_rate)} read · ${rate(s.block_write_rate)} written`,
+    least: 1024,
+  },
+};
+
+class StatChart extends HTMLElement {
+  /** @type {any} */
+  #plot = null;
+  /** @type {(() => void)|null} */
+  #stop = null;
+  /** @type {ResizeObserver|null} */
+  #resize = null;
+  /** @type {HTMLElement|null} */
+  #holder = null;
+  /** @type {HTMLElement|null} */
+  #value = null;
+  /** @type {HTMLElement[]} */
+  #keys = [];
+
+  connectedCallback() {
+    if (this.#holder) return;
+    this.dataset.keep = "";
+    const metric = this.#metric();
+    this.#value = element("span", { class: "value", "data-testid": "value" }, "–");
+    this.#holder = element("div", { class: "chart-plot" }, element("p", { class: "waiting" }, this.#waiting()));
+    this.#keys = metric.series.map(([label], index) => element("span", { class: "key", "data-series": String(index + 1) }, label));
+    const legend = element("div", { class: "chart-legend" }, ...this.#keys);
+    if (metric.limit) legend.append(element("span", { class: "key", "data-series": "limit", hidden: true }, "limit"));
+    this.replaceChildren(element("div", { class: "chart-head" }, element("h2", {}, metric.title), this.#value), this.#holder, legend);
+    this.#stop = watch(this.dataset.id ?? "", () => this.#draw());
+    this.#resize = new ResizeObserver(() => this.#fit());
+    this.#resize.observe(this.#holder);
+    document.addEventListener("slipway:theme", this.#theme);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", this.#theme);
+    this.#draw();
+  }
+
+  disconnectedCallback() {
+    this.#stop?.();
+    this.#resize?.disconnect();
+    this.#plot?.destroy();
+    this.#plot = null;
+    this.#holder = null;
+    document.removeEventListener("slipway:theme", this.#theme);
+    matchMedia("(prefers-color-scheme: dark)").removeEventListener("change", this.#theme);
+  }
+
+  #metric() {
+    return METRICS[this.dataset.metric ?? "cpu"];
+  }
+
+  #waiting() {
+    return this.dataset.status === "running" ? "Waiting for the first reading" : "No readings: it is not running";
+  }
+
+  /** Colours are drawn, not styled: a change of theme draws again. */
+  #theme = () => {
+    this.#plot?.destroy();
+    this.#plot = null;
+    this.#draw();
+  };
+
+  #data() {
+    const metric = this.#metric();
+    const samples = seen(this.dataset.id ?? "");
+    const end = samples.at(-1)?.time ?? 0;
+    const shown = samples.filter((sample) => sample.time >= end - WINDOW);
+    const limit = shown.map((sample) => metric.limit?.(sample) || null);
+    return [
+      shown.map((sample) => sample.time),
+      ...metric.series.map(([, value]) => shown.map(value)),
+      ...(metric.limit ? [limit] : []),
+    ];
+  }
+
+  #draw() {
+    const last = seen(this.dataset.id ?? "").at(-1);
+    if (!last || !this.#holder || !this.#value) return;
+    const metric = this.#metric();
+    this.#value.textContent = metric.headline(last);
+    const limited = Boolean(metric.limit?.(last));
+    const key = this.querySelector("[data-series=limit]");
+    if (key instanceof HTMLElement) key.hidden = !limited;
+    if (!this.#plot) this.#make();
+    this.#plot.setData(this.#data());
+  }
+
+  #make() {
+    const holder = /** @type {HTMLElement} */ (this.#holder);
+    holder.replaceChildren();
+    const metric = this.#metric();
+    const colour = (/** @type {string} */ name) => resolveColour(holder, name);
+    const axis = { stroke: colour("--text-faint"), grid: { stroke: colour("--series-grid"), width: 1 }, ticks: { show: false }, font: "11px Inter, sans-serif" };
+    const series = [
+      {},
+      { label: metric.series[0][0], stroke: colour("--series-1"), width: 1.75, points: { show: false } },
+      { label: metric.series[1][0], stroke: colour("--series-2"), width: 1.5, dash: [5, 4], points: { show: false } },
+      ...(metric.limit ? [{ label: "limit", stroke: colour("--bad"), width: 1, points: { show: false } }] : []),
+    ];
+    this.#plot = new uPlot({
+      width: Math.max(200, holder.clientWidth),
+      height: holder.clientHeight || 180,
+      padding: [12, 8, 0, 0],
+      legend: { show: false },
+      cursor: { sync: { key: "slipway" }, drag: { x: false, y: false }, points: { size: 6 } },
+      scales: {
+        x: { time: true, range: (/** @type {any} */ _u, /** @type {number} */ _low, /** @type {number} */ high) => [high - WINDOW, high] },
+        y: { range: (/** @type {any} */ _u, /** @type {number} */ _low, /** @type {number} */ high) => [0, Math.max(metric.least, (high || 0) * 1.1)] },
+      },
+      axes: [
+        { ...axis, space: 70 },
+        { ...axis, size: 72, space: 36, values: (/** @type {any} */ _u, /** @type {number[]} */ ticks) => ticks.map((tick) => metric.text(tick).replace(/\.0(?= %)/, "")) },
+      ],
+      series,
+      hooks: { setCursor: [(/** @type {any} */ plot) => this.#cursor(plot)] },
+    }, this.#data(), holder);
+  }
+
+  /** Values under the crosshair, in the legend. @param {any} plot */
+  #cursor(plot) {
+    const metric = this.#metric();
+    this.#keys.forEach((key, index) => {
+      const value = plot.cursor.idx === null || plot.cursor.idx === undefined ? null : plot.data[index + 1]?.[plot.cursor.idx];
+      const label = metric.series[index][0];
+      key.textContent = value === null || value === undefined ? label : `${label} ${metric.text(value)}`;
+    });
+  }
+
+  #fit() {
+    if (this.#plot && this.#holder) this.#plot.setSize({ width: Math.max(200, this.#holder.clientWidth), height: this.#holder.clientHeight });
+  }
+}
+
+/** A token as the browser computes it (light-dark() is not a canvas colour). @param {HTMLElement} at @param {string} name */
+function resolveColour(at, name) {
+  const probe = element("span", { hidden: true });
+  probe.style.color = `var(${name})`;
+  at.append(probe);
+  const colour = getComputedStyle(probe).color;
+  probe.remove();
+  return colour;
+}
+
+customElements.define("stat-chart", StatChart);

@@ -1,0 +1,60 @@
+// @ts-check
+/**
+ * The same templates draw a page first and keep it fresh: a region asks the server for the page
+ * again and is morphed into what came back, so focus, selection and scroll stay. Elements marked
+ * `data-keep` own what is inside them and are left alone.
+ */
+
+import { Idiomorph } from "../vendor/idiomorph.js";
+
+const OPTIONS = {
+  morphStyle: "outerHTML",
+  ignoreActiveValue: true,
+  callbacks: {
+    /** @param {Node} from @param {Node} to */
+    beforeNodeMorphed(from, to) {
+      if (!(from instanceof Element) || !(to instanceof Element)) return true;
+      if (from.hasAttribute("data-keep") && to.hasAttribute("data-keep")) return false;
+      if (from.localName === "relative-time" && to.localName === "relative-time") {
+        from.setAttribute("datetime", to.getAttribute("datetime") ?? "");
+        return false;
+      }
+      return true;
+    },
+    /** Open menus, checked boxes and live cells are the browser's, not the template's. */
+    beforeAttributeUpdated(/** @type {string} */ name, /** @type {Element} */ node) {
+      if (name === "open" && node.localName === "details") return false;
+      return !(name === "checked" || name === "aria-busy");
+    },
+    beforeNodeRemoved(/** @type {Node} */ node) {
+      return !(node instanceof Text && node.parentElement?.closest("[data-cell], [data-gauge]"));
+    },
+  },
+};
+
+/** @param {Element} from @param {Element} to */
+export function morph(from, to) {
+  Idiomorph.morph(from, to, OPTIONS);
+}
+
+/**
+ * The server's present page, parsed and inert.
+ * @param {string} [url] default: where the browser is @returns {Promise<Document|null>} null: not there
+ */
+export async function fetchPage(url = location.href) {
+  const response = await fetch(url, { credentials: "same-origin", headers: { "X-Slipway-Region": "1" } });
+  if (!response.ok || response.redirected) return null;
+  return new DOMParser().parseFromString(await response.text(), "text/html");
+}
+
+/** Fetch the page again and morph the element with this id. @param {string} id */
+export async function refresh(id) {
+  const where = location.href;
+  const page = await fetchPage(where);
+  const fresh = page?.getElementById(id);
+  const present = document.getElementById(id);
+  // Whoever navigated meanwhile must not get the old page's region.
+  if (!fresh || !present || location.href !== where) return false;
+  morph(present, fresh);
+  return true;
+}
