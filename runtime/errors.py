@@ -243,6 +243,32 @@ class CreateFailed(EngineError):
         self.cleanup_errors = tuple(cleanup_errors)
 
 
+def from_payload(payload: dict[str, Any]) -> EngineError:
+    """The error whose `payload()` crossed a socket; an unknown code comes back as EngineError."""
+    cls = _by_code().get(str(payload.get("code", "")), EngineError)
+    error = cls.__new__(cls)
+    EngineError.__init__(
+        error,
+        str(payload.get("message", "")),
+        hint=str(payload.get("hint", "")),
+        **dict(payload.get("extra") or {}),
+    )
+    for name in ("field", "stage", "exit_code"):
+        if name in error.extra:
+            setattr(error, name, error.extra[name])
+    return error
+
+
+def _by_code() -> dict[str, type[EngineError]]:
+    found: dict[str, type[EngineError]] = {}
+    queue: list[type[EngineError]] = [EngineError]
+    while queue:
+        cls = queue.pop()
+        found.setdefault(cls.code, cls)
+        queue.extend(cls.__subclasses__())
+    return found
+
+
 _FULL = {errno_names.ENOSPC, errno_names.EDQUOT}
 
 

@@ -1,0 +1,223 @@
+"""System calls that Python 3.11 has no function for: one typed function each.
+
+Every function raises KernelFailure with the call's name, the errno and the path it was about. Sources:
+the manual pages of the calls; numbers from the kernel's unified table (5.x and later agree on both
+architectures) and unistd_64.h for older ones.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+from runtime.errors import KernelFailure
+from runtime.kernel.constants import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    LINUX_CAPABILITY_VERSION_3,
+    MOVE_MOUNT_F_EMPTY_PATH,
+    O_PATH,
+    SECCOMP_SET_MODE_FILTER,
+)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_machine = os.uname().machine
+
+# Calls without a wrapper in Debian 12's C library.
+_NUMBERS = {
+    "x86_64": {"pivot_root": 155, "capget": 125, "capset": 126, "seccomp": 317},
+    "aarch64": {"pivot_root": 41, "capget": 90, "capset": 91, "seccomp": 277},
+}[_machine if _machine in ("x86_64", "aarch64") else "x86_64"]
+_OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
+_CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 436, 437, 442
+
+
+def _check(result: int, call: str, path: str = "") -> int:
+    if result < 0:
+        raise KernelFailure(call, ctypes.get_errno(), path)
+    return result
+
+
+def _syscall(call: str, number: int, *args: object, path: str = "") -> int:
+    converted = [ctypes.c_long(a) if isinstance(a, int) else a for a in args]
+    return _check(int(_libc.syscall(ctypes.c_long(number), *converted)), call, path)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2): leave the namespaces in `flags` (CLONE_NEW*) for new ones."""
+    _check(_libc.unshare(ctypes.c_int(flags)), "unshare", hex(flags))
+
+
+def setns(fd: int, kind: int = 0) -> None:
+    """setns(2): join the namespace behind `fd`; `kind` (CLONE_NEW*) makes sure it is that one."""
+    _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)), "setns", f"fd {fd}")
+
+
+def mount(source: str, target: str, fstype: str, flags: int = 0, data: str = "") -> None:
+    """mount(2)."""
+    _check(
+        _libc.mount(
+            os.fsencode(source),
+            os.fsencode(target),
+            fstype.encode() if fstype else None,
+            ctypes.c_ulong(flags),
+            os.fsencode(data) if data else None,
+        ),
+        "mount",
+        target,
+    )
+
+
+def umount(target: str, flags: int = 0) -> None:
+    """umount2(2)."""
+    _check(_libc.umount2(os.fsencode(target), ctypes.c_int(flags)), "umount2", target)
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """pivot_root(2); with "." twice the old root ends up below the new one and can be detached."""
+    _syscall(
+        "pivot_root",
+        _NUMBERS["pivot_root"],
+        ctypes.c_char_p(os.fsencode(new_root)),
+        ctypes.c_char_p(os.fsencode(put_old)),
+        path=new_root,
+    )
+
+
+def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
+    """prctl(2)."""
+    arguments = [ctypes.c_ulong(a) for a in (arg2, arg3, arg4, arg5)]
+    return _check(_libc.prctl(ctypes.c_int(option), *arguments), "prctl", str(option))
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    """capset(2) for the calling thread; masks of 1 << capability number."""
+    header = ctypes.create_string_buffer(struct.pack("=Ii", LINUX_CAPABILITY_VERSION_3, 0))
+    low, high = 0xFFFFFFFF, 32
+    data = ctypes.create_string_buffer(
+        struct.pack(
+            "=6I",
+            effective & low,
+            permitted & low,
+            inheritable & low,
+            effective >> high,
+            permitted >> high,
+            inheritable >> high,
+        )
+    )
+    _syscall("capset", _NUMBERS["capset"], header, data)
+
+
+def seccomp_set_filter(program: bytes, flags: int = 0) -> None:
+    """seccomp(2), SECCOMP_SET_MODE_FILTER; `program` is an array of struct sock_filter (8 bytes each)."""
+    code = ctypes.create_string_buffer(program, len(program))
+    # struct sock_fprog { unsigned short len; struct sock_filter *filter; }, padded to pointer size
+    fprog = ctypes.create_string_buffer(
+        struct.pack("=H6xQ", len(program) // 8, ctypes.addressof(code))
+    )
+    _syscall("seccomp", _NUMBERS["seccomp"], SECCOMP_SET_MODE_FILTER, flags, fprog)
+
+
+def sethostname(name: str) -> None:
+    raw = name.encode()
+    _check(_libc.sethostname(raw, ctypes.c_size_t(len(raw))), "sethostname", name)
+
+
+def setdomainname(name: str) -> None:
+    raw = name.encode()
+    _check(_libc.setdomainname(raw, ctypes.c_size_t(len(raw))), "setdomainname", name)
+
+
+def close_range(first: int, last: int, flags: int = 0) -> None:
+    """close_range(2): close, or with CLOSE_RANGE_CLOEXEC mark, every descriptor from first to last."""
+    number = ctypes.c_uint
+    arguments = (number(first), number(last), number(flags))
+    _check(_libc.syscall(ctypes.c_long(_CLOSE_RANGE), *arguments), "close_range")
+
+
+def openat2(directory: int, path: str, flags: int, *, mode: int = 0, resolve: int = 0) -> int:
+    """openat2(2): open below `directory` under the rules in `resolve` (RESOLVE_*). Returns a descriptor."""
+    how = ctypes.create_string_buffer(struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve), 24)
+    return _syscall(
+        "openat2",
+        _OPENAT2,
+        directory,
+        ctypes.c_char_p(os.fsencode(path)),
+        how,
+        24,
+        path=path,
+    )
+
+
+def open_tree(path: str, flags: int, directory: int = AT_FDCWD) -> int:
+    """open_tree(2); with OPEN_TREE_CLONE a detached copy of the mount. Returns a descriptor."""
+    name = ctypes.c_char_p(os.fsencode(path))
+    return _syscall("open_tree", _OPEN_TREE, directory, name, flags, path=path)
+
+
+def move_mount(source: int, target: str, target_directory: int = AT_FDCWD, flags: int = 0) -> None:
+    """move_mount(2): attach the detached mount `source` at `target`."""
+    _syscall(
+        "move_mount",
+        _MOVE_MOUNT,
+        source,
+        ctypes.c_char_p(b""),
+        target_directory,
+        ctypes.c_char_p(os.fsencode(target)),
+        MOVE_MOUNT_F_EMPTY_PATH | flags,
+        path=target,
+    )
+
+
+def mount_setattr(
+    directory: int,
+    path: str,
+    *,
+    attr_set: int = 0,
+    attr_clear: int = 0,
+    propagation: int = 0,
+    userns_fd: int = 0,
+    flags: int = AT_EMPTY_PATH,
+) -> None:
+    """mount_setattr(2) (Linux 5.12): MOUNT_ATTR_* on one mount, or the tree with AT_RECURSIVE."""
+    attributes = struct.pack("=QQQQ", attr_set, attr_clear, propagation, userns_fd)
+    _syscall(
+        "mount_setattr",
+        _MOUNT_SETATTR,
+        directory,
+        ctypes.c_char_p(os.fsencode(path)),
+        flags,
+        ctypes.create_string_buffer(attributes, 32),
+        32,
+        path=path,
+    )
+
+
+def fsopen(fstype: str) -> int:
+    """fsopen(2). Returns a file system context's descriptor."""
+    return _syscall("fsopen", _FSOPEN, ctypes.c_char_p(fstype.encode()), 1, path=fstype)
+
+
+def fsconfig(fd: int, command: int, key: str = "", value: str = "") -> None:
+    """fsconfig(2) with a string value, a flag or a command."""
+    _syscall(
+        "fsconfig",
+        _FSCONFIG,
+        fd,
+        command,
+        ctypes.c_char_p(key.encode()) if key else None,
+        ctypes.c_char_p(os.fsencode(value)) if value else None,
+        0,
+        path=f"{key}={value}" if value else key,
+    )
+
+
+def fsmount(fd: int, attributes: int = 0) -> int:
+    """fsmount(2): a detached mount of the configured file system. Returns a descriptor."""
+    return _syscall("fsmount", _FSMOUNT, fd, 1, attributes)
+
+
+def open_path(path: str) -> int:
+    """An O_PATH descriptor, following no final link. Raises OSError."""
+    return os.open(path, O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
