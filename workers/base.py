@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 import redis
-from celery import Task
 from django.db import DatabaseError, close_old_connections
 
 from runtime.engine import Engine
@@ -69,22 +68,28 @@ class Job:
             raise Cancelled("The operation was cancelled.")
 
 
-def operation_task(kind: str) -> Callable[[Body], Task[[str], None]]:
-    """Register `body` as the Celery task `kind`. What it returns becomes the operation's result."""
+def operation_task(
+    kind: str, *, on_failure: Callable[[Job], None] | None = None
+) -> Callable[[Body], Body]:
+    """Register `body` as the Celery task `kind`. What it returns becomes the operation's result.
 
-    def register(body: Body) -> Task[[str], None]:
+    `on_failure` runs once after the last attempt failed, before the failure is written.
+    """
+
+    def register(body: Body) -> Body:
         def run(operation_id: str) -> None:
-            execute(operation_id, body)
+            execute(operation_id, body, on_failure)
 
-        run.__name__, run.__doc__ = body.__name__, body.__doc__
-        run.__module__ = body.__module__
-        task: Task[[str], None] = app.task(name=kind)(run)
-        return task
+        run.__name__, run.__doc__, run.__module__ = body.__name__, body.__doc__, body.__module__
+        app.task(name=kind)(run)
+        return body
 
     return register
 
 
-def execute(operation_id: str, body: Body) -> None:
+def execute(
+    operation_id: str, body: Body, on_failure: Callable[[Job], None] | None = None
+) -> None:
     """Work on one operation, if it is still to be done; every error ends up in its row."""
     close_old_connections()
     try:
@@ -94,7 +99,10 @@ def execute(operation_id: str, body: Body) -> None:
             return
         live = pulse.enter(operation)
         try:
-            error, result = _attempt(Job(live), body)
+            job = Job(live)
+            error, result = _attempt(job, body)
+            if error is not None and on_failure is not None:
+                _clean_up(job, on_failure)
         finally:
             pulse.leave(live)
         _finish(operation, error, result)
@@ -127,6 +135,18 @@ def _attempt(job: Job, body: Body) -> tuple[dict[str, Any] | None, dict[str, Any
         except Exception as error:
             logger.exception("%s failed unexpectedly (operation %s).", job.operation, job.operation.pk)
             return internal_error(error), {}
+
+
+def _clean_up(job: Job, on_failure: Callable[[Job], None]) -> None:
+    """Run `on_failure`; what goes wrong there is logged and does not hide the first error."""
+    try:
+        on_failure(job)
+    except DatabaseError:
+        raise
+    except EngineError as error:
+        logger.warning("After %s failed: %s", job.operation, error)
+    except Exception:
+        logger.exception("After %s failed (operation %s).", job.operation, job.operation.pk)
 
 
 def internal_error(error: Exception) -> dict[str, Any]:

@@ -137,14 +137,15 @@ class StreamServer:
         try:
             await self._answer(stream, reader)
         except (ConnectionError, TimeoutError, asyncio.CancelledError):
-            pass
+            # What such a reader has not taken by now it will not get.
+            writer.transport.abort()
         except EngineError as error:
             await self._refuse(reader, error)
         except Exception:
             logger.exception("A stream failed.")
         finally:
             self._connections.discard(task)
-            writer.transport.abort() if writer.is_closing() else writer.close()
+            writer.close()
 
     async def _refuse(self, reader: Reader, error: EngineError) -> None:
         with suppress(ConnectionError, TimeoutError):
