@@ -13,21 +13,30 @@ import pytest
 
 from runtime.store.paths import Config
 
-_BY_DIRECTORY = {"kernel": ["kernel"], "e2e": ["e2e"]}
+# A test's directory says what it needs.
+_MARKER_OF_DIRECTORY = {"kernel": "kernel", "e2e": "e2e"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test's directory says what it needs; who cannot give that skips it, with the reason."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
-        try:
-            directory = item.path.relative_to(here).parts[0]
-        except ValueError:
-            continue
-        for marker in _BY_DIRECTORY.get(directory, ()):
+        marker = _MARKER_OF_DIRECTORY.get(item.path.relative_to(here).parts[0])
+        if marker:
             item.add_marker(marker)
-        if directory in _BY_DIRECTORY and os.geteuid() != 0:
-            item.add_marker(pytest.mark.skip(reason="needs root"))
+            # Who cannot give what is needed skips it, with the reason.
+            if os.geteuid() != 0:
+                item.add_marker(pytest.mark.skip(reason="needs root"))
+    if "SLIPWAY_TEST_DATABASE_URL" in os.environ:
+        other = [item for item in items if not _uses_database(item)]
+        config.hook.pytest_deselected(items=other)
+        items[:] = [item for item in items if _uses_database(item)]
+
+
+def _uses_database(item: pytest.Item) -> bool:
+    if item.get_closest_marker("django_db"):
+        return True
+    names = getattr(item, "fixturenames", ())
+    return bool({"db", "transactional_db"} & set(names))
 
 
 @pytest.fixture
