@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
+from runtime.kernel.procfs import start_time
 from tests.support.platform import Api, Platform, free_port
 from tests.support.waiting import wait_until
-from workers.supervisor.state import start_time
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from runtime.errors import SpecInvalid
+from runtime.kernel.procfs import start_time
 from runtime.store.paths import Config
 from tests.support.waiting import wait_until
 from workers.supervisor import state
@@ -144,15 +145,15 @@ def test_a_process_that_ignores_term_is_killed(start: Start, instance: Instance)
     pid = wait_until(lambda: _running_pid(instance, "one"))
     popen.terminate()
     popen.communicate(timeout=10)
-    assert state.start_time(pid) == 0
+    assert start_time(pid) == 0
 
 
 def test_killing_the_supervisor_ends_its_processes(start: Start, instance: Instance) -> None:
     popen = start({"name": "one", "argv": ["/bin/sleep", "60"]})
     pid = wait_until(lambda: _running_pid(instance, "one"))
-    born = state.start_time(pid)
+    born = start_time(pid)
     popen.kill()
-    wait_until(lambda: state.start_time(pid) != born, what="PR_SET_PDEATHSIG ends the child")
+    wait_until(lambda: start_time(pid) != born, what="PR_SET_PDEATHSIG ends the child")
 
 
 def test_ready_is_told_when_the_listening_process_says_so(start: Start) -> None:

@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 
+from runtime.kernel.procfs import is_alive
 from workers.supervisor import console, prepare, state
 from workers.supervisor.instance import CHECKOUT, Instance
 
@@ -43,7 +44,7 @@ def _end(running: state.SupervisorState) -> None:
         return
     try:
         # The pidfd holds on to one process; only now is it known to be the right one.
-        if state.start_time(running.pid) != running.start_time:
+        if not is_alive(running.pid, running.start_time):
             return
         signal.pidfd_send_signal(fd, signal.SIGTERM)
         if not select.select([fd], [], [], _PATIENCE)[0]:

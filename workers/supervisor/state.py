@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runtime.kernel.procfs import is_alive
 from runtime.store.files import write_json
 from workers.supervisor.instance import Instance
 
@@ -48,22 +49,11 @@ def load(instance: Instance) -> SupervisorState | None:
         current = SupervisorState(**raw, processes=processes)
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
-    return current if start_time(current.pid) == current.start_time else None
+    return current if is_alive(current.pid, current.start_time) else None
 
 
 def forget(instance: Instance) -> None:
     instance.state_file.unlink(missing_ok=True)
-
-
-def start_time(pid: int) -> int:
-    """Field 22 of /proc/<pid>/stat, proc_pid_stat(5); 0 when there is no such process or it is a zombie."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    # The command's name stands in parentheses and may hold anything.
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
 class Lock:

@@ -9,6 +9,7 @@ import tomllib
 from dataclasses import asdict
 from typing import Any
 
+from runtime.kernel.procfs import is_alive
 from runtime.store.files import read_json
 from workers.supervisor import console, state
 from workers.supervisor.instance import CHECKOUT, Instance
@@ -61,7 +62,7 @@ def _containers(instance: Instance) -> dict[str, int]:
     for path in (instance.config.run / "containers").glob("*/state.json"):
         try:
             run = read_json(path)
-            alive = state.start_time(run["shim_pid"]) == run["shim_start_time"] != 0
+            alive = is_alive(run["shim_pid"], run["shim_start_time"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
         running += alive and run.get("status") in ("running", "paused")

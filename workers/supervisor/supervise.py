@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from runtime.kernel.procfs import start_time
 from workers.supervisor import confine, console, state
 from workers.supervisor.instance import Instance
 from workers.supervisor.processes import LISTEN_FD, READY_FD, Process
@@ -54,7 +55,7 @@ class Supervisor:
         self._stop_requests = 0
         pid = os.getpid()
         self._state = state.SupervisorState(
-            pid=pid, start_time=state.start_time(pid), started_at=time.time(), url=instance.url
+            pid=pid, start_time=start_time(pid), started_at=time.time(), url=instance.url
         )
         self._children = [_Child(p, state.ProcessState(p.name)) for p in processes]
         self._state.processes = [child.shown for child in self._children]
@@ -130,7 +131,7 @@ class Supervisor:
         self._selector.register(output, selectors.EVENT_READ, lambda: self._read(child))
         pid = child.popen.pid
         child.shown.state, child.shown.pid = "running", pid
-        child.shown.start_time, child.shown.since = state.start_time(pid), time.time()
+        child.shown.start_time, child.shown.since = start_time(pid), time.time()
 
     def _watch_ready(self, fd: int) -> None:
         def on_readable() -> None:
