@@ -1,0 +1,110 @@
+"""Choosing subnets, addresses and MAC addresses: pure arithmetic, standard library only.
+
+The database reserves what is chosen here under unique constraints; the runtime refuses a subnet that
+the host already uses. Every function is deterministic: the lowest free one wins.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from runtime.errors import Conflict, SpecInvalid
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A range that networks are cut from, `prefix_length` bits each."""
+
+    range: str  # "172.30.0.0/15"
+    prefix_length: int
+
+
+# A bridge has at most 1,023 ports (BR_MAX_PORTS in net/bridge/br_private.h), so a /22 is as much as one
+# network can use. 172.17.0.0/16 and upwards is where Docker starts, 10.88.0.0/16 is podman's.
+DEFAULT_POOLS = (Pool("172.30.0.0/15", 22), Pool("10.201.0.0/16", 22))
+
+
+def next_subnet(taken: Iterable[str], pools: Sequence[Pool] = DEFAULT_POOLS) -> str:
+    """The lowest subnet of `pools` that overlaps none of `taken` ("172.30.0.0/22" or any size).
+
+    IPv6 subnets in `taken` are ignored. Raises Conflict when every pool is used up, SpecInvalid when
+    an element of `taken` is not a subnet.
+    """
+    spans = sorted(_span(text) for text in taken if ":" not in text)
+    for pool in pools:
+        whole = ipaddress.IPv4Network(pool.range)
+        size = 1 << (32 - pool.prefix_length)
+        start = int(whole.network_address)
+        end = int(whole.broadcast_address)
+        for first, last in spans:
+            if last < start:
+                continue
+            if first > start + size - 1:
+                break  # the gap before this one is wide enough
+            start = (last // size + 1) * size
+        if start + size - 1 <= end:
+            return f"{ipaddress.IPv4Address(start)}/{pool.prefix_length}"
+    raise Conflict(
+        "No free subnet is left for a new network.",
+        hint="Remove a network that is not used, or give the subnet yourself.",
+    )
+
+
+def next_address(subnet: str, taken: Iterable[str]) -> str:
+    """The lowest host address of `subnet` that is not in `taken`; give the gateway in `taken`.
+
+    Raises Conflict when the subnet is full, SpecInvalid when `subnet` is none.
+    """
+    first, last = _span(subnet)
+    used = {int(ipaddress.IPv4Address(address)) for address in taken if ":" not in address}
+    for number in range(first + 1, last):  # network and broadcast address are no host's
+        if number not in used:
+            return str(ipaddress.IPv4Address(number))
+    raise Conflict(
+        f"Every address of {subnet} is taken.",
+        hint="Remove containers of this network, or use another network.",
+        subnet=subnet,
+    )
+
+
+def gateway_for(subnet: str) -> str:
+    """The first host address of `subnet`, by convention the bridge's own."""
+    return next_address(subnet, ())
+
+
+def mac_for(address: str) -> str:
+    """A locally administered unicast MAC that holds the IPv4 `address`: "02:42:ac:1e:00:05".
+
+    Unique on a bridge as long as addresses are, and the same after a restart, so that neighbours'
+    ARP entries stay right.
+    """
+    packed = ipaddress.IPv4Address(address).packed
+    return "02:42:" + ":".join(f"{byte:02x}" for byte in packed)
+
+
+def overlapping(subnet: str, others: Iterable[str]) -> list[str]:
+    """Those of `others` that share an address with `subnet`, in their order."""
+    first, last = _span(subnet)
+    found = []
+    for other in others:
+        if ":" in other:
+            continue
+        start, end = _span(other)
+        if start <= last and first <= end:
+            found.append(other)
+    return found
+
+
+def _span(subnet: str) -> tuple[int, int]:
+    """First and last address as numbers."""
+    try:
+        network = ipaddress.IPv4Network(subnet, strict=False)
+    except ValueError:
+        raise SpecInvalid(
+            "subnet",
+            f"{subnet!r} is not an IPv4 subnet.",
+            hint="Write the first address and the prefix length: 172.30.0.0/16.",
+        ) from None
+    return int(network.network_address), int(network.broadcast_address)
