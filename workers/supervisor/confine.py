@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+from runtime.errors import EngineError
 from runtime.kernel import syscalls
 from runtime.kernel.constants import (
     CLONE_NEWNS,
@@ -54,7 +55,15 @@ def preparation(
         if os.getppid() != parent:
             os._exit(1)
 
-    return prepare
+    def prepare_or_say_why() -> None:
+        try:
+            prepare()
+        except (EngineError, OSError) as error:
+            # subprocess tells its caller only that something was raised here.
+            os.write(2, f"{error}\n".encode())
+            raise
+
+    return prepare_or_say_why
 
 
 def _bind_checkout(target: Path) -> None:

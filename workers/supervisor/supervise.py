@@ -99,6 +99,7 @@ class Supervisor:
     def _start(self, child: _Child) -> None:
         process = child.process
         output, output_write = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(output, False)
         env, handed_down = dict(process.env), []
         ready_write = -1
         if process.listens and self._listener:
@@ -118,15 +119,15 @@ class Supervisor:
                 preexec_fn=confine.preparation(process, self._instance),
             )
         except (OSError, subprocess.SubprocessError, KeyError) as error:
+            why = _rest(output)
             os.close(output)
-            self._say(child, f"could not be started: {error}")
+            self._say(child, f"could not be started: {why or error}")
             self._plan_restart(child, "not started")
             return
         finally:
             os.close(output_write)
             if ready_write >= 0:
                 os.close(ready_write)
-        os.set_blocking(output, False)
         child.output, child.started = output, time.monotonic()
         self._selector.register(output, selectors.EVENT_READ, lambda: self._read(child))
         pid = child.popen.pid
@@ -232,3 +233,11 @@ class Supervisor:
                         child.popen.kill()
                         child.kill_at = time.monotonic() + 1.0
                 self._turn(max(0.0, min(c.kill_at for c in alive) - time.monotonic()))
+
+
+def _rest(fd: int) -> str:
+    """What a non-blocking pipe holds now."""
+    try:
+        return os.read(fd, 4096).decode(errors="replace").strip()
+    except BlockingIOError:
+        return ""
