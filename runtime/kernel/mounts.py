@@ -1,0 +1,259 @@
+"""The container's root file system: steps as data, and the code that carries them out.
+
+Every target is resolved beneath the new root by the kernel (openat2 with RESOLVE_IN_ROOT) and mounted on
+through its descriptor, so that no link in an image or volume leads a mount astray (the class of
+CVE-2021-30465 and CVE-2019-16884). Runs in init, in its own mount namespace, before pivot_root.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from runtime.errors import KernelFailure
+from runtime.kernel import syscalls
+from runtime.kernel.constants import (
+    MNT_DETACH,
+    MS_BIND,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_PRIVATE,
+    MS_RDONLY,
+    MS_REC,
+    MS_REMOUNT,
+    MS_SHARED,
+    MS_SLAVE,
+    O_PATH,
+    RESOLVE_IN_ROOT,
+)
+
+if TYPE_CHECKING:
+    from runtime.model.plan import MountStep, Overlay
+
+_PROPAGATION = {
+    "private": MS_PRIVATE,
+    "rprivate": MS_PRIVATE | MS_REC,
+    "shared": MS_SHARED,
+    "rshared": MS_SHARED | MS_REC,
+    "slave": MS_SLAVE,
+    "rslave": MS_SLAVE | MS_REC,
+}
+_PAGE = 4096
+
+
+def describe(step: MountStep) -> str:
+    """One line for logs and traces: "bind /srv/data -> /data (ro)"."""
+    source = step.get("source") or step.get("fstype") or ""
+    read_only = " (ro)" if step.get("flags", 0) & MS_RDONLY else ""
+    arrow = f"{source} -> " if source else ""
+    return f"{step['kind']} {arrow}{step['target']}{read_only}"
+
+
+def mount_overlay(overlay: Overlay) -> None:
+    """Mount the layers at overlay["rootfs"]. Raises KernelFailure."""
+    options = f"lowerdir={':'.join(overlay['lower'])}"
+    if not overlay["read_only"] or overlay["upper"]:
+        options += f",upperdir={overlay['upper']},workdir={overlay['work']}"
+    flags = MS_RDONLY if overlay["read_only"] else 0
+    target = overlay["rootfs"]
+    if len(options) < _PAGE:
+        syscalls.mount("overlay", target, "overlay", flags, options)
+        return
+    # mount(2) takes one page of options. Linux 6.5 added lowerdir+ for one layer at a time.
+    fd = syscalls.fsopen("overlay")
+    try:
+        for layer in overlay["lower"]:
+            syscalls.fsconfig(fd, 1, "lowerdir+", layer)
+        syscalls.fsconfig(fd, 1, "upperdir", overlay["upper"])
+        syscalls.fsconfig(fd, 1, "workdir", overlay["work"])
+        syscalls.fsconfig(fd, 6)
+        tree = syscalls.fsmount(fd)
+    finally:
+        os.close(fd)
+    try:
+        syscalls.move_mount(tree, target)
+    finally:
+        os.close(tree)
+
+
+def execute(step: MountStep, root: int) -> None:
+    """Carry out one step below the directory descriptor `root`. Raises KernelFailure, OSError."""
+    try:
+        _EXECUTE[step["kind"]](step, root)
+    except (KernelFailure, OSError) as error:
+        if not step.get("optional"):
+            raise _named(error, step) from error
+
+
+def _named(error: KernelFailure | OSError, step: MountStep) -> KernelFailure:
+    number = error.errno or 0
+    path = str(error.filename or step["target"]) if isinstance(error, OSError) else step["target"]
+    return KernelFailure("mount", number, path, step=describe(step))
+
+
+def _bind(step: MountStep, root: int) -> None:
+    source = os.open(step.get("source", ""), O_PATH | os.O_CLOEXEC)
+    try:
+        if step.get("subpath"):
+            beneath = syscalls.openat2(source, step["subpath"], O_PATH, resolve=RESOLVE_IN_ROOT)
+            os.close(source)
+            source = beneath
+        kind = "dir" if stat.S_ISDIR(os.fstat(source).st_mode) else "file"
+        make = kind if step.get("make") else ""
+        recursive = MS_REC if step.get("recursive") else 0
+        target = resolve(root, step["target"], make=make)
+        try:
+            syscalls.mount(_fd(source), _fd(target), "", MS_BIND | recursive)
+        finally:
+            os.close(target)
+    finally:
+        os.close(source)
+    _finish_bind(step, root)
+
+
+def _finish_bind(step: MountStep, root: int) -> None:
+    # The mount lies over the target now: resolve it again to change the mount, not what it covers.
+    flags = step.get("flags", 0)
+    propagation = _PROPAGATION[step.get("propagation") or "rprivate"]
+    target = resolve(root, step["target"])
+    try:
+        syscalls.mount("none", _fd(target), "", propagation)
+        if flags:
+            recursive = 0x8000 if step.get("recursive") else 0
+            attributes = flags & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+            try:
+                syscalls.mount_setattr(target, "", attr_set=attributes, flags=0x1000 | recursive)
+            except KernelFailure as error:
+                if error.errno != errno.ENOSYS:
+                    raise
+                syscalls.mount("none", _fd(target), "", MS_BIND | MS_REMOUNT | flags)
+    finally:
+        os.close(target)
+
+
+def _filesystem(step: MountStep, root: int) -> None:
+    fstype = step.get("fstype", "")
+    target = resolve(root, step["target"], make=step.get("make") or "")
+    try:
+        source = step.get("source") or fstype
+        syscalls.mount(source, _fd(target), fstype, step.get("flags", 0), step.get("data", ""))
+    finally:
+        os.close(target)
+
+
+def _remount(step: MountStep, root: int) -> None:
+    """Change what lies at the target; a path that is no mount point becomes one first."""
+    target = resolve(root, step["target"])
+    try:
+        syscalls.mount(_fd(target), _fd(target), "", MS_BIND | MS_REC)
+    finally:
+        os.close(target)
+    _finish_bind(step, root)
+
+
+def _mask(step: MountStep, root: int) -> None:
+    """Hide a path: /dev/null over a file, an empty read-only tmpfs over a directory."""
+    target = resolve(root, step["target"])
+    try:
+        if stat.S_ISDIR(os.fstat(target).st_mode):
+            flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
+            syscalls.mount("tmpfs", _fd(target), "tmpfs", flags, "size=0,nr_inodes=1")
+        else:
+            null = os.open("/dev/null", O_PATH | os.O_CLOEXEC)
+            try:
+                if not stat.S_ISCHR(os.fstat(null).st_mode):
+                    raise OSError(errno.ENODEV, "the host's /dev/null is not a device", "/dev/null")
+                syscalls.mount(_fd(null), _fd(target), "", MS_BIND)
+            finally:
+                os.close(null)
+    finally:
+        os.close(target)
+
+
+def _symlink(step: MountStep, root: int) -> None:
+    parent, name = os.path.split(step["target"])
+    directory = resolve(root, parent, make="dir")
+    try:
+        os.symlink(step.get("source", ""), name, dir_fd=directory)
+    except FileExistsError:
+        pass
+    finally:
+        os.close(directory)
+
+
+def _device(step: MountStep, root: int) -> None:
+    """A device node like the host's `source`; where mknod is forbidden, a bind of it."""
+    parent, name = os.path.split(step["target"])
+    source = step.get("source", "")
+    facts = os.stat(source)
+    directory = resolve(root, parent, make="dir")
+    try:
+        mode = stat.S_IFMT(facts.st_mode) | stat.S_IMODE(facts.st_mode)
+        os.mknod(name, mode, facts.st_rdev, dir_fd=directory)
+        os.chmod(name, stat.S_IMODE(facts.st_mode), dir_fd=directory)
+        os.chown(name, facts.st_uid, facts.st_gid, dir_fd=directory)
+    except FileExistsError:
+        pass
+    except PermissionError:
+        _bind({**step, "kind": "bind", "make": "file"}, root)
+    finally:
+        os.close(directory)
+
+
+_EXECUTE = {
+    "bind": _bind,
+    "filesystem": _filesystem,
+    "remount": _remount,
+    "mask": _mask,
+    "symlink": _symlink,
+    "device": _device,
+}
+
+
+def resolve(root: int, path: str, *, make: str = "") -> int:
+    """O_PATH descriptor of `path` beneath `root`, links resolved as if root were "/".
+
+    `make` "dir" or "file" creates what is missing (directories 0755, an empty file 0644), never through
+    a link that leaves the root. Raises KernelFailure (ENOENT when missing and not to be made).
+    """
+    relative = os.path.normpath("/" + path).lstrip("/")
+    if not relative:
+        return os.dup(root)
+    try:
+        return syscalls.openat2(root, relative, O_PATH, resolve=RESOLVE_IN_ROOT)
+    except KernelFailure as error:
+        if error.errno != errno.ENOENT or not make:
+            raise
+    parent, name = os.path.split(relative)
+    directory = resolve(root, parent, make="dir")
+    try:
+        if make == "dir":
+            os.mkdir(name, 0o755, dir_fd=directory)
+        else:
+            flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_WRONLY
+            os.close(os.open(name, flags, 0o644, dir_fd=directory))
+    except FileExistsError:
+        # A link to nowhere: following it would let the image choose where we create.
+        raise KernelFailure(
+            "resolve", errno.ELOOP, path, hint="The image has a dangling link there."
+        ) from None
+    finally:
+        os.close(directory)
+    return syscalls.openat2(root, relative, O_PATH, resolve=RESOLVE_IN_ROOT)
+
+
+def pivot_into(rootfs: str) -> None:
+    """Make `rootfs` this process's "/" and drop the old root with every mount below it."""
+    os.chdir(rootfs)
+    syscalls.pivot_root(".", ".")
+    # The old root lies on top of the new one now; keep its going from reaching the host.
+    syscalls.mount("none", ".", "", MS_SLAVE | MS_REC)
+    syscalls.umount(".", MNT_DETACH)
+    os.chdir("/")
+
+
+def _fd(descriptor: int) -> str:
+    return f"/proc/self/fd/{descriptor}"

@@ -1,0 +1,97 @@
+"""Interfaces of the container's own network namespace, in the few rtnetlink messages that takes.
+
+Init configures them itself, and the process it is forked from must stay lean: importing pyroute2 costs
+about 25 MB and 100 ms, so this is struct and socket only. Everything on the host's side uses pyroute2
+(`runtime.network`). Source: rtnetlink(7), netlink(7).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+
+from runtime.errors import NetlinkFailure
+
+_RTM_NEWLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 16, 20, 24
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_CREATE, _NLM_F_REPLACE = 0x1, 0x4, 0x400, 0x100
+_NLMSG_ERROR = 2
+_IFLA_ADDRESS, _IFLA_MTU = 1, 4
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_IFA_F_NODAD = 0x02
+_RTA_OIF, _RTA_GATEWAY = 4, 5
+_RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RTN_UNICAST = 254, 4, 0, 1
+_IFF_UP = 1
+
+
+class Rtnetlink:
+    """A route socket in the namespace of the calling process. Use with `with`."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+        )
+        self._sequence = 0
+
+    def __enter__(self) -> Rtnetlink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def up(self, name: str, *, mac_address: str = "", mtu: int = 0) -> None:
+        """Set the interface up, with this MAC address and MTU when given."""
+        index = _index(name)
+        attributes = b""
+        if mac_address:
+            attributes += _attribute(_IFLA_ADDRESS, bytes.fromhex(mac_address.replace(":", "")))
+        if mtu:
+            attributes += _attribute(_IFLA_MTU, struct.pack("=I", mtu))
+        header = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, _IFF_UP, _IFF_UP)
+        self._request(_RTM_NEWLINK, 0, header + attributes, f"set {name} up")
+
+    def add_address(self, name: str, address: str, prefix_length: int) -> None:
+        family, raw = _pack(address)
+        flags = _IFA_F_NODAD if family == socket.AF_INET6 else 0
+        header = struct.pack("=BBBBi", family, prefix_length, flags, 0, _index(name))
+        attributes = _attribute(_IFA_LOCAL, raw) + _attribute(_IFA_ADDRESS, raw)
+        flags = _NLM_F_CREATE | _NLM_F_REPLACE
+        self._request(_RTM_NEWADDR, flags, header + attributes, f"add {address} to {name}")
+
+    def add_default_route(self, name: str, gateway: str) -> None:
+        family, raw = _pack(gateway)
+        header = struct.pack(
+            "=BBBBBBBBI",
+            family, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, 0,
+        )  # fmt: skip
+        attributes = _attribute(_RTA_GATEWAY, raw)
+        attributes += _attribute(_RTA_OIF, struct.pack("=i", _index(name)))
+        flags = _NLM_F_CREATE | _NLM_F_REPLACE
+        self._request(_RTM_NEWROUTE, flags, header + attributes, f"route by {gateway}")
+
+    def _request(self, kind: int, flags: int, body: bytes, what: str) -> None:
+        self._sequence += 1
+        flags |= _NLM_F_REQUEST | _NLM_F_ACK
+        header = struct.pack("=IHHII", 16 + len(body), kind, flags, self._sequence, 0)
+        self._socket.send(header + body)
+        reply = self._socket.recv(4096)
+        (answer,), (error,) = struct.unpack_from("=H", reply, 4), struct.unpack_from("=i", reply, 16)
+        if answer == _NLMSG_ERROR and error:
+            raise NetlinkFailure(f"Cannot {what}: {os.strerror(-error)}.", errno=-error)
+
+
+def _index(name: str) -> int:
+    try:
+        return socket.if_nametoindex(name)
+    except OSError as error:
+        raise NetlinkFailure(f"There is no interface {name} in the container.", name=name) from error
+
+
+def _pack(address: str) -> tuple[int, bytes]:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return family, socket.inet_pton(family, address)
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    length = 4 + len(value)
+    return struct.pack("=HH", length, kind) + value + b"\0" * (-length % 4)
