@@ -1,0 +1,209 @@
+"""What a new user does, in a real browser, on a real nginx image made from Debian's packages."""
+
+from __future__ import annotations
+
+import re
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.support.platform import Platform, free_port
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+CHROMIUM = Path("/usr/bin/chromium")
+# No sandbox: it needs a user other than root. The rest keeps the browser from calling home.
+_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+_SOON = 15_000  # milliseconds
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        pytest.skip("needs Debian's chromium")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Browser, platform: Platform) -> Iterator[Page]:
+    """A fresh, signed-in browser window; an error in the page's scripts fails the test."""
+    context = browser.new_context(base_url=platform.url, viewport={"width": 1280, "height": 900})
+    opened = context.new_page()
+    opened.set_default_timeout(_SOON)
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.on(
+        "console",
+        lambda message: (
+            errors.append(message.text)
+            if message.type == "error" and "status of 4" not in message.text
+            else None
+        ),
+    )
+    _sign_in(opened, platform)
+    yield opened
+    context.close()
+    assert errors == []
+
+
+def _sign_in(page: Page, platform: Platform) -> None:
+    page.goto("/")
+    page.get_by_label("User name").fill("admin")
+    page.get_by_label("Password").fill(platform.password)
+    page.get_by_test_id("sign-in").click()
+    expect(page.get_by_test_id("connection")).to_have_attribute("data-state", "open", timeout=_SOON)
+
+
+def test_a_wrong_password_is_refused(browser: Browser, platform: Platform) -> None:
+    context = browser.new_context(base_url=platform.url)
+    page = context.new_page()
+    page.goto("/containers/")
+    page.get_by_label("User name").fill("admin")
+    page.get_by_label("Password").fill("not this")
+    page.get_by_test_id("sign-in").click()
+    expect(page.get_by_role("alert").first).to_be_visible()
+    context.close()
+
+
+def test_from_an_archive_to_a_removed_container(
+    page: Page, browser: Browser, platform: Platform, nginx_archive: Path
+) -> None:
+    port = free_port()
+    _import_image(page, nginx_archive)
+    _create(page, port)
+    status = page.get_by_test_id("container-status")
+    expect(status).to_have_attribute("data-status", "running", timeout=_SOON)
+    container = page.url.rstrip("/").rpartition("/")[2]
+
+    _answers(port)
+    _watch_charts(page)
+    _read_logs(page, port)
+
+    # Another browser's list moves by itself.
+    other = browser.new_context(base_url=platform.url).new_page()
+    _sign_in(other, platform)
+    other.goto("/containers/")
+    row = other.locator(f'tr[data-testid=container-row][data-id="{container}"]')
+    expect(row).to_have_attribute("data-status", "running")
+
+    page.goto(f"/containers/{container}/")
+    for action, then in (
+        ("pause", "paused"),
+        ("unpause", "running"),
+        ("stop", "exited"),
+        ("start", "running"),
+    ):
+        page.get_by_test_id(f"action-{action}").click()
+        expect(status).to_have_attribute("data-status", then, timeout=_SOON)
+        expect(row).to_have_attribute("data-status", then, timeout=_SOON)
+    _answers(port)
+
+    page.get_by_test_id("action-kill").click()
+    page.locator("dialog#dialog").get_by_test_id("confirm").click()
+    expect(status).to_have_attribute("data-status", "exited", timeout=_SOON)
+    expect(page.get_by_test_id("exit-text")).to_contain_text("137")
+
+    page.get_by_test_id("action-remove").click()
+    page.locator("dialog#dialog").get_by_test_id("confirm").click()
+    expect(row).to_have_count(0, timeout=_SOON)
+    other.context.close()
+    page.goto("/volumes/")
+    expect(page.get_by_test_id("volume-row").filter(has_text="pages")).to_have_count(1)
+
+
+def test_an_out_of_memory_kill_is_named(page: Page, starter: str) -> None:
+    page.goto(f"/containers/new/?image={starter}")
+    page.locator("input[name=command]").fill("sh -c 'head -c 200000000 /dev/zero | tail'")
+    page.locator("input[name=memory]").fill("16m")
+    page.get_by_test_id("create").click()
+    page.wait_for_url(re.compile(r"/containers/[0-9a-f]{64}/"))
+    expect(page.get_by_test_id("container-status")).to_have_attribute(
+        "data-status", "exited", timeout=_SOON
+    )
+    expect(page.get_by_test_id("exit-text")).to_contain_text(re.compile("memory|OOM"))
+
+
+def test_a_bad_field_says_so_beneath_it_and_keeps_what_was_typed(page: Page, starter: str) -> None:
+    page.goto(f"/containers/new/?image={starter}")
+    page.locator("input[name=command]").fill("sleep 600")
+    page.locator("input[name=memory]").fill("much")
+    page.get_by_test_id("create").click()
+    expect(page.locator(".field-error").first).to_be_visible()
+    assert page.locator("input[name=command]").input_value() == "sleep 600"
+
+
+def test_a_container_without_limits_carries_a_warning(page: Page, starter: str) -> None:
+    page.goto(f"/containers/new/?image={starter}")
+    expect(page.locator("[data-testid=warning][data-rule=memory]")).to_be_visible()
+
+
+def _import_image(page: Page, archive: Path) -> None:
+    page.goto("/images/")
+    page.get_by_test_id("import-image").click()
+    dialog = page.locator("dialog#dialog")
+    dialog.locator("input[name=archive]").set_input_files(archive)
+    dialog.locator("input[name=reference]").fill("web/nginx:test")
+    dialog.get_by_test_id("confirm").click()
+    row = page.get_by_test_id("image-row").filter(has_text="web/nginx:test")
+    expect(row).to_be_visible(timeout=60_000)
+    row.get_by_test_id("run-image").click()
+    page.wait_for_url("**/containers/new/**")
+
+
+def _create(page: Page, port: int) -> None:
+    page.locator("input[name=name]").fill("front")
+    page.locator("input[name=memory]").fill("128m")
+    page.get_by_test_id("add-port").click()
+    ports = page.locator("[data-row=ports]").last
+    ports.locator("input[name=host_port]").fill(str(port))
+    ports.locator("input[name=container_port]").fill("80")
+    page.get_by_test_id("add-mount").click()
+    mount = page.locator("[data-row=mounts]").last
+    mount.locator("select[name=mount_type]").select_option("volume")
+    mount.locator("input[name=mount_source]").fill("pages")
+    mount.locator("input[name=mount_target]").fill("/pages")
+    page.get_by_test_id("create").click()
+    page.wait_for_url(re.compile(r"/containers/[0-9a-f]{64}/"))
+
+
+def _answers(port: int) -> None:
+    def fetch() -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2) as answer:
+                return b"nginx" in answer.read()
+        except OSError:
+            return False
+
+    wait_until(fetch, every=0.1, what=f"nginx answers on port {port}")
+
+
+def _watch_charts(page: Page) -> None:
+    page.get_by_role("navigation", name="Container").get_by_role("link", name="Stats").click()
+    memory = page.locator("stat-chart[data-metric=memory]")
+    expect(memory.get_by_test_id("value")).to_contain_text(re.compile(r"\d"), timeout=_SOON)
+    expect(memory.locator("canvas")).to_be_visible()
+
+
+def _read_logs(page: Page, port: int) -> None:
+    """A request that nginx writes about appears while the page is open."""
+    page.get_by_role("navigation", name="Container").get_by_role("link", name="Logs").click()
+    expect(page.locator("log-view")).to_be_visible()
+    urllib.request.urlopen(f"http://127.0.0.1:{port}/?from-the-test", timeout=5).close()
+    expect(page.locator(".log-line[data-stream=stdout]").last).to_contain_text(
+        "from-the-test", timeout=_SOON
+    )
