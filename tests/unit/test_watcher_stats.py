@@ -48,11 +48,11 @@ def test_no_rate_without_a_fitting_sample_before(now: StatsSample) -> None:
     assert stats_data(now, FIRST)["cpu_percent"] == 0.0
 
 
-def test_the_host_is_a_hundred_percent_busy_when_all_its_cores_are() -> None:
+def test_each_busy_core_of_the_host_is_a_hundred_percent() -> None:
     before = HostSample(1000.0, 10.0, 100.0, 2, 1000, 600, 100, 50, 0, 0, 0.5)
     now = replace(before, time=1001.0, cpu_busy=12.0, cpu_total=102.0, net_rx=10)
     data = host_data(now, before)
-    assert (data["cpu_percent"], data["memory_percent"], data["disk_percent"]) == (100, 40, 50)
+    assert (data["cpu_percent"], data["memory_percent"], data["disk_percent"]) == (200, 40, 50)
     assert data["net_rx_rate"] == 10
 
 

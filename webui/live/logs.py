@@ -22,13 +22,15 @@ _STREAMS: tuple[Literal["stdout", "stderr"], ...] = ("stdout", "stderr")
 async def follow(topic: str, options: dict[str, Any], outbox: Outbox) -> None:
     """Send the last lines and then every new one, as fast as the browser takes them.
 
-    `options` may hold "tail" (lines) and "streams". When the watcher restarts, the log goes on after the
+    The first message is a "snapshot", which replaces what a page showed before its connection broke; the
+    others are "lines" that come after it. `options` may hold "tail" (lines) and "streams". When the watcher restarts, the log goes on after the
     last line that was sent.
     """
     container_id = topics.container_id(topic)
     tail: int | None = _tail(options.get("tail"))
     streams = [s for s in _STREAMS if s in (options.get("streams") or _STREAMS)]
     since: float | None = None
+    kind = "snapshot"
     while True:
         try:
             batches = stream_client.logs(
@@ -36,7 +38,8 @@ async def follow(topic: str, options: dict[str, Any], outbox: Outbox) -> None:
             )
             async with aclosing(batches):
                 async for lines in batches:
-                    await outbox.put_lines(_message(topic, "lines", lines))
+                    await outbox.put_lines(_message(topic, kind, lines))
+                    kind = "lines"
                     # Times have microseconds: the next line is at least one later, or as good as that.
                     since = datetime.fromisoformat(lines[-1]["time"]).timestamp() + 1e-6
                     tail = None

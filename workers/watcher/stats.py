@@ -68,7 +68,7 @@ def stats_data(sample: StatsSample, before: StatsSample | None) -> dict[str, Any
 
 
 def host_data(sample: HostSample, before: HostSample | None) -> dict[str, Any]:
-    """The host's fields and what derives; `cpu_percent` is of the whole machine (0..100)."""
+    """The host's fields and what derives; as for a container, 100 `cpu_percent` is one core busy."""
     data: dict[str, Any] = {name: getattr(sample, name) for name in _HOST_FIELDS}
     data["memory_used"] = sample.memory_total - sample.memory_available
     data["memory_percent"] = _percent(data["memory_used"], sample.memory_total)
@@ -78,7 +78,7 @@ def host_data(sample: HostSample, before: HostSample | None) -> dict[str, Any]:
     if before is None or not 0 < (span := sample.time - before.time) <= LONGEST_SPAN:
         return data
     busy, total = sample.cpu_busy - before.cpu_busy, sample.cpu_total - before.cpu_total
-    data["cpu_percent"] = _percent(max(0.0, busy), total)
+    data["cpu_percent"] = _percent(max(0.0, busy) * sample.cores, total)
     data["net_rx_rate"] = round(max(0, sample.net_rx - before.net_rx) / span, 1)
     data["net_tx_rate"] = round(max(0, sample.net_tx - before.net_tx) / span, 1)
     return data
