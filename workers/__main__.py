@@ -9,10 +9,8 @@ def main() -> None:
     """Run the worker until SIGTERM: it takes no new work, then finishes what it has."""
     from workers.app import app  # noqa: PLC0415 - sets Django up
 
-    app.worker_main(
-        ["worker", "--loglevel", "INFO", "--without-gossip", "--without-mingle", "-O", "fair"]
-        + sys.argv[1:]
-    )
+    options = ["--loglevel", "INFO", "--without-gossip", "--without-mingle", "-O", "fair"]
+    app.worker_main(["worker", *options, *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webui.settings")
-
 import django
-
-django.setup()
-
 from celery import Celery
 from celery.signals import setup_logging
 
 from workers import instance
+
+# Whoever imports the application may import models from then on.
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webui.settings")
+django.setup()
 
 # Threads share one interpreter: a short task waits for the kernel, not for the GIL. A pull holds a thread
 # for minutes, so there are many more threads than cores; an idle one costs nothing.

@@ -87,9 +87,7 @@ def operation_task(
     return register
 
 
-def execute(
-    operation_id: str, body: Body, on_failure: Callable[[Job], None] | None = None
-) -> None:
+def execute(operation_id: str, body: Body, on_failure: Callable[[Job], None] | None = None) -> None:
     """Work on one operation, if it is still to be done; every error ends up in its row."""
     close_old_connections()
     try:
@@ -133,7 +131,9 @@ def _attempt(job: Job, body: Body) -> tuple[dict[str, Any] | None, dict[str, Any
         except DatabaseError:
             raise
         except Exception as error:
-            logger.exception("%s failed unexpectedly (operation %s).", job.operation, job.operation.pk)
+            logger.exception(
+                "%s failed unexpectedly (operation %s).", job.operation, job.operation.pk
+            )
             return internal_error(error), {}
 
 

@@ -77,7 +77,9 @@ async def server(
 
 
 def line(number: int, stream: str = "stdout") -> LogLine:
-    return LogLine(time=1000.0 + number, stream=stream, data=f"line {number}".encode(), partial=False)
+    return LogLine(
+        time=1000.0 + number, stream=stream, data=f"line {number}".encode(), partial=False
+    )
 
 
 def log_of(
@@ -94,7 +96,7 @@ def log_of(
     return asked
 
 
-async def test_the_socket_is_for_its_directorys_group_alone(server: Path) -> None:
+def test_the_socket_is_for_its_directorys_group_alone(server: Path) -> None:
     mode = stat.S_IMODE(server.stat().st_mode)
     assert mode == 0o660
     assert server.stat().st_gid == server.parent.stat().st_gid
@@ -253,9 +255,7 @@ async def test_without_a_watcher_there_is_a_clear_error(
         await stream_client.stats_once(A)
 
 
-async def test_a_socket_left_by_a_killed_watcher_is_replaced(
-    config: Config
-) -> None:
+async def test_a_socket_left_by_a_killed_watcher_is_replaced(config: Config) -> None:
     config.stream_socket.parent.mkdir(parents=True)
     os.mknod(config.stream_socket, 0o600 | stat.S_IFSOCK)
     with ThreadPoolExecutor(1) as executor:

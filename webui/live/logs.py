@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 from webui.live import stream_client, topics
 from webui.live.outbox import Outbox
-from webui.live.stream_client import StreamRefused, StreamUnavailable
+from webui.live.stream_client import Line, StreamRefused, StreamUnavailable
 
 DEFAULT_TAIL = 200  # lines
 MAX_TAIL = 10_000
 RECONNECT = 0.5  # seconds
+_MICROSECONDS = 5e-6  # more than the rounding of a time between here and the disk
 
 _STREAMS: tuple[Literal["stdout", "stderr"], ...] = ("stdout", "stderr")
 
@@ -29,27 +30,61 @@ async def follow(topic: str, options: dict[str, Any], outbox: Outbox) -> None:
     container_id = topics.container_id(topic)
     tail: int | None = _tail(options.get("tail"))
     streams = [s for s in _STREAMS if s in (options.get("streams") or _STREAMS)]
-    since: float | None = None
+    place = Place()
     kind = "snapshot"
     while True:
         try:
             batches = stream_client.logs(
-                container_id, tail=tail, follow=True, since=since, streams=streams
+                container_id, tail=tail, follow=True, since=place.since, streams=streams
             )
             async with aclosing(batches):
-                async for lines in batches:
-                    await outbox.put_lines(_message(topic, kind, lines))
-                    kind = "lines"
-                    # Times have microseconds: the next line is at least one later, or as good as that.
-                    since = datetime.fromisoformat(lines[-1]["time"]).timestamp() + 1e-6
-                    tail = None
+                async for batch in batches:
+                    if lines := place.after(batch):
+                        await outbox.put_lines(_message(topic, kind, lines))
+                        kind, tail = "lines", None
             outbox.append(_message(topic, "end", {}))
             return
         except StreamUnavailable:
+            place.reconnect()
             await asyncio.sleep(RECONNECT)
         except StreamRefused as error:
             outbox.append(_message(topic, "error", {"code": error.code, "message": error.message}))
             return
+
+
+class Place:
+    """How far into a log a reader is. Lines of one write share their time, so it counts those as well."""
+
+    def __init__(self) -> None:
+        self._time = ""  # of the last line; as text it sorts like the time
+        self._count = 0  # lines seen with that time
+        self._skip = 0  # how many of those a new connection will bring again
+
+    @property
+    def since(self) -> float | None:
+        """From when to ask, in Unix seconds: a little early, `after` drops what is known."""
+        if not self._time:
+            return None
+        return datetime.fromisoformat(self._time).timestamp() - _MICROSECONDS
+
+    def reconnect(self) -> None:
+        self._skip = self._count
+
+    def after(self, batch: list[Line]) -> list[Line]:
+        """The lines of `batch` that were not seen before."""
+        fresh = []
+        for line in batch:
+            time = line["time"]
+            if time < self._time and self._skip:
+                continue
+            if time == self._time and self._skip:
+                self._skip -= 1
+                continue
+            self._skip = 0
+            self._count = self._count + 1 if time == self._time else 1
+            self._time = time
+            fresh.append(line)
+        return fresh
 
 
 def _tail(value: object) -> int:

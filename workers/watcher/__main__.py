@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 from contextlib import suppress
 from pathlib import Path
-
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webui.settings")
-
-import django
-
-django.setup()
 
 from workers import instance
 from workers.app import app
@@ -53,7 +46,7 @@ def send(kind: str, operation_id: str) -> None:
 
 async def run() -> None:
     task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - asyncio.run makes one
+    assert task is not None
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with suppress(asyncio.CancelledError):

@@ -102,5 +102,9 @@ def sample_facts(sample: StatsSample, before: StatsSample | None) -> dict[str, A
 def matters(before: Any, now: Any) -> bool:
     """Whether a fact changed enough to write it: numbers by a tenth, everything else at all."""
     if isinstance(before, (int, float)) and isinstance(now, (int, float)):
-        return abs(now - before) > 0.1 * max(abs(before), abs(now)) if before and now else now != before
+        return (
+            abs(now - before) > 0.1 * max(abs(before), abs(now))
+            if before and now
+            else now != before
+        )
     return bool(before != now)

@@ -32,7 +32,9 @@ class Policy:
         self._boot_id = boot_id
         self._clock = clock
         self._seen: dict[str, float] = {}  # id -> finished_at of the end that was acted on
-        self._restarted: dict[str, float] = {}  # id -> when it was last started after a lost monitor
+        self._restarted: dict[
+            str, float
+        ] = {}  # id -> when it was last started after a lost monitor
 
     def ended(self, observed: Observed) -> None:
         """Act on the end of a container, once: auto-remove it, or start it when its monitor died."""
@@ -49,7 +51,8 @@ class Policy:
         if container.spec.get("auto_remove"):
             self._ask(container, "container.remove", {"force": True, "volumes": True})
         elif end is not None and end.reason == "shim_lost" and not run.user_stopped:
-            if not self._start_after_loss(container):
+            started = self._start_after_loss(container)
+            if not started:
                 return  # not yet; the next round asks again
         self._seen[observed.id] = finished
 

@@ -127,11 +127,9 @@ class StreamServer:
 
     # -- connections --------------------------------------------------------------------------
 
-    async def _connected(
-        self, stream: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _connected(self, stream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - start_unix_server runs this as a task
+        assert task is not None
         self._connections.add(task)
         reader = Reader(writer)
         try:
@@ -248,7 +246,8 @@ class StreamServer:
         if not _ID.fullmatch(container_id):
             raise SpecInvalid("id", "id must be 64 hex digits.")
         directory = self._logs_dir(container_id)
-        if not directory.is_dir():
+        # A container that never started has a bundle and no logs yet; following it waits for them.
+        if not directory.parent.is_dir():
             raise NotFound(f"There are no logs of container {container_id[:12]}.")
         options = _log_options(request)
         if not request.get("follow"):
