@@ -27,7 +27,7 @@ def _traces(platform: Platform) -> dict[str, Any]:
         "mounts": str(platform.base) in Path("/proc/self/mounts").read_text(),
         "cgroups": sorted(
             str(p)
-            for pattern in (f"{config.cgroup}/*/", f"*/{config.cgroup}/*/")
+            for pattern in (f"{config.cgroup}/containers/*/", f"*/{config.cgroup}/containers/*/")
             for p in Path("/sys/fs/cgroup").glob(pattern)
         ),
     }

@@ -118,12 +118,15 @@ def manage(instance: Instance, arguments: list[str], *, check: bool = False) -> 
         sees_app=True,
         cwd=str(instance.app),
     )
-    done = subprocess.run(
-        process.argv,
-        env=dict(process.env),
-        preexec_fn=confine.preparation(process, instance, foreground=True),
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            process.argv,
+            env=dict(process.env),
+            preexec_fn=confine.preparation(process, instance, foreground=True),
+            check=False,
+        )
+    except subprocess.SubprocessError as error:
+        raise PrepareFailed(f"manage.py could not be started as {WEB_USER}; see above.") from error
     if check and done.returncode:
         raise PrepareFailed(f"manage.py {arguments[0]} ended with exit code {done.returncode}.")
     return done.returncode
