@@ -1,0 +1,129 @@
+"""The one door to the runtime: what workers call. Every method takes ids and specs, raises EngineError."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from runtime.cgroups.manager import CgroupManager
+from runtime.engine.changes import Changes
+from runtime.engine.lifecycle import Lifecycle, Trace
+from runtime.engine.measure import Meter
+from runtime.engine.observe import Observer
+from runtime.engine.volumes import VolumeManager
+from runtime.engine.wiring import Wiring
+from runtime.images import ImageStore
+from runtime.model.spec import ContainerSpec, Limits, Restart
+from runtime.model.state import ExitRecord, Observed, RunState
+from runtime.model.stats import HostSample, StatsSample
+from runtime.network import NetworkManager
+from runtime.snapshots import WritableUsage
+from runtime.snapshots import usage as snapshot_usage
+from runtime.store.bundles import BundleStore
+from runtime.store.paths import Config
+
+
+class Engine:
+    """Containers of one instance on this host. Safe to use from several threads and processes."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.images = ImageStore(config)
+        self.networks = NetworkManager(config)
+        self.bundles = BundleStore(config)
+        self.cgroups = CgroupManager(config)
+        self.volumes = VolumeManager(config, self.bundles)
+        wiring = Wiring(self.networks)
+        self._observer = Observer(config, self.bundles, self.cgroups, wiring)
+        self._lifecycle = Lifecycle(
+            config,
+            bundles=self.bundles,
+            images=self.images,
+            volumes=self.volumes,
+            cgroups=self.cgroups,
+            wiring=wiring,
+            observer=self._observer,
+        )
+        self._changes = Changes(
+            config, bundles=self.bundles, cgroups=self.cgroups, observer=self._observer
+        )
+        self._meter = Meter(config, self.bundles, self.cgroups)
+
+    # -- actions: see Lifecycle and Changes for what each raises ---------------------------------
+
+    def create(self, spec: ContainerSpec) -> None:
+        self._lifecycle.create(spec)
+
+    def start(self, container_id: str, *, trace: Trace | None = None) -> RunState:
+        return self._lifecycle.start(container_id, trace)
+
+    def stop(
+        self, container_id: str, *, signal: str | int | None = None, timeout: float | None = None
+    ) -> ExitRecord | None:
+        return self._lifecycle.stop(container_id, signal=signal, timeout=timeout)
+
+    def kill(self, container_id: str, signal: str | int = "SIGKILL") -> None:
+        self._lifecycle.kill(container_id, signal)
+
+    def pause(self, container_id: str) -> None:
+        self._lifecycle.pause(container_id)
+
+    def unpause(self, container_id: str) -> None:
+        self._lifecycle.unpause(container_id)
+
+    def restart(self, container_id: str, timeout: float | None = None) -> RunState:
+        return self._lifecycle.restart(container_id, timeout)
+
+    def remove(self, container_id: str, *, force: bool = False, volumes: bool = False) -> None:
+        self._lifecycle.remove(container_id, force=force, volumes=volumes)
+
+    def wait(self, container_id: str, timeout: float | None = None) -> ExitRecord | None:
+        return self._lifecycle.wait(container_id, timeout)
+
+    def cleanup(self, container_id: str) -> None:
+        self._lifecycle.cleanup(container_id)
+
+    def rename(self, container_id: str, name: str) -> None:
+        self._lifecycle.rename(container_id, name)
+
+    def update_limits(self, container_id: str, limits: Limits) -> ContainerSpec:
+        return self._changes.limits(container_id, limits)
+
+    def update_restart(self, container_id: str, policy: Restart) -> ContainerSpec:
+        return self._changes.restart(container_id, policy)
+
+    # -- facts ----------------------------------------------------------------------------------
+
+    def inspect(self, container_id: str) -> ContainerSpec:
+        """The specification on disk. Raises NotFound."""
+        return self.bundles.spec(container_id)
+
+    def observe(self, container_id: str) -> Observed:
+        return self._observer.observe(container_id)
+
+    def observe_all(self) -> list[Observed]:
+        return self._observer.observe_all()
+
+    def reconcile(self, known_ids: set[str] | None) -> list[Observed]:
+        return self._observer.reconcile(known_ids)
+
+    def exits(self, container_id: str) -> list[ExitRecord]:
+        return self.bundles.exits(container_id)
+
+    def logs_dir(self, container_id: str) -> Path:
+        return self.config.bundle(container_id) / "logs"
+
+    # -- readings -------------------------------------------------------------------------------
+
+    def stats(self, container_id: str) -> StatsSample:
+        return self._meter.stats(container_id)
+
+    def host_sample(self) -> HostSample:
+        return self._meter.host()
+
+    def host_facts(self) -> dict[str, Any]:
+        return self._meter.facts()
+
+    def writable_usage(self, container_id: str) -> WritableUsage:
+        """What the container has written outside its volumes. Walks its writable layer."""
+        return snapshot_usage(self.config, container_id)

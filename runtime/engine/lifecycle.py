@@ -1,0 +1,399 @@
+"""Create, start, stop, remove: the actions on one container, each under its lock, each repeatable."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import signal as signals
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from runtime.cgroups.manager import DEVICE_RULES, CgroupManager
+from runtime.engine.etc import write_etc_files
+from runtime.engine.mounts import check_bind
+from runtime.engine.observe import Observer
+from runtime.engine.planning import boot_id, device_rules, held_capabilities, make_plan
+from runtime.engine.undo import Undo
+from runtime.engine.volumes import VolumeManager
+from runtime.engine.wiring import Wiring
+from runtime.errors import (
+    AlreadyExists,
+    BadState,
+    EngineError,
+    InitFailed,
+    NotFound,
+    ShimLost,
+    error_context,
+)
+from runtime.images import ImageStore
+from runtime.kernel import seccomp
+from runtime.launcher.client import LauncherClient
+from runtime.model.parse import parse_signal
+from runtime.model.spec import ContainerSpec
+from runtime.model.state import Action, ExitRecord, Observed, RunState, Status
+from runtime.model.validate import validate_spec
+from runtime.shim.client import ShimClient
+from runtime.snapshots import prepare as prepare_snapshot
+from runtime.snapshots import remove as remove_snapshot
+from runtime.store.bundles import BundleStore
+from runtime.store.locks import discard, locked
+from runtime.store.paths import Config
+
+logger = logging.getLogger(__name__)
+
+KILL_TIMEOUT = (
+    10.0  # seconds for a killed process to be gone; only one stuck in the kernel takes longer
+)
+Trace = Callable[[str], None]  # called with the name of each stage of a start as it ends
+
+
+class Lifecycle:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        bundles: BundleStore,
+        images: ImageStore,
+        volumes: VolumeManager,
+        cgroups: CgroupManager,
+        wiring: Wiring,
+        observer: Observer,
+    ) -> None:
+        self._config = config
+        self._bundles = bundles
+        self._images = images
+        self._volumes = volumes
+        self._cgroups = cgroups
+        self._wiring = wiring
+        self._observer = observer
+
+    # -- create -------------------------------------------------------------------------------
+
+    def create(self, spec: ContainerSpec) -> None:
+        """Make the container, not running. Again with the same spec: nothing happens.
+
+        Raises SpecInvalid, Unsupported, NotFound (image, network), AlreadyExists, StorageFull; nothing
+        is left behind then.
+        """
+        validate_spec(spec)
+        with error_context("create", id=spec.id), self._locked(spec.id):
+            if self._bundles.exists(spec.id):
+                if self._bundles.spec(spec.id) == spec:
+                    return
+                raise AlreadyExists(f"A container with the id {spec.short_id} exists already.")
+            self._check_against_host(spec)
+            layers = self._images.layer_dirs(spec.image)
+            with Undo() as undo:
+                for mount in spec.mounts:
+                    if mount.type != "volume":
+                        continue
+                    if not self._volumes.exists(mount.source):
+                        self._volumes.create(mount.source)
+                        undo.push(self._volumes.remove, mount.source)
+                    if not mount.nocopy and not mount.subpath:
+                        self._volumes.fill(mount.source, layers, mount.target)
+                self._bundles.create(spec)
+                undo.push(self._bundles.remove, spec.id)
+                prepare_snapshot(self._config, spec.id)
+
+    def _check_against_host(self, spec: ContainerSpec) -> None:
+        """Refuse what would fail at the start, before anything is made."""
+        self._images.get(spec.image)
+        self._cgroups.check(spec.limits)
+        self._wiring.networks_of(spec)
+        for index, mount in enumerate(spec.mounts):
+            if mount.type == "bind":
+                check_bind(mount, self._config, f"mounts[{index}].source")
+        device_rules(spec, DEVICE_RULES)
+        seccomp.compile_profile(spec.security.seccomp, held_capabilities(spec)["bounding"])
+
+    # -- start --------------------------------------------------------------------------------
+
+    def start(self, container_id: str, trace: Trace | None = None) -> RunState:
+        """Start it and return when its process has been executed; nothing happens when it runs.
+
+        Raises InitFailed (with the exit code `docker run` would give), PortInUse, BadState, NotFound,
+        KernelFailure …; the host is then as before, and the failure is the container's last exit.
+        """
+        note = trace or (lambda stage: None)
+        with error_context("start", id=container_id), self._locked(container_id):
+            observed = self._observer.settled(container_id)
+            if observed.status in (Status.RUNNING, Status.RESTARTING) and observed.run is not None:
+                return observed.run
+            require(observed, "start")
+            note("observe")
+            spec = self._bundles.spec(container_id)
+            started = time.time()
+            try:
+                state = self._start(spec, note)
+            except EngineError as error:
+                self._note_failure(spec, error, started)
+                raise
+            return state
+
+    def _start(self, spec: ContainerSpec, note: Trace) -> RunState:
+        self._clear(spec)
+        networks = self._wiring.networks_of(spec)
+        layers = self._images.layer_dirs(spec.image)
+        snapshot = prepare_snapshot(self._config, spec.id)
+        note("prepare")
+        with Undo() as undo:
+            self._wiring.prepare(networks)
+            note("networks")
+            with error_context("cgroup"):
+                group = self._cgroups.create(
+                    spec.id, spec.limits, device_rules=device_rules(spec, DEVICE_RULES)
+                )
+            undo.push(self._cgroups.open(spec.id).remove)
+            undo.push(self._cgroups.open(spec.id).kill)
+            note("cgroup")
+            write_etc_files(spec, self._config.bundle(spec.id))
+            plan = make_plan(
+                spec,
+                config=self._config,
+                layers=layers,
+                snapshot=snapshot,
+                volumes=self._volumes,
+                cgroup=group,
+                networks=networks,
+                pid_of=self._pid_of,
+            )
+            self._observer.mark(spec.id)
+            undo.push(self._observer.unmark, spec.id)
+            note("plan")
+            session = LauncherClient(self._config).start(plan)
+            undo.push(session.close)
+            if plan["wait_for_network"]:
+                pid = session.wait_netns()
+                note("fork")
+                self._wiring.connect(spec, pid, undo)
+                note("wire")
+                session.go()
+            state = session.wait_running()
+            note("exec")
+        session.close()
+        return state
+
+    def _pid_of(self, container_id: str) -> int:
+        observed = self._observer.observe(container_id)
+        if observed.status != Status.RUNNING or observed.run is None:
+            raise BadState(
+                "join",
+                observed.status,
+                (),
+                hint=f"Start container {container_id[:12]} first.",
+                other=container_id,
+            )
+        return observed.run.pid
+
+    def _note_failure(self, spec: ContainerSpec, error: EngineError, started: float) -> None:
+        """What a failed start leaves to see: an exit with the code that `docker run` would have."""
+        cause = getattr(error, "error", error)
+        code = cause.exit_code if isinstance(cause, InitFailed) else 128
+        record = ExitRecord(
+            code=code,
+            reason="start_failed",
+            started_at=started,
+            finished_at=time.time(),
+            error=error.message,
+        )
+        try:
+            self._bundles.append_exit(spec.id, record)
+            self._bundles.write_state(
+                spec.id,
+                RunState(
+                    status=Status.EXITED,
+                    boot_id=boot_id(),
+                    started_at=started,
+                    finished_at=record.finished_at,
+                    exit=record,
+                    user_stopped=True,  # no policy starts again what could not start
+                ),
+            )
+        except OSError as failure:
+            logger.warning("The failed start of %s is not noted: %s", spec.short_id, failure)
+
+    # -- stop ---------------------------------------------------------------------------------
+
+    def stop(
+        self, container_id: str, *, signal: str | int | None = None, timeout: float | None = None
+    ) -> ExitRecord | None:
+        """Ask it to end, kill it after `timeout` seconds; None when it never ran, its last end when it
+        does not run. Blocks until it is gone.
+        """
+        number = None if signal is None else parse_signal(signal)
+        with error_context("stop", id=container_id):
+            observed = self._steady(container_id)
+            if not observed.status.is_active:
+                return observed.run.exit if observed.run is not None else None
+            try:
+                record = ShimClient(self._config, container_id).stop(number, timeout)
+            except (ShimLost, NotFound):
+                return self._after_loss(container_id)
+            self.cleanup(container_id)
+            return record
+
+    def kill(self, container_id: str, signal: str | int = "SIGKILL") -> None:
+        """Send a signal to its first process. After SIGKILL, returns when it is gone."""
+        number = parse_signal(signal)
+        with error_context("kill", id=container_id):
+            require(self._steady(container_id), "kill")
+            shim = ShimClient(self._config, container_id)
+            try:
+                shim.kill(number)
+                if number == signals.SIGKILL:
+                    shim.wait(KILL_TIMEOUT)
+            except (ShimLost, NotFound):
+                self._after_loss(container_id)
+
+    def restart(self, container_id: str, timeout: float | None = None) -> RunState:
+        self.stop(container_id, timeout=timeout)
+        return self.start(container_id)
+
+    def pause(self, container_id: str) -> None:
+        """Freeze every process; nothing happens when they are frozen."""
+        with error_context("pause", id=container_id):
+            observed = self._steady(container_id)
+            if observed.status != Status.PAUSED:
+                require(observed, "pause")
+                ShimClient(self._config, container_id).pause()
+
+    def unpause(self, container_id: str) -> None:
+        with error_context("unpause", id=container_id):
+            observed = self._steady(container_id)
+            if observed.status != Status.RUNNING:
+                require(observed, "unpause")
+                ShimClient(self._config, container_id).unpause()
+
+    def wait(self, container_id: str, timeout: float | None = None) -> ExitRecord | None:
+        """Its last end; None when `timeout` seconds pass first, or when it never ran."""
+        observed = self._steady(container_id)
+        if observed.status.is_active:
+            try:
+                return ShimClient(self._config, container_id).wait(timeout)
+            except (ShimLost, NotFound):
+                return self._after_loss(container_id)
+        return observed.run.exit if observed.run is not None else None
+
+    def _after_loss(self, container_id: str) -> ExitRecord | None:
+        """The shim went while we talked to it: it ended in good order, or it was lost."""
+        observed = self._observer.observe(container_id)
+        if observed.status.is_active:
+            raise ShimLost(f"The monitor of container {container_id[:12]} does not answer.")
+        return observed.run.exit if observed.run is not None else None
+
+    def _steady(self, container_id: str) -> Observed:
+        """Observe when nobody is starting or removing it."""
+        with self._locked(container_id):
+            return self._observer.settled(container_id)
+
+    # -- after the end ------------------------------------------------------------------------
+
+    def cleanup(self, container_id: str) -> None:
+        """Take the host's side of an ended container away; nothing happens while it is active.
+
+        Works without a bundle too: then what carries the id is taken away.
+        """
+        with error_context("cleanup", id=container_id), self._locked(container_id):
+            try:
+                observed = self._observer.settled(container_id)
+            except NotFound:
+                self._wiring.forget(container_id)
+                self._cgroups.open(container_id).remove()
+                discard(self._observer.lock_path(container_id))
+                return
+            if not observed.status.is_active:
+                self._observer.clear_host_side(container_id)
+                self._cgroups.open(container_id).remove()
+                self._observer.unmark(container_id)
+
+    def _clear(self, spec: ContainerSpec) -> None:
+        """What an earlier life or a crash half-way through a start has left."""
+        group = self._cgroups.open(spec.id)
+        if group.exists():
+            group.kill()
+            group.remove()
+        if spec.endpoints:
+            self._wiring.disconnect(spec)
+        self._bundles.drop_run(spec.id)
+
+    # -- remove -------------------------------------------------------------------------------
+
+    def remove(self, container_id: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove it with its writable layer; named volumes stay, anonymous ones go with `volumes`.
+
+        With `force` an active container is killed first. When something resists, the container is DEAD
+        and can be removed again. Raises NotFound, BadState, KernelFailure ….
+        """
+        with error_context("remove", id=container_id):
+            observed = self._steady(container_id)
+            if observed.status.is_active:
+                if not force:
+                    raise BadState(
+                        "remove",
+                        observed.status,
+                        observed.status.actions,
+                        hint="Stop it first, or remove it by force.",
+                    )
+                self._end(container_id)
+            with self._locked(container_id):
+                self._remove(container_id, volumes=volumes)
+                discard(self._observer.lock_path(container_id))
+
+    def _end(self, container_id: str) -> None:
+        try:
+            ShimClient(self._config, container_id).stop(int(signals.SIGKILL), 0)
+        except EngineError as error:
+            logger.info("Container %s is ended by its group: %s", container_id[:12], error)
+
+    def _remove(self, container_id: str, *, volumes: bool) -> None:
+        try:
+            spec: ContainerSpec | None = self._bundles.spec(container_id)
+        except NotFound:
+            return
+        except EngineError:
+            spec = None  # corrupt: what can be found by id alone goes
+        try:
+            group = self._cgroups.open(container_id)
+            group.kill()
+            group.remove()
+            self._observer.clear_host_side(container_id)
+            self._bundles.drop_run(container_id)
+            remove_snapshot(self._config, container_id)
+        except (EngineError, OSError) as error:
+            self._observer.mark_dead(container_id, str(error))
+            raise
+        self._bundles.remove(container_id)
+        if volumes and spec is not None:
+            for mount in spec.mounts:
+                if mount.anonymous:
+                    self._volumes.remove(mount.source)
+
+    # -- change -------------------------------------------------------------------------------
+
+    def rename(self, container_id: str, name: str) -> None:
+        """Give it a name that the database has accepted; a running one answers to it at once."""
+        with error_context("rename", id=container_id), self._locked(container_id):
+            spec = self._bundles.spec(container_id)
+            if spec.name == name:
+                return
+            changed = dataclasses.replace(spec, name=name)
+            validate_spec(changed)
+            self._bundles.write_spec(changed)
+            if self._observer.settled(container_id).status.is_active:
+                self._wiring.renamed(spec, name)
+
+    def _locked(self, container_id: str) -> AbstractContextManager[None]:
+        return locked(self._observer.lock_path(container_id))
+
+
+def require(observed: Observed, action: Action) -> None:
+    """Raise BadState unless the status allows the action."""
+    if not observed.status.allows(action):
+        raise BadState(
+            action,
+            observed.status,
+            observed.status.actions,
+            **({"reason": observed.error} if observed.error else {}),
+        )

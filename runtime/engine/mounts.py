@@ -1,0 +1,199 @@
+"""The mounts of a container as a list of steps: made here as data, executed by its init.
+
+Order and options are the OCI runtime spec's default file systems and Docker's; the user's mounts follow,
+parents before children.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from runtime.engine.volumes import VolumeManager
+from runtime.errors import SpecInvalid
+from runtime.kernel.constants import (
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+    MS_STRICTATIME,
+)
+from runtime.model.plan import MountStep
+from runtime.model.spec import ContainerSpec, Mount
+from runtime.store.paths import Config
+
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_LINKS = {
+    "fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2", "ptmx": "pts/ptmx", "core": "/proc/kcore",
+}  # fmt: skip
+_QUIET = MS_NOSUID | MS_NODEV | MS_NOEXEC
+ETC_FILES = {"/etc/hosts": "hosts", "/etc/hostname": "hostname", "/etc/resolv.conf": "resolv.conf"}
+
+# Kernel interfaces that tell about, or reach into, the host (Docker's and the OCI default lists).
+MASKED_PATHS = (
+    "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys",
+    "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
+    "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
+)  # fmt: skip
+READONLY_PATHS = (
+    "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"
+)  # fmt: skip
+
+
+def mount_steps(
+    spec: ContainerSpec, config: Config, volumes: VolumeManager, cgroup: dict[str, Any]
+) -> list[MountStep]:
+    """Every step after the root file system itself. Raises SpecInvalid for a source that is not there."""
+    own = {posixpath.normpath(m.target) for m in spec.mounts}
+    steps = [s for s in _kernel_steps(spec, cgroup) if s["target"] not in own]
+    bundle = config.bundle(spec.id)
+    for target, name in ETC_FILES.items():
+        if target not in own:
+            steps.append(bind(str(bundle / name), target, make="file"))
+    for index, mount in sorted(
+        enumerate(spec.mounts), key=lambda item: posixpath.normpath(item[1].target).count("/")
+    ):
+        steps.append(_user_step(index, mount, config, volumes))
+    return steps
+
+
+def bind(source: str, target: str, *, make: str = "dir", read_only: bool = False) -> MountStep:
+    return {
+        "kind": "bind",
+        "source": source,
+        "target": target,
+        "make": make,  # type: ignore[typeddict-item] # "dir" or "file" by the callers here
+        "recursive": make == "dir",
+        "flags": MS_RDONLY if read_only else 0,
+        "propagation": "rprivate",
+    }
+
+
+def filesystem(fstype: str, target: str, flags: int, data: str = "") -> MountStep:
+    return {
+        "kind": "filesystem",
+        "fstype": fstype,
+        "source": fstype,
+        "target": target,
+        "flags": flags,
+        "data": data,
+        "make": "dir",
+    }
+
+
+def _kernel_steps(spec: ContainerSpec, cgroup: dict[str, Any]) -> Iterable[MountStep]:
+    privileged = spec.security.privileged
+    protect = 0 if privileged else MS_RDONLY
+    yield filesystem("proc", "/proc", _QUIET)
+    yield filesystem("tmpfs", "/dev", MS_NOSUID | MS_STRICTATIME, "mode=755,size=65536k")
+    yield filesystem(
+        "devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"
+    )
+    if spec.namespaces.ipc == "":
+        yield filesystem("tmpfs", "/dev/shm", _QUIET, f"mode=1777,size={spec.shm_size}")
+        yield {**filesystem("mqueue", "/dev/mqueue", _QUIET), "optional": True}
+    elif spec.namespaces.ipc == "host":
+        yield bind("/dev/shm", "/dev/shm")
+        yield {**filesystem("mqueue", "/dev/mqueue", _QUIET), "optional": True}
+    yield filesystem("sysfs", "/sys", _QUIET | protect)
+    yield from _cgroup_steps(cgroup, protect)
+    for name in _DEVICES:
+        yield {"kind": "device", "source": f"/dev/{name}", "target": f"/dev/{name}"}
+    yield from _extra_devices(spec)
+    for name, target in _LINKS.items():
+        yield {"kind": "symlink", "source": target, "target": f"/dev/{name}"}
+
+
+def _cgroup_steps(cgroup: dict[str, Any], protect: int) -> Iterable[MountStep]:
+    """The container sees its own groups, read-only, where programs look for their limits."""
+    if cgroup["version"] == "v2":
+        yield {**filesystem("cgroup2", "/sys/fs/cgroup", _QUIET | protect), "optional": True}
+        return
+    yield filesystem("tmpfs", "/sys/fs/cgroup", _QUIET, "mode=755,size=64k")
+    for controller, directory in cgroup["paths"].items():
+        yield {
+            **bind(directory, f"/sys/fs/cgroup/{controller}"),
+            "flags": _QUIET | protect,
+            "recursive": False,
+            "optional": True,
+        }
+    if protect:
+        yield {
+            "kind": "remount",
+            "target": "/sys/fs/cgroup",
+            "flags": _QUIET | MS_RDONLY,
+        }
+
+
+def _extra_devices(spec: ContainerSpec) -> Iterable[MountStep]:
+    if spec.security.privileged:
+        known = {*_DEVICES, *_LINKS, "console"}
+        for name in sorted(set(os.listdir("/dev")) - known):
+            mode = os.lstat(f"/dev/{name}").st_mode
+            if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+                yield {"kind": "device", "source": f"/dev/{name}", "target": f"/dev/{name}"}
+    for index, device in enumerate(spec.security.devices):
+        device_rule(device.source, device.permissions, index)
+        yield {"kind": "device", "source": device.source, "target": device.target}
+
+
+def device_rule(source: str, permissions: str, index: int) -> str:
+    """The device controller's rule for a device of the host. Raises SpecInvalid when it is none."""
+    field = f"security.devices[{index}].source"
+    try:
+        info = os.stat(source)
+    except OSError as error:
+        raise SpecInvalid(field, f"{source}: {error.strerror}.") from error
+    if not (stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode)):
+        raise SpecInvalid(field, f"{source} is not a device.")
+    kind = "c" if stat.S_ISCHR(info.st_mode) else "b"
+    return f"{kind} {os.major(info.st_rdev)}:{os.minor(info.st_rdev)} {permissions}"
+
+
+def _user_step(index: int, mount: Mount, config: Config, volumes: VolumeManager) -> MountStep:
+    if mount.type == "tmpfs":
+        options = [f"mode={mount.tmpfs_mode:o}", *mount.tmpfs_options]
+        if mount.tmpfs_size is not None:
+            options.append(f"size={mount.tmpfs_size}")
+        flags = _QUIET | (MS_RDONLY if mount.read_only else 0)
+        return filesystem("tmpfs", mount.target, flags, ",".join(options))
+    if mount.type == "volume":
+        step = bind(str(volumes.path(mount.source)), mount.target, read_only=mount.read_only)
+        if mount.subpath:
+            step["subpath"] = mount.subpath
+        return step
+    source = check_bind(mount, config, f"mounts[{index}].source")
+    step = bind(
+        str(source),
+        mount.target,
+        make="dir" if source.is_dir() else "file",
+        read_only=mount.read_only,
+    )
+    step["propagation"] = mount.propagation
+    return step
+
+
+def check_bind(mount: Mount, config: Config, field: str) -> Path:
+    """The source with its links resolved. Raises SpecInvalid for what cannot or must not be bound."""
+    try:
+        real = Path(mount.source).resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "too many symbolic links"
+        raise SpecInvalid(
+            field,
+            f"{mount.source} cannot be mounted: {reason}.",
+            hint="Create it on the host first, or use a named volume.",
+        ) from error
+    for private in (config.root, config.run):
+        if real.is_relative_to(private.resolve()):
+            raise SpecInvalid(
+                field,
+                f"{mount.source} lies in the platform's own directory {private}.",
+                hint="Use a named volume to share data between containers.",
+            )
+    return real

@@ -1,0 +1,216 @@
+"""From what is asked (ContainerSpec) to what is done (Plan): every default decided, every path resolved."""
+
+from __future__ import annotations
+
+import base64
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from runtime.engine.etc import hostname_of
+from runtime.engine.mounts import MASKED_PATHS, READONLY_PATHS, device_rule, mount_steps
+from runtime.engine.volumes import VolumeManager
+from runtime.errors import BadState
+from runtime.kernel import capabilities, procfs, seccomp
+from runtime.model.codec import to_json
+from runtime.model.parse import parse_signal
+from runtime.model.plan import Capabilities, Interface, Namespaces, Overlay, Plan
+from runtime.model.spec import ContainerSpec, NetworkSpec
+from runtime.store.paths import Config
+
+# pid of the init of a running container, for namespaces to join. Raises NotFound or BadState.
+PidOf = Callable[[str], int]
+
+
+def make_plan(
+    spec: ContainerSpec,
+    *,
+    config: Config,
+    layers: Sequence[Path],
+    snapshot: tuple[Path, Path, Path],
+    volumes: VolumeManager,
+    cgroup: dict[str, Any],
+    networks: dict[str, NetworkSpec],
+    pid_of: PidOf,
+) -> Plan:
+    """The plan of one start. `layers` bottom first; `snapshot` is (upper, work, rootfs).
+
+    Raises SpecInvalid for what the host cannot provide (a bind source, a device), NotFound for a volume.
+    """
+    security, process = spec.security, spec.process
+    caps = held_capabilities(spec)
+    profile = (
+        "unconfined" if security.privileged and security.seccomp == "default" else security.seccomp
+    )
+    program = seccomp.compile_profile(profile, caps["bounding"])
+    own_network = spec.namespaces.network == ""
+    return {
+        "id": spec.id,
+        "bundle": str(config.bundle(spec.id)),
+        "run_dir": str(config.container_run(spec.id)),
+        "boot_id": boot_id(),
+        "hostname": "" if spec.namespaces.uts == "host" else hostname_of(spec),
+        "domainname": spec.domainname,
+        "overlay": _overlay(spec, layers, snapshot),
+        "mounts": mount_steps(spec, config, volumes, cgroup),
+        "masked_paths": _paths(spec, security.masked_paths, MASKED_PATHS),
+        "readonly_paths": _paths(spec, security.readonly_paths, READONLY_PATHS),
+        "args": list(process.args),
+        "env": environment(spec),
+        "cwd": process.cwd or "/",
+        "user": process.user,
+        "groups": list(process.groups),
+        "tty": process.tty,
+        "stdin": process.stdin,
+        "init": process.init,
+        "capabilities": caps,
+        "no_new_privileges": security.no_new_privileges,
+        "seccomp": None if program is None else base64.b64encode(program).decode(),
+        "apparmor": security.apparmor,
+        "rlimits": [(u.name, u.soft, u.hard) for u in process.ulimits],
+        "oom_score_adj": spec.limits.oom_score_adj,
+        "sysctls": _sysctls(spec),
+        "namespaces": _namespaces(spec, pid_of),
+        "user_namespace": None,
+        "cgroup": cgroup,
+        "interfaces": _interfaces(spec, networks),
+        "wait_for_network": own_network and bool(spec.endpoints),
+        "ports": [
+            {"protocol": p.protocol, "host_ip": p.host_ip, "host_port": p.host_port}
+            for p in spec.ports
+        ],
+        "logs": to_json(spec.logs),
+        "restart": to_json(spec.restart),
+        "restart_count": 0,
+        "health": None if spec.health is None else to_json(spec.health),
+        "stop_signal": parse_signal(spec.stop_signal, "stop_signal"),
+        "stop_timeout": float(spec.stop_timeout),
+        "auto_remove": spec.auto_remove,
+        "events_socket": str(config.events_socket),
+    }
+
+
+@functools.cache
+def boot_id() -> str:
+    """It cannot change under a running process."""
+    return procfs.boot_id()
+
+
+@functools.cache
+def _bounding() -> int:
+    return capabilities.bounding()
+
+
+def held_capabilities(spec: ContainerSpec) -> Capabilities:
+    """Docker's sets: nothing inheritable or ambient, and never more than this host's root has."""
+    security = spec.security
+    wanted = capabilities.combine(
+        add=security.cap_add, drop=security.cap_drop, privileged=security.privileged
+    )
+    held = wanted & _bounding()
+    return {"bounding": held, "effective": held, "permitted": held, "inheritable": 0, "ambient": 0}
+
+
+def device_rules(spec: ContainerSpec, default: Sequence[str]) -> list[str] | None:
+    """Rules for the device controller; None allows everything."""
+    security = spec.security
+    if security.privileged:
+        return None
+    asked = [device_rule(d.source, d.permissions, i) for i, d in enumerate(security.devices)]
+    return [*default, *asked, *security.device_cgroup_rules]
+
+
+def environment(spec: ContainerSpec) -> list[str]:
+    """The spec's variables, over the three that Docker sets for every container."""
+    env = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOSTNAME": hostname_of(spec),
+    }
+    if spec.process.tty:
+        env["TERM"] = "xterm"
+    for variable in spec.process.env:
+        name, _, value = variable.partition("=")
+        env[name] = value
+    return [f"{name}={value}" for name, value in env.items()]
+
+
+def _overlay(
+    spec: ContainerSpec, layers: Sequence[Path], snapshot: tuple[Path, Path, Path]
+) -> Overlay:
+    upper, work, rootfs = snapshot
+    return {
+        "lower": [str(p) for p in reversed(layers)],
+        "upper": str(upper),
+        "work": str(work),
+        "rootfs": str(rootfs),
+        "read_only": spec.security.read_only_rootfs,
+    }
+
+
+def _paths(
+    spec: ContainerSpec, asked: tuple[str, ...] | None, default: tuple[str, ...]
+) -> list[str]:
+    if asked is not None:
+        return list(asked)
+    return [] if spec.security.privileged else list(default)
+
+
+def _sysctls(spec: ContainerSpec) -> dict[str, str]:
+    """Docker's defaults for a network namespace of its own: no port is privileged inside, pings work."""
+    own = spec.namespaces.network in ("", "none")
+    defaults = {
+        "net.ipv4.ip_unprivileged_port_start": "0",
+        "net.ipv4.ping_group_range": "0 2147483647",
+    }
+    asked = {k.replace("/", "."): v for k, v in spec.security.sysctls.items()}
+    return {**(defaults if own else {}), **asked}
+
+
+def _namespaces(spec: ContainerSpec, pid_of: PidOf) -> Namespaces:
+    asked = spec.namespaces
+
+    def mode(value: str) -> str:
+        if value.startswith("container:"):
+            return f"pid:{pid_of(value.removeprefix('container:'))}"
+        # "none" is an own namespace into which nothing is put.
+        return "host" if value == "host" else "own"
+
+    return {
+        "network": mode(asked.network),
+        "pid": mode(asked.pid),
+        "ipc": mode(asked.ipc),
+        "uts": mode(asked.uts),
+        "cgroup": mode(asked.cgroup),
+    }
+
+
+def _interfaces(spec: ContainerSpec, networks: dict[str, NetworkSpec]) -> list[Interface]:
+    """eth0, eth1, … in the order of the endpoints; the first network with a way out has the default route."""
+    result: list[Interface] = []
+    routed = False
+    for index, endpoint in enumerate(spec.endpoints):
+        network = networks[endpoint.network_id]
+        gateway = "" if routed or network.internal else endpoint.gateway
+        routed = routed or bool(gateway)
+        interface: Interface = {
+            "name": f"eth{index}",
+            "address": endpoint.address,
+            "prefix_length": endpoint.prefix_length,
+            "gateway": gateway,
+            "mac_address": endpoint.mac_address,
+            "mtu": network.mtu,
+        }
+        if endpoint.address6:
+            interface["address6"] = endpoint.address6
+            interface["prefix_length6"] = endpoint.prefix_length6
+            interface["gateway6"] = "" if network.internal else endpoint.gateway6
+        result.append(interface)
+    return result
+
+
+def joined_pid(container_id: str, pid: int, status: str) -> int:
+    """The pid whose namespaces a new container joins. Raises BadState when there is none."""
+    if pid <= 0:
+        raise BadState("join", status, (), hint=f"Start container {container_id[:12]} first.")
+    return pid

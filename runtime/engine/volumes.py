@@ -1,0 +1,155 @@
+"""Named volumes: directories that outlive containers. The content is in `_data`, as Docker's users expect."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.engine.layers import MergedTree, copy_tree
+from runtime.errors import EngineError, NotFound, VolumeInUse, error_context
+from runtime.model.parse import VOLUME_NAME
+from runtime.model.validate import validate_volume_name
+from runtime.store.bundles import BundleStore
+from runtime.store.files import fsync_directory, read_json, write_json
+from runtime.store.locks import locked
+from runtime.store.paths import Config
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeRecord:
+    name: str
+    path: Path  # of the content
+    created_at: float  # Unix seconds
+
+
+class VolumeManager:
+    def __init__(self, config: Config, bundles: BundleStore) -> None:
+        self._config = config
+        self._bundles = bundles
+
+    def create(self, name: str) -> VolumeRecord:
+        """Make the volume, or return the one there is. Raises SpecInvalid, StorageFull."""
+        validate_volume_name(name)
+        with error_context("create volume", volume=name), self._lock(name):
+            return self._create(name)
+
+    def _create(self, name: str) -> VolumeRecord:
+        directory = self._config.volume(name)
+        if not (directory / "volume.json").exists():
+            directory.mkdir(parents=True, exist_ok=True, mode=0o711)
+            (directory / "_data").mkdir(exist_ok=True)
+            write_json(directory / "volume.json", {"name": name, "created_at": time.time()})
+        return self._record(name)
+
+    def fill(self, name: str, layers: Sequence[Path], target: str) -> bool:
+        """Give a volume that is still empty what the image holds at `target`; True when it did.
+
+        Whole or not at all: copied beside, then renamed over the empty directory.
+        """
+        with error_context("fill volume", volume=name), self._lock(name):
+            data = self.path(name)
+            if any(os.scandir(data)):
+                return False
+            tree = MergedTree(layers)
+            source = tree.resolve(target)
+            if source is None or not os.path.isdir(tree.find(source) or ""):
+                return False
+            half = self._config.volume(name) / f"half-{uuid.uuid4().hex}"
+            half.mkdir()
+            try:
+                copy_tree(tree, source, half)
+                os.rename(half, data)
+            except BaseException:
+                shutil.rmtree(half, ignore_errors=True)
+                raise
+            return True
+
+    def path(self, name: str) -> Path:
+        """Host path of the content. Raises NotFound, SpecInvalid."""
+        validate_volume_name(name)
+        directory = self._config.volume(name)
+        if not (directory / "volume.json").exists():
+            raise NotFound(f"There is no volume {name} on this host.", name=name)
+        return directory / "_data"
+
+    def exists(self, name: str) -> bool:
+        return (self._config.volume(name) / "volume.json").exists()
+
+    def list(self) -> list[VolumeRecord]:
+        try:
+            names = sorted(os.listdir(self._config.volumes))
+        except FileNotFoundError:
+            return []
+        return [self._record(n) for n in names if VOLUME_NAME.fullmatch(n) and self.exists(n)]
+
+    def remove(self, name: str) -> None:
+        """Remove it with its content; idempotent. Raises VolumeInUse while a container mounts it."""
+        validate_volume_name(name)
+        with error_context("remove volume", volume=name), self._lock(name):
+            directory = self._config.volume(name)
+            if not directory.exists():
+                return
+            users = [i[:12] for i in self.users(name)]
+            if users:
+                raise VolumeInUse(
+                    f"Volume {name} is used by {', '.join(users)}.",
+                    hint="Remove these containers first.",
+                    name=name,
+                    containers=users,
+                )
+            self._config.tmp.mkdir(parents=True, exist_ok=True)
+            doomed = self._config.tmp / f"volume-{uuid.uuid4().hex}"
+            os.rename(directory, doomed)
+            fsync_directory(self._config.volumes)
+            shutil.rmtree(doomed)
+
+    def users(self, name: str) -> Iterable[str]:
+        """Ids of the containers on this host whose specification mounts the volume."""
+        for container_id in self._bundles.ids():
+            try:
+                spec = self._bundles.spec(container_id)
+            except EngineError:
+                continue
+            if any(m.type == "volume" and m.source == name for m in spec.mounts):
+                yield container_id
+
+    def usage(self, name: str) -> int:
+        """Bytes on disk. Files that vanish meanwhile are not counted."""
+        total = 0
+        pending = [str(self.path(name))]
+        seen: set[tuple[int, int]] = set()
+        while pending:
+            try:
+                entries = list(os.scandir(pending.pop()))
+            except OSError:
+                continue
+            for entry in entries:
+                try:
+                    info = entry.stat(follow_symlinks=False)
+                except OSError:
+                    continue
+                if info.st_nlink > 1 and not entry.is_dir(follow_symlinks=False):
+                    if (info.st_dev, info.st_ino) in seen:
+                        continue
+                    seen.add((info.st_dev, info.st_ino))
+                total += info.st_blocks * 512
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+        return total
+
+    def _record(self, name: str) -> VolumeRecord:
+        directory = self._config.volume(name)
+        try:
+            created = float(read_json(directory / "volume.json")["created_at"])
+        except (OSError, ValueError, KeyError, TypeError):
+            created = 0.0  # a damaged note must not hide the data
+        return VolumeRecord(name, directory / "_data", created)
+
+    def _lock(self, name: str) -> AbstractContextManager[None]:
+        return locked(self._config.locks / f"volume-{name}.lock")
