@@ -7,6 +7,7 @@ import os
 import socket
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def _wait_status(api: Api, container: str, status: str) -> dict[str, Any]:
         row: dict[str, Any] = api.get(f"/containers/{container}")
         return row if row["status"] == status else None
 
-    return wait_until(check, every=0.05, what=f"{container[:12]} is {status}")  # type: ignore[return-value]
+    return wait_until(check, every=0.05, what=f"{container[:12]} is {status}")
 
 
 def test_a_container_runs_in_namespaces_of_its_own(
@@ -63,8 +64,8 @@ def test_a_published_port_answers_on_loopback_and_on_another_address(create: Cre
         ports=[f"{port}:80"],
     )
     for host in ("127.0.0.1", _address_of_this_host()):
-        text = wait_until(lambda host=host: _fetch(f"http://{host}:{port}/"), every=0.05)
-        assert text == "hello\n"
+        fetch = partial(_fetch, f"http://{host}:{port}/")
+        assert wait_until(fetch, every=0.05) == "hello\n"
 
 
 def test_containers_of_one_network_find_each_other_by_name(api: Api, create: Create) -> None:

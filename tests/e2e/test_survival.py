@@ -73,6 +73,15 @@ class _Watched:
             return None
         return row
 
+    def wait_ended(self, name: str) -> dict[str, Any]:
+        """The container's row, once it says that the container has ended."""
+
+        def ended() -> dict[str, Any] | None:
+            row = self.shown(name)
+            return row if row and row["status"] == "exited" else None
+
+        return wait_until(ended, timeout=TRUTH, every=0.1, what=f"the end of {name} is shown")
+
 
 def _kill(platform: Platform, name: str) -> None:
     pid = platform.pid(name)
@@ -100,22 +109,15 @@ def test_kill_9_of_every_process_in_any_order_loses_nothing(own: Platform, seed:
         watched.end(name, 10 + number)
     wait_until(lambda: _all_run(own), timeout=60, every=0.1, what="every process runs again")
     for number, name in enumerate(order):
-        row = wait_until(
-            lambda name=name: (r := watched.shown(name)) and r["status"] == "exited" and r,
-            timeout=TRUTH,
-            every=0.1,
-            what=f"the end of {name} is shown",
-        )
+        row = watched.wait_ended(name)
         assert row["exit_code"] == 10 + number, name
     assert start_time(pids["stays"]) == born["stays"] != 0
-    row = watched.shown("stays")
-    assert row is not None
-    assert row["status"] == "running"
+    stays = watched.shown("stays")
+    assert stays is not None
+    assert stays["status"] == "running"
     # And it is still in our hands.
     watched.end("stays", 42)
-    wait_until(
-        lambda: (r := watched.shown("stays")) and r["exit_code"] == 42, timeout=TRUTH, every=0.1
-    )
+    assert watched.wait_ended("stays")["exit_code"] == 42
 
 
 def test_containers_outlive_the_platform_and_are_adopted(own: Platform) -> None:
@@ -138,9 +140,7 @@ def test_containers_outlive_the_platform_and_are_adopted(own: Platform) -> None:
             own.stop()
             seconds.append(own.start())
     assert min(seconds) < 3.0, seconds
-    wait_until(
-        lambda: (r := watched.shown("ends")) and r["exit_code"] == 7, timeout=TRUTH, every=0.1
-    )
+    assert watched.wait_ended("ends")["exit_code"] == 7
     stays = watched.shown("stays")
     assert stays is not None
     assert stays["status"] == "running"

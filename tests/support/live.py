@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import httpx
+from websockets import Origin
 from websockets.sync.client import ClientConnection, connect
 
 
@@ -19,7 +20,7 @@ class Live:
         self._socket: ClientConnection = connect(
             url.replace("http://", "ws://") + "/ws/live/",
             additional_headers={"Cookie": cookies},
-            origin=url,  # type: ignore[arg-type] - a NewType of str
+            origin=Origin(url),
         )
         self.seen: list[dict[str, Any]] = []
 

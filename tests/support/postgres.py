@@ -58,9 +58,9 @@ def running_postgres() -> Iterator[str]:
         "synchronous_commit": "off",
         "full_page_writes": "off",
     }
+    options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     server = subprocess.Popen(
-        [programs / "postgres", "-D", base / "data"]
-        + [word for name, value in settings.items() for word in ("-c", f"{name}={value}")],
+        [str(programs / "postgres"), "-D", f"{base}/data", *options],
         user=USER,
         group=USER,
         extra_groups=[],
@@ -69,7 +69,7 @@ def running_postgres() -> Iterator[str]:
         stderr=log,
     )
     try:
-        ready = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+        ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
         wait_until(
             lambda: subprocess.run(ready, check=False).returncode == 0,
             timeout=30,

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def wait_until(
-    check: Callable[[], T], *, timeout: float = 10.0, every: float = 0.01, what: str = ""
+    check: Callable[[], T | None], *, timeout: float = 10.0, every: float = 0.01, what: str = ""
 ) -> T:
     """The first true answer of `check`, asked every `every` seconds; fails after `timeout` seconds."""
     deadline = time.monotonic() + timeout
