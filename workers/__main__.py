@@ -7,8 +7,11 @@ import sys
 
 def main() -> None:
     """Run the worker until SIGTERM: it takes no new work, then finishes what it has."""
+    from workers import instance  # noqa: PLC0415 - as late as what it prepares for
     from workers.app import app  # noqa: PLC0415 - sets Django up
 
+    # Loaded now, so that the first task is as quick as the others.
+    instance.engine()
     options = ["--loglevel", "INFO", "--without-gossip", "--without-mingle", "-O", "fair"]
     app.worker_main(["worker", *options, *sys.argv[1:]])
 

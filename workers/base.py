@@ -11,12 +11,11 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 from django.db import DatabaseError, close_old_connections
 
-from runtime.engine import Engine
 from runtime.errors import Cancelled, EngineError
 from runtime.model.image import Progress
 from webui.core.payloads import operation_row
@@ -26,6 +25,9 @@ from workers import instance
 from workers.app import app
 from workers.identity import process_name
 from workers.pulse import LiveOperation, pulse
+
+if TYPE_CHECKING:
+    from runtime.engine import Engine
 
 logger = logging.getLogger(__name__)
 

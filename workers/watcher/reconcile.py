@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Protocol
 
 from django.db import DatabaseError
@@ -63,7 +64,20 @@ class Reconciler:
                 return
             in_work = self._in_work()
             self._policy.booted(everything)
-            self._write(o for o in everything if o.id not in in_work or o.status.is_active)
+            # Made after `known` was read: the engine took it for somebody else's.
+            late = self._rows(o.id for o in everything if not o.managed)
+            self._write(
+                replace(observed, managed=observed.managed or observed.id in late)
+                for observed in everything
+                if observed.id not in in_work or observed.status.is_active
+            )
+
+    @staticmethod
+    def _rows(ids: Iterable[str]) -> set[str]:
+        chosen = list(ids)
+        if not chosen:
+            return set()
+        return set(Container.objects.filter(pk__in=chosen).values_list("pk", flat=True))
 
     def _in_work(self) -> set[str]:
         """Containers with a live operation: what they lack is on its way, and its task writes the replica."""

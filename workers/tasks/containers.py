@@ -1,0 +1,127 @@
+"""What a user may ask of a container. Each task calls the engine once, then writes what it sees."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from runtime.errors import NotFound
+from runtime.model.codec import from_json
+from runtime.model.spec import ContainerSpec, Limits, Restart
+from webui.containers.models import Container
+from workers.base import Job, operation_task
+from workers.replica import container_gone, container_seen
+
+logger = logging.getLogger(__name__)
+
+Result = dict[str, Any]
+
+
+def _spec(job: Job) -> ContainerSpec:
+    """The spec in the database: the one place a spec comes from. Raises NotFound, SpecInvalid."""
+    row = Container.objects.filter(pk=job.target).values_list("spec", flat=True).first()
+    if row is None:
+        raise NotFound("The container does not exist any more.")
+    return from_json(ContainerSpec, row)
+
+
+def _take_back(job: Job) -> None:
+    """After a create that failed: a container that was made stays, as with Docker; a half-made one goes."""
+    try:
+        container_seen(job.engine, job.target)
+        return
+    except NotFound:
+        pass
+    # Nothing of it is on the host; the row and what it reserves go, so that the name is free again.
+    container_gone(job.target)
+
+
+@operation_task("container.create", on_failure=_take_back)
+def create(job: Job) -> Result:
+    """Make the container and, when asked, start it: one hop for both."""
+    spec = _spec(job)
+    job.engine.create(spec)
+    if job.params.get("start"):
+        job.engine.start(job.target)
+    return container_seen(job.engine, job.target)
+
+
+def _seen(job: Job) -> None:
+    """After an action that failed: whatever it changed is shown."""
+    container_seen(job.engine, job.target)
+
+
+@operation_task("container.start", on_failure=_seen)
+def start(job: Job) -> Result:
+    """Start it; nothing happens when it runs already."""
+    job.engine.start(job.target)
+    return container_seen(job.engine, job.target)
+
+
+@operation_task("container.stop", on_failure=_seen)
+def stop(job: Job) -> Result:
+    """Ask its process to end, and end it when it does not."""
+    job.engine.stop(job.target, signal=job.params.get("signal"), timeout=job.params.get("timeout"))
+    return container_seen(job.engine, job.target)
+
+
+@operation_task("container.kill", on_failure=_seen)
+def kill(job: Job) -> Result:
+    """Send it a signal."""
+    job.engine.kill(job.target, job.params.get("signal") or "SIGKILL")
+    return container_seen(job.engine, job.target)
+
+
+@operation_task("container.pause", on_failure=_seen)
+def pause(job: Job) -> Result:
+    """Freeze its processes."""
+    job.engine.pause(job.target)
+    return container_seen(job.engine, job.target)
+
+
+@operation_task("container.unpause", on_failure=_seen)
+def unpause(job: Job) -> Result:
+    """Let its processes go on."""
+    job.engine.unpause(job.target)
+    return container_seen(job.engine, job.target)
+
+
+@operation_task("container.restart", on_failure=_seen)
+def restart(job: Job) -> Result:
+    """Stop and start."""
+    job.engine.restart(job.target, job.params.get("timeout"))
+    return container_seen(job.engine, job.target)
+
+
+@operation_task("container.rename", on_failure=_seen)
+def rename(job: Job) -> Result:
+    """Tell the host the name that the database has accepted."""
+    job.engine.rename(job.target, _spec(job).name)
+    return container_seen(job.engine, job.target)
+
+
+@operation_task("container.update", on_failure=_seen)
+def update(job: Job) -> Result:
+    """Change limits and restart policy, also of a running container."""
+    if "limits" in job.params:
+        spec = job.engine.update_limits(job.target, from_json(Limits, job.params["limits"], "limits"))
+        container_changed(job.target, spec)
+    if "restart" in job.params:
+        policy = from_json(Restart, job.params["restart"], "restart")
+        container_changed(job.target, job.engine.update_restart(job.target, policy))
+    return container_seen(job.engine, job.target)
+
+
+@operation_task("container.remove", on_failure=_seen)
+def remove(job: Job) -> Result:
+    """Remove it with its writable layer; named volumes stay."""
+    try:
+        job.engine.remove(
+            job.target,
+            force=bool(job.params.get("force")),
+            volumes=bool(job.params.get("volumes")),
+        )
+    except NotFound:
+        logger.info("Container %s is gone already.", job.target[:12])
+    container_gone(job.target)
+    return {"id": job.target}
