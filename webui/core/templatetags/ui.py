@@ -134,6 +134,13 @@ def humanise(value: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+@register.filter
+def verb(kind: str) -> str:
+    """ "container.oom_killed" → "OOM-killed": what happened, said after the name of its object."""
+    text = kind.rpartition(".")[2].replace("oom_killed", "OOM-killed")
+    return text.replace("_", " ")
+
+
 @register.simple_tag
 def ago(moment: datetime | str | None, empty: str = "–") -> SafeString | str:
     """A moment that the browser shows relative to now, the exact time on hover."""

@@ -14,6 +14,7 @@ import "./elements/op-progress.js";
 import "./elements/stat-chart.js";
 import "./elements/log-view.js";
 import "./elements/create-form.js";
+import "./elements/upload-zone.js";
 import { live } from "./live.js";
 import { startNavigation } from "./navigation.js";
 

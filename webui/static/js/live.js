@@ -12,6 +12,7 @@
 const FIRST_DELAY = 400;
 const LONGEST_DELAY = 10_000;
 const HIDDEN_AFTER = 30_000;
+const SIGNED_OUT = 4401; // the server's close code for a session that has ended
 const PAUSABLE = /^(stats|host)/;
 
 class Live extends EventTarget {
@@ -21,6 +22,10 @@ class Live extends EventTarget {
   #handlers = new Map();
   /** @type {Map<string, object>} */
   #options = new Map();
+  /** Who waits for the snapshot of a topic that others hear already. @type {Map<string, Set<Handler>>} */
+  #newcomers = new Map();
+  /** @type {Set<string>} */
+  #asking = new Set();
   /** @type {State} */
   #state = "connecting";
   #attempts = 0;
@@ -47,7 +52,7 @@ class Live extends EventTarget {
     this.#socket = socket;
     socket.addEventListener("open", () => this.#opened());
     socket.addEventListener("message", (event) => this.#received(event.data));
-    socket.addEventListener("close", () => this.#closed(socket));
+    socket.addEventListener("close", (event) => this.#closed(socket, event.code));
   }
 
   /**
@@ -61,14 +66,23 @@ class Live extends EventTarget {
     this.#handlers.set(topic, handlers);
     if (options) this.#options.set(topic, options);
     // Asked again even when already heard: the answer is the snapshot that the newcomer needs.
-    this.#ask("subscribe", [topic]);
+    if (handlers.size > 1) this.#newcomers.set(topic, (this.#newcomers.get(topic) ?? new Set()).add(handler));
+    if (!this.#asking.size) queueMicrotask(() => this.#askAll());
+    this.#asking.add(topic);
     return () => {
       handlers.delete(handler);
+      this.#newcomers.get(topic)?.delete(handler);
       if (handlers.size) return;
       this.#handlers.delete(topic);
       this.#options.delete(topic);
       this.#ask("unsubscribe", [topic]);
     };
+  }
+
+  #askAll() {
+    const topics = [...this.#asking].filter((topic) => this.#handlers.has(topic));
+    this.#asking.clear();
+    this.#ask("subscribe", topics);
   }
 
   /** @param {"subscribe"|"unsubscribe"} action @param {string[]} topics */
@@ -91,7 +105,9 @@ class Live extends EventTarget {
   #received(text) {
     /** @type {Message} */
     const message = JSON.parse(text);
-    for (const handler of [...(this.#handlers.get(message.topic) ?? [])]) {
+    const newcomers = message.type === "snapshot" ? this.#newcomers.get(message.topic) : null;
+    if (newcomers) this.#newcomers.delete(message.topic);
+    for (const handler of [...(newcomers?.size ? newcomers : this.#handlers.get(message.topic) ?? [])]) {
       try {
         handler(message);
       } catch (error) {
@@ -100,11 +116,16 @@ class Live extends EventTarget {
     }
   }
 
-  /** @param {WebSocket} socket */
-  #closed(socket) {
+  /** @param {WebSocket} socket @param {number} code */
+  #closed(socket, code) {
     if (socket !== this.#socket) return;
     this.#socket = null;
+    this.#newcomers.clear();
     this.#become("reconnecting");
+    if (code === SIGNED_OUT) {
+      this.dispatchEvent(new CustomEvent("signed-out"));
+      return;
+    }
     // Jitter, so that many browsers do not come back in the same instant.
     const delay = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** this.#attempts) * (0.7 + Math.random() * 0.6);
     this.#attempts += 1;

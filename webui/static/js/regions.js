@@ -47,14 +47,18 @@ export async function fetchPage(url = location.href) {
   return new DOMParser().parseFromString(await response.text(), "text/html");
 }
 
-/** Fetch the page again and morph the element with this id. @param {string} id */
+/**
+ * Fetch the page again and morph the element with this id.
+ * @param {string} id @returns {Promise<boolean>} false when the page has no such element any more
+ */
 export async function refresh(id) {
   const where = location.href;
   const page = await fetchPage(where);
-  const fresh = page?.getElementById(id);
   const present = document.getElementById(id);
   // Whoever navigated meanwhile must not get the old page's region.
-  if (!fresh || !present || location.href !== where) return false;
+  if (!page || !present || location.href !== where) return true;
+  const fresh = page.getElementById(id);
+  if (!fresh) return false;
   morph(present, fresh);
   return true;
 }

@@ -40,10 +40,12 @@ function volumeWarnings(body, image) {
   return [...declared, ...known];
 }
 
+const GENERIC = new Set(["var", "lib", "usr", "share", "data"]);
+
 /** "db" and "/var/lib/postgresql/data" → "db-postgresql". @param {string} name @param {string} path */
 function volumeName(name, path) {
-  const parts = path.split("/").filter((part) => part && !["var", "lib", "usr", "share", "data"].includes(part));
-  return [name, parts.pop() ?? "data"].filter((part, at, all) => all.indexOf(part) === at).join("-").replace(/[^\w.-]/g, "-").concat(parts.length || path !== "/data" ? "" : "").replace(/^-+/, "") || "data";
+  const last = path.split("/").filter((part) => part && !GENERIC.has(part)).at(-1) ?? "data";
+  return (name === last ? name : `${name}-${last}`).replace(/[^\w.-]/g, "-");
 }
 
 /** @param {Record<string, any>} body @param {{cpus?: number, memory?: number}} capacity @returns {Warning[]} */

@@ -5,7 +5,7 @@
  * `data-match` ignores messages about other objects.
  */
 
-import { announce, throttled } from "../dom.js";
+import { announce, findAll, throttled } from "../dom.js";
 import { listen, unlisten } from "../live.js";
 import { refresh } from "../regions.js";
 import { toast } from "../toasts.js";
@@ -27,7 +27,7 @@ class LiveRegion extends HTMLElement {
         // The first snapshot is what the page was drawn from; a later one follows a lost connection.
         if (message.type === "snapshot" && !this.#snapshots.has(topic)) {
           this.#snapshots.add(topic);
-          if (!this.#stale(message.data)) return;
+          if (!this.#stale(topic, message.data)) return;
         }
         if (message.type === "gone" && this.dataset.gone) {
           this.#leave();
@@ -49,10 +49,18 @@ class LiveRegion extends HTMLElement {
 
   #filter = () => this.#again();
 
-  /** Did a single row change between drawing the page and subscribing? @param {any} data */
-  #stale(data) {
-    const revision = this.dataset.rev;
-    return revision !== undefined && data && !Array.isArray(data) && data.revision !== undefined && String(data.revision) !== revision;
+  /**
+   * Did something change between drawing the page and subscribing?
+   * @param {string} topic @param {any} data the snapshot: one row, or rows
+   */
+  #stale(topic, data) {
+    if (!Array.isArray(data)) return this.dataset.rev !== undefined && String(data?.revision) !== this.dataset.rev;
+    if (this.dataset.partial || this.dataset.match || (this.dataset.topics ?? "").split(",")[0] !== topic) return false;
+    const drawn = new Map(findAll("tr[data-id], li[data-id]", this).map((row) => [row.dataset.id, row.dataset.status]));
+    return drawn.size !== data.length || data.some((row) => {
+      const id = String(row.id);
+      return !drawn.has(id) || (drawn.get(id) !== undefined && drawn.get(id) !== row.status);
+    });
   }
 
   /** @param {any} data */
@@ -64,7 +72,11 @@ class LiveRegion extends HTMLElement {
     if (!this.isConnected || !this.id) return;
     const word = this.querySelector("[data-testid=container-status]")?.textContent?.trim();
     try {
-      await refresh(this.id);
+      if (!(await refresh(this.id)) && this.isConnected) {
+        // Another page stands here now: the first container turns an empty page into a table.
+        location.reload();
+        return;
+      }
     } catch {
       return; // The connection state says it; the next snapshot draws again.
     }

@@ -18,6 +18,7 @@ const MOST = 200_000;
 const DROP = 20_000;
 const TAIL = 2000;
 const NEAR_END = 24;
+const SILENCE = 800; // ms
 
 class LogView extends HTMLElement {
   /** @type {Line[]} */
@@ -50,6 +51,8 @@ class LogView extends HTMLElement {
     this.#build();
     this.#eye = new IntersectionObserver((entries) => this.#seen(entries), { root: this.#scroll, rootMargin: "1200px 0px" });
     listen(this, `logs:${this.dataset.id}`, (message) => this.#heard(message), { tail: TAIL, streams: ["stdout", "stderr"] });
+    // A container that has written nothing yet gets no first message to answer with.
+    setTimeout(() => this.#tell(), SILENCE);
   }
 
   disconnectedCallback() {

@@ -3,6 +3,7 @@
 
 import { icon } from "../dom.js";
 import { live } from "../live.js";
+import { toast } from "../toasts.js";
 
 const CONNECTION = { connecting: "Connecting", open: "Live", reconnecting: "Reconnecting" };
 
@@ -10,12 +11,19 @@ const CONNECTION = { connecting: "Connecting", open: "Live", reconnecting: "Reco
 class ConnectionState extends HTMLElement {
   connectedCallback() {
     live.addEventListener("state", this.#show);
+    live.addEventListener("signed-out", this.#signedOut);
     this.#show();
   }
 
   disconnectedCallback() {
+    live.removeEventListener("signed-out", this.#signedOut);
     live.removeEventListener("state", this.#show);
   }
+
+  /** Said, not acted upon: a form that is being filled in must not be lost. */
+  #signedOut = () => {
+    toast("Your session has ended.", { kind: "danger", hint: "Sign in again in another tab, then reload this page." });
+  };
 
   #show = () => {
     this.dataset.state = live.state;

@@ -113,6 +113,7 @@ export class SparkLine extends HTMLElement {
     const highest = Math.max(top, ...this.#values, 1e-9);
     const step = 100 / (SPARK_POINTS - 1);
     const start = 100 - (this.#values.length - 1) * step;
+    if (this.#values.length < 2) return;
     this.#line.setAttribute("points", this.#values.map((value, index) =>
       `${(start + index * step).toFixed(1)},${(19 - (value / highest) * 18).toFixed(1)}`).join(" "));
   }

@@ -13,6 +13,8 @@ import { seen, watch } from "../stats.js";
 /** @typedef {import("../stats.js").Sample} Sample */
 
 const WINDOW = 300; // seconds shown
+// Ticks of bytes fall on round binary numbers.
+const BINARY_STEPS = Array.from({ length: 44 }, (_, power) => 2 ** power);
 
 /**
  * title; series: [label, value of a sample]; text of a value; the headline; limit of the scale.
@@ -148,7 +150,7 @@ class StatChart extends HTMLElement {
     this.#plot = new uPlot({
       width: Math.max(200, holder.clientWidth),
       height: holder.clientHeight || 180,
-      padding: [12, 8, 0, 0],
+      padding: [12, 16, 0, 0],
       legend: { show: false },
       cursor: { sync: { key: "slipway" }, drag: { x: false, y: false }, points: { size: 6 } },
       scales: {
@@ -156,8 +158,8 @@ class StatChart extends HTMLElement {
         y: { range: (/** @type {any} */ _u, /** @type {number} */ _low, /** @type {number} */ high) => [0, Math.max(metric.least, (high || 0) * 1.1)] },
       },
       axes: [
-        { ...axis, space: 70 },
-        { ...axis, size: 72, space: 36, values: (/** @type {any} */ _u, /** @type {number[]} */ ticks) => ticks.map((tick) => metric.text(tick).replace(/\.0(?= %)/, "")) },
+        { ...axis, space: 70, size: 28, values: (/** @type {any} */ _u, /** @type {number[]} */ ticks) => ticks.map(clock) },
+        { ...axis, size: 72, space: 36, ...(this.dataset.metric === "cpu" ? {} : { incrs: BINARY_STEPS }), values: (/** @type {any} */ _u, /** @type {number[]} */ ticks) => ticks.map((tick) => metric.text(tick).replace(/\.0(?= %)/, "")) },
       ],
       series,
       hooks: { setCursor: [(/** @type {any} */ plot) => this.#cursor(plot)] },
@@ -177,6 +179,13 @@ class StatChart extends HTMLElement {
   #fit() {
     if (this.#plot && this.#holder) this.#plot.setSize({ width: Math.max(200, this.#holder.clientWidth), height: this.#holder.clientHeight });
   }
+}
+
+/** "14:05", with seconds where a tick needs them. @param {number} time Unix seconds */
+function clock(time) {
+  const moment = new Date(time * 1000);
+  const parts = [moment.getHours(), moment.getMinutes(), ...(moment.getSeconds() ? [moment.getSeconds()] : [])];
+  return parts.map((part) => String(part).padStart(2, "0")).join(":");
 }
 
 /** A token as the browser computes it (light-dark() is not a canvas colour). @param {HTMLElement} at @param {string} name */
