@@ -156,8 +156,21 @@ class Config:
 
     @property
     def dns(self) -> Path:
-        """One JSON file per network id: {"gateway", "names": {name: [address]}}; read by the resolver."""
+        """One directory per network id, read by the resolver: network.json and a file per container.
+
+        See runtime/network/names.py.
+        """
         return self.run / "dns"
+
+    @property
+    def ports(self) -> Path:
+        """One JSON file per container id: its published ports, put back when the firewall was flushed."""
+        return self.run / "ports"
+
+    @property
+    def sysctls(self) -> Path:
+        """JSON: the host's kernel settings that this instance changed, with their former values."""
+        return self.run / "sysctls.json"
 
     @property
     def locks(self) -> Path:

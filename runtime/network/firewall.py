@@ -1,0 +1,198 @@
+"""Our nftables table: kept as it should be, with the elements of networks and published ports."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from runtime.errors import FirewallFailure
+from runtime.kernel.nftables import Nftables
+from runtime.model.spec import NetworkSpec
+from runtime.network.ports import PublishedPort, from_element
+from runtime.network.ruleset import base_script, network_elements
+from runtime.store.paths import Config
+
+_OWNER = re.compile(r'comment "([0-9a-f]*)"')
+
+
+class Firewall:
+    """Not locked by itself: the manager holds the instance's network lock around every change."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.table = config.nft_table  # name of our table, family inet
+        self._nft = Nftables()
+        self._generation = -1  # of the ruleset when we last saw that ours was right
+        self._rules: list[Any] | None = None  # our rules as nft lists them, just after loading them
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether nobody but us has changed any rule of the host since we last looked."""
+        return self._nft.generation() == self._generation
+
+    def restore(self, networks: Iterable[NetworkSpec], ports: Iterable[PublishedPort]) -> bool:
+        """Make the table as it must be: static rules, the elements of `networks`, and exactly `ports`.
+
+        Returns whether anything was missing or too much. Raises FirewallFailure.
+        """
+        seen = self._nft.generation()
+        listed = self._listing()
+        changed = self._rules is None or _rules(listed) != self._rules
+        elements = "".join(map(self._add, networks))
+        wanted, present = set(ports), _ports(listed)
+        extra = "".join(self._delete(p) for p in present - wanted)
+        base = base_script(self.table) if changed else ""
+        script = base + elements + extra + "".join(self._create(p) for p in wanted - present)
+        try:
+            self._nft.run(script)
+        except FirewallFailure as error:
+            if not changed or error.extra.get("reason") == "denied":
+                raise
+            # A set or chain of another shape, from an older version: replace the table as a whole, in
+            # one transaction, so that a failure leaves the old one.
+            remake = f"add table inet {self.table}\ndelete table inet {self.table}\n"
+            self._nft.run(remake + base + elements + "".join(map(self._create, wanted)))
+        self._note(seen)
+        if changed:
+            self._rules = _rules(self._listing())
+        return changed or present != wanted
+
+    def add_network(self, network: NetworkSpec) -> None:
+        """Add the elements of `network`; those that are there stay. Raises FirewallFailure."""
+        self._change(lambda: self._nft.run(self._add(network)))
+
+    def remove_network(self, network: NetworkSpec) -> None:
+        """Take the elements of `network` out. What is not there is no error. Raises FirewallFailure."""
+        script = "".join(f"delete element {e}\n" for e in self._elements(network))
+        # Adding first makes one transaction of it that succeeds whatever is there.
+        self._change(lambda: self._quietly(self._add(network) + script))
+
+    def publish(self, ports: Sequence[PublishedPort]) -> None:
+        """Add one map element per port, all or none.
+
+        Raises FirewallFailure; `extra["reason"]` is "exists" when a host port is in the map already,
+        "missing" when the table is gone.
+        """
+        script = "".join(map(self._create, ports))
+        self._change(lambda: self._nft.run(script))
+
+    def replace(self, ports: Sequence[PublishedPort]) -> None:
+        """Like `publish`, in the place of elements that are there. Raises FirewallFailure."""
+        stale = "".join(self._delete(port) for port in ports if self.owner(port) is not None)
+        script = stale + "".join(map(self._create, ports))
+        self._change(lambda: self._nft.run(script))
+
+    def unpublish(self, ports: Iterable[PublishedPort]) -> None:
+        """Remove the elements of `ports` that are still their container's. Raises FirewallFailure."""
+        script = "".join(self._delete(p) for p in ports if self.owner(p) == p.container_id)
+        if script:
+            self._change(lambda: self._nft.run(script))
+
+    def owner(self, port: PublishedPort) -> str | None:
+        """The container id on the element with `port`'s key; None when there is no element.
+
+        nft answers `get` as text whatever the output format (nftables 1.0.6).
+        """
+        try:
+            text = self._nft.run(f"get element inet {self.table} {port.map} {{ {port.key} }}")
+        except FirewallFailure as error:
+            if error.extra.get("reason") == "missing":
+                return None
+            raise
+        found = _OWNER.search(text)
+        return found[1] if found else ""
+
+    def published(self) -> set[PublishedPort]:
+        """Every published port, read from the maps. Raises FirewallFailure."""
+        return _ports(self._listing())
+
+    def forward_policies(self) -> list[str]:
+        """Chains of others that drop forwarded packets by policy, as "family table chain".
+
+        On such a host containers reach nothing outside until its owner lets them.
+        """
+        return [
+            f"{chain['family']} {chain['table']} {chain['name']}"
+            for item in self._nft.objects("list chains")
+            if (chain := item.get("chain"))
+            and chain.get("hook") == "forward"
+            and chain.get("policy") == "drop"
+            and chain["table"] != self.table
+        ]
+
+    def remove_table(self) -> None:
+        """Delete our table with everything in it; none there is no error. Raises FirewallFailure."""
+        self._quietly(f"delete table inet {self.table}\n")
+        self._rules = None
+        self._generation = -1
+
+    def close(self) -> None:
+        self._nft.close()
+
+    def _elements(self, network: NetworkSpec) -> list[str]:
+        return network_elements(
+            self.table,
+            bridge=self._config.bridge(network.id),
+            subnet=network.subnet,
+            gateway=network.gateway,
+            internal=network.internal,
+        )
+
+    def _add(self, network: NetworkSpec) -> str:
+        return "".join(f"add element {element}\n" for element in self._elements(network))
+
+    def _create(self, port: PublishedPort) -> str:
+        element = f'{{ {port.key} comment "{port.container_id}" : {port.value} }}'
+        return f"create element inet {self.table} {port.map} {element}\n"
+
+    def _delete(self, port: PublishedPort) -> str:
+        return f"delete element inet {self.table} {port.map} {{ {port.key} }}\n"
+
+    def _listing(self) -> list[dict[str, Any]]:
+        """Our table's content; [] when there is no such table."""
+        try:
+            return self._nft.objects(f"list table inet {self.table}")
+        except FirewallFailure as error:
+            if error.extra.get("reason") == "missing":
+                return []
+            raise
+
+    def _quietly(self, script: str) -> None:
+        try:
+            self._nft.run(script)
+        except FirewallFailure as error:
+            if error.extra.get("reason") != "missing":
+                raise
+
+    def _change(self, transaction: Callable[[], object]) -> None:
+        """Run one transaction; `unchanged` stays true when it was the only one meanwhile."""
+        seen = self._nft.generation()
+        transaction()
+        if seen == self._generation:
+            self._note(seen)
+
+    def _note(self, seen: int) -> None:
+        """Remember the state after one transaction of ours on `seen`; one without effect counts none."""
+        now = self._nft.generation()
+        self._generation = now if now in (seen, seen + 1) else -1
+
+
+def _rules(listed: list[dict[str, Any]]) -> list[Any]:
+    """Chains and rules without their handles, to compare."""
+    kinds = ("chain", "rule")
+    return [
+        {kind: {k: v for k, v in item[kind].items() if k != "handle"}}
+        for item in listed
+        for kind in kinds
+        if kind in item
+    ]
+
+
+def _ports(listed: list[dict[str, Any]]) -> set[PublishedPort]:
+    return {
+        from_element(element)
+        for item in listed
+        if (found := item.get("map")) and found["name"] in ("ports", "ports_at")
+        for element in found.get("elem", ())
+    }

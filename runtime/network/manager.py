@@ -1,0 +1,346 @@
+"""What the rest of the runtime does with networks: make one, attach a container, publish its ports.
+
+Facts survive on disk: networks in `config.networks` (what must exist), published ports in
+`config.ports` (who holds which element). `repair` makes the kernel agree with them again after a
+reboot, or after somebody flushed the firewall.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from runtime.errors import (
+    Conflict,
+    EngineError,
+    FirewallFailure,
+    NetworkInUse,
+    NotFound,
+    PortInUse,
+)
+from runtime.model.spec import ContainerSpec, EndpointSpec, NetworkSpec
+from runtime.model.subnets import mac_for, overlapping
+from runtime.network import names, sysctls
+from runtime.network.facts import NetworkFiles, PortFacts, PortFiles
+from runtime.network.firewall import Firewall
+from runtime.network.links import LinkCounters, Links
+from runtime.network.ports import PublishedPort, ports_of
+from runtime.network.upstreams import system_nameservers
+from runtime.store.locks import locked
+from runtime.store.paths import Config
+
+log = logging.getLogger(__name__)
+
+
+class NetworkManager:
+    """Networks of one instance, in the network namespace this object was made in.
+
+    Thread-safe, and safe beside other processes of the instance. Close it when done.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._links = Links()
+        self._firewall = Firewall(config)
+        self._sysctls = sysctls.Sysctls(config)
+        self._networks = NetworkFiles(config)
+        self._ports = PortFiles(config)
+        self._thread_lock = threading.RLock()
+
+    def close(self) -> None:
+        self._firewall.close()
+        self._links.close()
+
+    # -- networks -----------------------------------------------------------------------------
+
+    def ensure(self, spec: NetworkSpec) -> None:
+        """Make sure that the network's bridge, rules and facts are there; quick when they are.
+
+        Raises Conflict when its subnet is in use on this host, NetlinkFailure, FirewallFailure,
+        KernelFailure.
+        """
+        if self._complete(spec):
+            return
+        with self._locked():
+            known = {network.id: network for network in self.list()}
+            if known.get(spec.id) not in (None, spec):
+                raise Conflict(
+                    f"Network {spec.name} exists with other settings.",
+                    hint="Remove it first, then create it again.",
+                    network=spec.id,
+                )
+            if not self._links.exists(self._config.bridge(spec.id)):
+                self._refuse_clash(spec, known.values())
+            self._networks.write(spec)
+            self._raise_bridge(spec)
+            names.write_network(self._config, spec)
+            self._restore_firewall()
+
+    def remove(self, network_id: str) -> None:
+        """Remove everything of the network; none is no error. Raises NetworkInUse, NetlinkFailure …"""
+        bridge = self._config.bridge(network_id)
+        with self._locked():
+            attached = self._links.ports_of_bridge(bridge)
+            if attached:
+                raise NetworkInUse(
+                    f"{len(attached)} running containers use the network.",
+                    hint="Stop them, or disconnect them from it.",
+                    network=network_id,
+                    interfaces=attached,
+                )
+            self._links.delete(bridge)
+            spec = self._networks.read(network_id)
+            if spec is not None:
+                self._firewall.remove_network(spec)
+            names.remove_network(self._config, network_id)
+            self._networks.remove(network_id)
+
+    def list(self) -> Sequence[NetworkSpec]:
+        """Every network that must exist on this host, as `ensure` was told."""
+        return self._networks.read_all()
+
+    def repair(self) -> bool:
+        """Make kernel and facts agree. Costs microseconds when nobody changed any rule meanwhile.
+
+        Returns whether something had to be put right. A network that cannot be made is logged and
+        does not keep the others from it. Raises FirewallFailure.
+        """
+        with self._locked():
+            raised = False
+            for spec in self.list():
+                if self._bridge_complete(spec):
+                    continue
+                try:
+                    self._raise_bridge(spec)
+                    names.write_network(self._config, spec)
+                    raised = True
+                except EngineError:
+                    log.exception("Network %s cannot be repaired.", spec.name)
+            if self._firewall.unchanged and not raised:
+                return False
+            return self._restore_firewall() or raised
+
+    def clean(self) -> None:
+        """Take this instance's rules and bridges out of the kernel; the facts on disk stay.
+
+        For a host that Slipway leaves: containers that still run lose their networks.
+        """
+        with self._locked():
+            for spec in self.list():
+                self._links.delete(self._config.bridge(spec.id))
+            self._firewall.remove_table()
+
+    def host_subnets(self) -> Sequence[str]:
+        """Subnets that the host uses for something else, to choose a free one for a network."""
+        ours = {self._config.bridge(network.id) for network in self.list()}
+        found = [r.destination for r in self._links.routes() if r.interface not in ours]
+        return found + [f"{a}/32" for a in system_nameservers() if ":" not in a]
+
+    def sysctl_changes(self) -> Sequence[sysctls.SysctlChange]:
+        """Host-wide kernel settings changed for containers, with their former values."""
+        return self._sysctls.changes()
+
+    def blocking_chains(self) -> Sequence[str]:
+        """Firewall chains of others that drop forwarded packets by policy ("family table chain")."""
+        return self._firewall.forward_policies()
+
+    # -- endpoints ----------------------------------------------------------------------------
+
+    def ifname(self, container_id: str, network_id: str) -> str:
+        """The host's end of the container's veth on that network; the same at every start."""
+        digest = hashlib.sha256(f"{container_id}:{network_id}".encode()).hexdigest()
+        return self._config.veth(digest)
+
+    def attach(self, spec: ContainerSpec, endpoint: EndpointSpec, index: int, pid: int) -> str:
+        """Connect the network namespace of `pid` to the endpoint's network, as `eth<index>` there.
+
+        The other side is left to the container's init: address, route, bringing it up. Returns the
+        name of the host's interface. Raises NotFound when the network was never ensured,
+        NetlinkFailure.
+        """
+        network = self.get(endpoint.network_id)
+        name = self.ifname(spec.id, endpoint.network_id)
+        bridge = self._config.bridge(endpoint.network_id)
+        if not self._links.exists(bridge):
+            self.ensure(network)
+        self._links.create_veth(
+            name,
+            bridge=bridge,
+            peer=f"eth{index}",
+            peer_pid=pid,
+            peer_mac=endpoint.mac_address,
+            mtu=network.mtu,
+        )
+        sysctls.quiet_ipv6(name)
+        return name
+
+    def detach(self, container_id: str, network_id: str) -> None:
+        """Remove the endpoint's interfaces; gone ones are no error (they go with the container)."""
+        self._links.delete(self.ifname(container_id, network_id))
+
+    def counters(self, ifname: str) -> LinkCounters | None:
+        """The container's traffic through one endpoint; None when it is not attached."""
+        return self._links.counters(ifname)
+
+    def get(self, network_id: str) -> NetworkSpec:
+        """The network as `ensure` was told. Raises NotFound."""
+        spec = self._networks.read(network_id)
+        if spec is None:
+            raise NotFound(
+                f"Network {network_id[:12]} does not exist on this host.", network=network_id
+            )
+        return spec
+
+    # -- published ports ----------------------------------------------------------------------
+
+    def publish(self, spec: ContainerSpec) -> None:
+        """Lead the host's ports to the container: one map element each, all or none.
+
+        Through its first network that has a way out; an internal one's ports answer on the host only.
+        Raises PortInUse when a running container has the port, Unsupported, FirewallFailure.
+        """
+        if not spec.ports or not spec.endpoints:
+            return
+        ports = ports_of(spec, self._home(spec))
+        with self._locked():
+            self._unpublish(spec.id)
+            links = tuple(self.ifname(spec.id, e.network_id) for e in spec.endpoints)
+            self._ports.write(spec.id, PortFacts(tuple(ports), links))
+            try:
+                self._publish(ports)
+            except BaseException:
+                self._ports.remove(spec.id)
+                raise
+
+    def unpublish(self, container_id: str) -> None:
+        """Remove what `publish` added for the container; nothing there is no error."""
+        if self._ports.exists(container_id):
+            with self._locked():
+                self._unpublish(container_id)
+
+    def published(self) -> set[PublishedPort]:
+        """Every published port, as the kernel has it. Raises FirewallFailure."""
+        return self._firewall.published()
+
+    # -- names --------------------------------------------------------------------------------
+
+    def register_names(self, spec: ContainerSpec) -> None:
+        """Let the container be found by name on its networks."""
+        names.register(self._config, spec)
+
+    def unregister_names(self, container_id: str) -> None:
+        names.unregister(self._config, container_id)
+
+    # -- inner --------------------------------------------------------------------------------
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._thread_lock, locked(self._config.locks / "network.lock"):
+            yield
+
+    def _complete(self, spec: NetworkSpec) -> bool:
+        if not self._bridge_complete(spec) or self._networks.read(spec.id) != spec:
+            return False
+        if self._firewall.unchanged:
+            return True
+        # Somebody changed some rule of the host: most likely this instance's other process. Whether
+        # our table is there shows in constant time; that its rules are whole, `repair` checks.
+        try:
+            self._firewall.add_network(spec)
+        except FirewallFailure as error:
+            if error.extra.get("reason") != "missing":
+                raise
+            return False
+        return True
+
+    def _bridge_complete(self, spec: NetworkSpec) -> bool:
+        bridge = self._config.bridge(spec.id)
+        return self._links.bridge_ready(bridge, spec.gateway) and names.network_known(
+            self._config, spec.id
+        )
+
+    def _raise_bridge(self, spec: NetworkSpec) -> None:
+        bridge = self._config.bridge(spec.id)
+        self._sysctls.require_forwarding()
+        made = self._links.create_bridge(bridge, mac=mac_for(spec.gateway), mtu=spec.mtu)
+        try:
+            sysctls.prepare_bridge(bridge, ipv6=bool(spec.gateway6))
+            prefix = ipaddress.ip_network(spec.subnet).prefixlen
+            self._links.configure_bridge(
+                bridge, gateway=spec.gateway, prefix_length=prefix, mtu=spec.mtu
+            )
+        except BaseException:
+            if made:
+                self._links.delete(bridge)
+            raise
+
+    def _restore_firewall(self) -> bool:
+        return self._firewall.restore(self.list(), self._ports.read_all())
+
+    def _refuse_clash(self, spec: NetworkSpec, known: Iterable[NetworkSpec]) -> None:
+        for other in known:
+            if other.id != spec.id and overlapping(spec.subnet, [other.subnet]):
+                raise Conflict(
+                    f"Subnet {spec.subnet} overlaps {other.subnet} of network {other.name}.",
+                    hint="Choose another subnet.",
+                    field="subnet",
+                )
+        clashes = overlapping(spec.subnet, self.host_subnets())
+        if clashes:
+            raise Conflict(
+                f"Subnet {spec.subnet} is in use on this host: {', '.join(clashes)}.",
+                hint="Choose another subnet; `ip route` lists what the host reaches directly.",
+                field="subnet",
+                routes=clashes,
+            )
+
+    def _home(self, spec: ContainerSpec) -> EndpointSpec:
+        for endpoint in spec.endpoints:
+            if not self.get(endpoint.network_id).internal:
+                return endpoint
+        return spec.endpoints[0]
+
+    def _publish(self, ports: Sequence[PublishedPort]) -> None:
+        try:
+            self._firewall.publish(ports)
+        except FirewallFailure as error:
+            reason = error.extra.get("reason")
+            if reason == "exists":
+                self._refuse_taken(ports)
+                self._firewall.replace(ports)
+            elif reason == "missing":
+                # Somebody flushed the rules. The facts hold the new ports already.
+                log.warning("The nftables table %s was gone; made it again.", self._firewall.table)
+                self._restore_firewall()
+            else:
+                raise
+
+    def _unpublish(self, container_id: str) -> None:
+        ports = self._ports.read(container_id).ports
+        if ports:
+            self._firewall.unpublish(ports)
+        self._ports.remove(container_id)
+
+    def _refuse_taken(self, ports: Sequence[PublishedPort]) -> None:
+        """Raise PortInUse when one belongs to a container that is attached right now.
+
+        A living container's shim holds its ports as sockets, so this is met only where nobody holds
+        them; an element without its container is a leftover.
+        """
+        for port in ports:
+            owner = self._firewall.owner(port)
+            if owner in (None, "", port.container_id):
+                continue
+            if any(self._links.exists(link) for link in self._ports.read(str(owner)).links):
+                raise PortInUse(
+                    f"Port {port.host_port}/{port.protocol} of the host is published by container"
+                    f" {str(owner)[:12]}.",
+                    hint="Choose another host port, or stop that container.",
+                    host_port=port.host_port,
+                    protocol=port.protocol,
+                    container=owner,
+                )

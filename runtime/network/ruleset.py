@@ -1,0 +1,109 @@
+"""The text of our nftables table: static rules that look everything up in sets and maps.
+
+Nothing here grows with the number of containers: a network is an element in a few sets, a published
+port one element of one map. The table is of this instance alone; no rule goes into another table.
+
+`accept` and `return` end only our own chain: a packet then still meets every other table's chain of the
+same hook, so the host's own firewall has the last word on published ports and on forwarding. `drop` is
+final, and used only on packets that come from or go to our bridges.
+
+Sources: nft(8); https://wiki.nftables.org (netfilter hooks, concatenations, maps).
+"""
+
+from __future__ import annotations
+
+CHAINS = ("guard", "publish", "publish_locally", "leave", "forward")
+
+# What each set holds, for those who read `nft list table`.
+#   bridges    names of our bridges
+#   internal   bridges of networks without a way out
+#   pairs      bridge . the same bridge, to tell traffic that stays on one network
+#   gateways   addresses of our bridges, where the resolver answers
+#   outgoing   subnets that may leave the host
+#   subnets    bridge . its subnet
+#   ports      protocol . host port -> container, on every local address (0.0.0.0)
+#   ports_at   protocol . host address . host port -> container
+_TABLE = """
+add table inet {table}
+add set inet {table} bridges {{ type ifname; }}
+add set inet {table} internal {{ type ifname; }}
+add set inet {table} pairs {{ type ifname . ifname; }}
+add set inet {table} gateways {{ type ipv4_addr; }}
+add set inet {table} outgoing {{ type ipv4_addr; flags interval; }}
+add set inet {table} subnets {{ type ifname . ipv4_addr; flags interval; }}
+add map inet {table} ports {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
+add map inet {table} ports_at {{ type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service; }}
+add chain inet {table} guard {{ type filter hook prerouting priority raw; policy accept; }}
+add chain inet {table} publish {{ type nat hook prerouting priority dstnat; policy accept; }}
+add chain inet {table} publish_locally {{ type nat hook output priority -100; policy accept; }}
+add chain inet {table} leave {{ type nat hook postrouting priority srcnat; policy accept; }}
+add chain inet {table} forward {{ type filter hook forward priority filter; policy accept; }}
+"""
+
+# route_localnet, which lets 127.0.0.1 reach a published port, would also let a container with raw
+# sockets reach what the host serves on 127.0.0.1 alone. Answers to the host's own connections still
+# carry the bridge's address at this priority, before connection tracking.
+_GUARD = """
+add rule inet {table} guard iifname @bridges ip daddr 127.0.0.0/8 drop
+"""
+
+# The resolver's port on a gateway stays the resolver's, even when a container publishes 53 everywhere.
+_PUBLISH = """
+add rule inet {table} {chain} meta l4proto {{ tcp, udp }} ip daddr @gateways th dport 53 return
+add rule inet {table} {chain} fib daddr type local dnat ip to meta l4proto . ip daddr . th dport map @ports_at
+add rule inet {table} {chain} fib daddr type local dnat ip to meta l4proto . th dport map @ports
+"""
+
+# 1. What the host sends from 127.0.0.1 to a container needs an address that the container can answer.
+# 2. A container that reaches a neighbour, or itself, through a published port must get the answer from
+#    the address it asked, so it has to come back through the host.
+# 3. Container addresses mean nothing outside the host.
+_LEAVE = """
+add rule inet {table} leave ip saddr 127.0.0.0/8 oifname @bridges masquerade
+add rule inet {table} leave ct status dnat oifname . ip saddr @subnets masquerade
+add rule inet {table} leave ip saddr @outgoing oifname != @bridges masquerade
+"""
+
+# Into a network comes what was asked for, what stays on it (bridged frames pass here when br_netfilter
+# is loaded) and what a published port lets in; so networks are closed to each other, and a neighbour of
+# the host that routes into a subnet finds no unpublished port.
+_FORWARD = """
+add rule inet {table} forward iifname . oifname @pairs accept
+add rule inet {table} forward iifname @internal drop
+add rule inet {table} forward oifname @internal drop
+add rule inet {table} forward oifname @bridges ct state established,related accept
+add rule inet {table} forward oifname @bridges ct status dnat accept
+add rule inet {table} forward oifname @bridges drop
+"""
+
+
+def base_script(table: str) -> str:
+    """A script that makes the table, or brings its chains to this state and keeps its elements."""
+    flushes = "".join(f"flush chain inet {table} {chain}\n" for chain in CHAINS)
+    rules = "".join(
+        (
+            _GUARD.format(table=table),
+            _PUBLISH.format(table=table, chain="publish"),
+            _PUBLISH.format(table=table, chain="publish_locally"),
+            _LEAVE.format(table=table),
+            _FORWARD.format(table=table),
+        )
+    )
+    return _TABLE.format(table=table) + flushes + rules
+
+
+def network_elements(
+    table: str, *, bridge: str, subnet: str, gateway: str, internal: bool
+) -> list[str]:
+    """The elements of one network, each as "inet <table> <set> { … }" for add or delete."""
+    elements = {
+        "bridges": f'"{bridge}"',
+        "pairs": f'"{bridge}" . "{bridge}"',
+        "gateways": gateway,
+        "subnets": f'"{bridge}" . {subnet}',
+    }
+    if internal:
+        elements["internal"] = f'"{bridge}"'
+    else:
+        elements["outgoing"] = subnet
+    return [f"inet {table} {name} {{ {element} }}" for name, element in elements.items()]
