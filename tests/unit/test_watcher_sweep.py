@@ -26,7 +26,10 @@ class Broker:
         self.down = False
         self.time = 0.0
         self.sweep = Sweep(
-            host_id="f" * 32, send=self.send, announce=self.announced.append, clock=lambda: self.time
+            host_id="f" * 32,
+            send=self.send,
+            announce=self.announced.append,
+            clock=lambda: self.time,
         )
 
     def send(self, kind: str, operation_id: str) -> None:

@@ -104,7 +104,9 @@ def rename(job: Job) -> Result:
 def update(job: Job) -> Result:
     """Change limits and restart policy, also of a running container."""
     if "limits" in job.params:
-        spec = job.engine.update_limits(job.target, from_json(Limits, job.params["limits"], "limits"))
+        spec = job.engine.update_limits(
+            job.target, from_json(Limits, job.params["limits"], "limits")
+        )
         container_changed(job.target, spec)
     if "restart" in job.params:
         policy = from_json(Restart, job.params["restart"], "restart")

@@ -38,7 +38,7 @@ class Reconciler:
         self._host_id = host_id
         self._policy = policy
         self._statuses: dict[str, Status] = {}
-        self._cleaned: set[str] = set()  # ends whose host side is known to be cleared away
+        self._cleaned: dict[str, float] = {}  # id -> the end whose host side is cleared away
         self._lock = threading.Lock()
 
     def active(self) -> frozenset[str]:
@@ -116,10 +116,10 @@ class Reconciler:
                 logger.exception("Container %s could not be reconciled.", observed.id[:12])
 
     def _after(self, observed: Observed) -> None:
-        if observed.status.is_active:
-            self._cleaned.discard(observed.id)
+        if observed.status != Status.EXITED or observed.run is None:
             return
-        if observed.status == Status.EXITED and observed.id not in self._cleaned:
+        finished = observed.run.finished_at
+        if self._cleaned.get(observed.id) != finished:
             self._engine.cleanup(observed.id)
-            self._cleaned.add(observed.id)
+            self._cleaned[observed.id] = finished
         self._policy.ended(observed)
