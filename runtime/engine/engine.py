@@ -47,7 +47,7 @@ class Engine:
         self._changes = Changes(
             config, bundles=self.bundles, cgroups=self.cgroups, observer=self._observer
         )
-        self._meter = Meter(config, self.bundles, self.cgroups)
+        self._meter = Meter(config, bundles=self.bundles, cgroups=self.cgroups, wiring=wiring)
 
     # -- actions: see Lifecycle and Changes for what each raises ---------------------------------
 
@@ -106,6 +106,10 @@ class Engine:
 
     def reconcile(self, known_ids: set[str] | None) -> list[Observed]:
         return self._observer.reconcile(known_ids)
+
+    def close(self) -> None:
+        """Give back the sockets that the networks hold."""
+        self.networks.close()
 
     def exits(self, container_id: str) -> list[ExitRecord]:
         return self.bundles.exits(container_id)

@@ -9,6 +9,7 @@ from typing import Any
 
 from runtime.cgroups.manager import CgroupManager
 from runtime.engine.planning import boot_id
+from runtime.engine.wiring import Wiring
 from runtime.errors import NotFound
 from runtime.kernel import capabilities
 from runtime.model.stats import HostSample, StatsSample
@@ -20,10 +21,13 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Meter:
-    def __init__(self, config: Config, bundles: BundleStore, cgroups: CgroupManager) -> None:
+    def __init__(
+        self, config: Config, *, bundles: BundleStore, cgroups: CgroupManager, wiring: Wiring
+    ) -> None:
         self._config = config
         self._bundles = bundles
         self._cgroups = cgroups
+        self._wiring = wiring
         self._links: dict[str, tuple[str, ...]] = {}  # id -> host ends of its interfaces
 
     def stats(self, container_id: str) -> StatsSample:
@@ -49,8 +53,7 @@ class Meter:
         """(rx bytes, tx bytes, rx packets, tx packets) of the host's ends."""
         links = self._links.get(container_id)
         if links is None:
-            spec = self._bundles.spec(container_id)
-            links = tuple(veth_name(self._config, spec.id, i) for i in range(len(spec.endpoints)))
+            links = self._wiring.links(self._bundles.spec(container_id))
             self._links[container_id] = links
         totals = [0, 0, 0, 0]
         for link in links:
@@ -101,10 +104,6 @@ class Meter:
             ],
             "root": str(self._config.root),
         }
-
-
-def veth_name(config: Config, container_id: str, index: int) -> str:
-    return config.veth(container_id)
 
 
 def _number(path: str) -> int:

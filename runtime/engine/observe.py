@@ -115,6 +115,7 @@ class Observer:
         Bundles nobody knows are `managed=False`: listed, never removed. Groups without a bundle and
         without processes are removed, unless `known` is None.
         """
+        self._repair_networks()
         ids = self._bundles.ids()
         result = [
             dataclasses.replace(self._safely(i), managed=known is None or i in known) for i in ids
@@ -127,6 +128,13 @@ class Observer:
             ]
             self._collect(missing)
         return result
+
+    def _repair_networks(self) -> None:
+        try:
+            if self._wiring.repair():
+                logger.warning("Bridges or firewall rules were missing; they are back.")
+        except (EngineError, OSError) as error:
+            logger.warning("The networks cannot be put right: %s", error)
 
     def _safely(self, container_id: str) -> Observed:
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 
 from runtime.engine.undo import Undo
 from runtime.errors import EngineError, NotFound, error_context
@@ -16,17 +18,23 @@ class Wiring:
 
     def networks_of(self, spec: ContainerSpec) -> dict[str, NetworkSpec]:
         """The networks of all endpoints, by id. Raises NotFound with the field."""
-        if not spec.endpoints:
-            return {}
-        known = {n.id: n for n in self._networks.list()}
+        result = {}
         for index, endpoint in enumerate(spec.endpoints):
-            if endpoint.network_id not in known:
-                raise NotFound(
-                    f"There is no network {endpoint.network_id[:12]} on this host.",
-                    hint="Create the network, or choose another.",
-                    field=f"endpoints[{index}].network_id",
-                )
-        return {e.network_id: known[e.network_id] for e in spec.endpoints}
+            try:
+                result[endpoint.network_id] = self._networks.get(endpoint.network_id)
+            except NotFound as error:
+                error.extra.setdefault("field", f"endpoints[{index}].network_id")
+                error.hint = error.hint or "Create the network, or choose another."
+                raise
+        return result
+
+    def links(self, spec: ContainerSpec) -> tuple[str, ...]:
+        """Names of the host's ends of the container's interfaces."""
+        return tuple(self._networks.ifname(spec.id, e.network_id) for e in spec.endpoints)
+
+    def repair(self) -> bool:
+        """Put bridges and rules right that somebody flushed; True when there was something to do."""
+        return self._networks.repair()
 
     def prepare(self, networks: dict[str, NetworkSpec]) -> None:
         """Bring the bridges up; quick when they are."""
@@ -48,11 +56,12 @@ class Wiring:
 
     def disconnect(self, spec: ContainerSpec) -> None:
         """Take all of it away again; nothing is missing when it is gone. Tries every part."""
+        steps: list[Callable[[], None]] = [
+            partial(self._networks.unregister_names, spec.id),
+            partial(self._networks.unpublish, spec.id),
+            *(partial(self._networks.detach, spec.id, e.network_id) for e in spec.endpoints),
+        ]
         failed: EngineError | OSError | None = None
-        steps = [lambda: self._networks.unpublish(spec.id)] if spec.ports else []
-        steps.append(lambda: self._networks.unregister_names(spec.id))
-        for index, endpoint in enumerate(spec.endpoints):
-            steps.append(lambda i=index, e=endpoint: self._networks.detach(spec, e, i))  # type: ignore[misc]
         for step in steps:
             try:
                 step()
