@@ -1,0 +1,116 @@
+"""Volumes: filled from an image's merged layers, whole or not at all, and never lost by accident."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from runtime.engine.layers import MergedTree, copy_tree
+from runtime.engine.volumes import VolumeManager
+from runtime.errors import NotFound, SpecInvalid, VolumeInUse
+from runtime.model.spec import Mount
+from runtime.store.bundles import BundleStore
+from runtime.store.paths import Config
+from tests.support.specs import container
+
+
+@pytest.fixture
+def volumes(config: Config) -> VolumeManager:
+    return VolumeManager(config, BundleStore(config))
+
+
+@pytest.fixture
+def layers(tmp_path: Path) -> list[Path]:
+    """Two layers: the upper hides, replaces and adds."""
+    lower, upper = tmp_path / "lower", tmp_path / "upper"
+    for directory in ("var/lib/db/old", "var/lib/db/sub", "opaque", "etc"):
+        (lower / directory).mkdir(parents=True)
+    (lower / "var/lib/db/gone").write_text("gone")
+    (lower / "var/lib/db/both").write_text("lower")
+    (lower / "var/lib/db/sub/low").write_text("low")
+    (lower / "var/lib/db/old/x").write_text("x")
+    (lower / "opaque/hidden").write_text("hidden")
+    (lower / "data").symlink_to("/var/lib/db")
+    (upper / "var/lib/db/sub").mkdir(parents=True)
+    (upper / "opaque").mkdir()
+    os.setxattr(upper / "opaque", "trusted.overlay.opaque", b"y")
+    (upper / "opaque/shown").write_text("shown")
+    (upper / "var/lib/db/both").write_text("upper")
+    (upper / "var/lib/db/sub/high").write_text("high")
+    (upper / "var/lib/db/link").symlink_to("both")
+    os.mknod(upper / "var/lib/db/gone", stat.S_IFCHR, 0)
+    os.mknod(upper / "var/lib/db/old", stat.S_IFCHR, 0)
+    os.chown(upper / "var/lib/db", 33, 34)
+    os.chmod(upper / "var/lib/db", 0o2750)
+    os.chown(upper / "var/lib/db/both", 5, 6)
+    return [lower, upper]
+
+
+def test_a_merged_tree_is_what_overlayfs_would_show(layers: list[Path]) -> None:
+    tree = MergedTree(layers)
+    assert tree.names("var/lib/db") == ["both", "link", "sub"]
+    assert tree.names("var/lib/db/sub") == ["high", "low"]
+    assert tree.names("opaque") == ["shown"]
+    assert tree.find("opaque/hidden") is None
+    assert tree.resolve("/data/sub/../both") == "var/lib/db/both"
+    assert tree.resolve("/../../etc") == "etc"
+    assert tree.resolve("/no/where") is None
+
+
+def test_links_that_go_in_circles_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(SpecInvalid):
+        MergedTree([tmp_path]).resolve("/a")
+
+
+def test_a_copy_keeps_owners_modes_and_links(layers: list[Path], tmp_path: Path) -> None:
+    target = tmp_path / "copy"
+    target.mkdir()
+    copy_tree(MergedTree(layers), "var/lib/db", target)
+    info = target.stat()
+    assert (info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode)) == (33, 34, 0o2750)
+    assert (target / "both").read_text() == "upper"
+    assert (target / "both").stat().st_uid == 5
+    assert os.readlink(target / "link") == "both"
+    assert sorted(os.listdir(target)) == ["both", "link", "sub"]
+
+
+def test_only_an_empty_volume_is_filled(volumes: VolumeManager, layers: list[Path]) -> None:
+    volumes.create("data")
+    assert volumes.fill("data", layers, "/data")
+    assert (volumes.path("data") / "both").read_text() == "upper"
+    (volumes.path("data") / "both").write_text("mine")
+    assert not volumes.fill("data", layers, "/data")
+    assert (volumes.path("data") / "both").read_text() == "mine"
+    volumes.create("other")
+    assert not volumes.fill("other", layers, "/not/in/the/image")
+    assert sorted(os.listdir(volumes._config.volume("data"))) == ["_data", "volume.json"]
+
+
+def test_a_volume_in_use_stays(volumes: VolumeManager) -> None:
+    made = volumes.create("data")
+    assert volumes.create("data") == made
+    (made.path / "file").write_bytes(b"x" * 10000)
+    assert volumes.usage("data") >= 10000
+    spec = container(mounts=(Mount("volume", "/x", "data"),))
+    BundleStore(volumes._config).create(spec)
+    with pytest.raises(VolumeInUse) as caught:
+        volumes.remove("data")
+    assert caught.value.extra["containers"] == [spec.short_id]
+    BundleStore(volumes._config).remove(spec.id)
+    volumes.remove("data")
+    volumes.remove("data")
+    assert volumes.list() == []
+    with pytest.raises(NotFound):
+        volumes.path("data")
+
+
+@pytest.mark.parametrize("name", ["..", ".", "../x", "a/b", "", "-x", "a\0"])
+def test_names_that_leave_the_directory_are_refused(volumes: VolumeManager, name: str) -> None:
+    for action in (volumes.create, volumes.remove, volumes.path):
+        with pytest.raises(SpecInvalid):
+            action(name)

@@ -1,0 +1,132 @@
+"""Bundles are whole or absent, locks exclude, and records survive what a crash does to files."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import AlreadyExists, EngineError, LockTimeout, NotFound
+from runtime.model.spec import Limits, Mount, PortMapping
+from runtime.model.state import ExitRecord, HealthState, RunState, Status
+from runtime.store.bundles import BundleStore
+from runtime.store.locks import discard, locked
+from runtime.store.paths import Config
+from tests.support.specs import container, endpoint
+
+
+@pytest.fixture
+def store(config: Config) -> BundleStore:
+    return BundleStore(config)
+
+
+def test_a_spec_comes_back_as_it_was_written(store: BundleStore) -> None:
+    spec = container(
+        limits=Limits(memory=2**30, cpus=1.5, device_read_bps={"/dev/sda": 5}),
+        mounts=(Mount("volume", "/data", "data"),),
+        ports=(PortMapping(80, 8080),),
+        endpoints=(endpoint(aliases=("db",)),),
+        labels={"a": "b"},
+    )
+    store.create(spec)
+    assert store.spec(spec.id) == spec
+    assert store.ids() == [spec.id]
+    assert oct((store._config.bundle(spec.id) / "spec.json").stat().st_mode & 0o777) == "0o600"
+
+
+def test_a_bundle_is_made_once_and_removed_idempotently(store: BundleStore) -> None:
+    spec = container()
+    store.create(spec)
+    with pytest.raises(AlreadyExists):
+        store.create(spec)
+    store.remove(spec.id)
+    store.remove(spec.id)
+    assert store.ids() == []
+    with pytest.raises(NotFound):
+        store.spec(spec.id)
+    assert os.listdir(store._config.tmp) == []
+
+
+def test_a_corrupt_or_newer_spec_is_an_error_that_says_so(store: BundleStore) -> None:
+    spec = container()
+    path = store.create(spec) / "spec.json"
+    for content in ("\0" * 100, "{", "[]", '{"version": 99}'):
+        path.write_text(content)
+        with pytest.raises(EngineError) as caught:
+            store.spec(spec.id)
+        assert spec.short_id in caught.value.message
+
+
+def test_state_comes_back_with_its_exit_and_health(store: BundleStore) -> None:
+    record = ExitRecord(137, "oom_killed", 1.0, 2.0, signal=9, oom_killed=True)
+    state = RunState(
+        Status.EXITED,
+        "boot",
+        exit=record,
+        health=HealthState("unhealthy", 3, ({"start": 1.5, "exit_code": 1, "output": "x"},)),
+    )
+    spec = container()
+    assert store.state(spec.id) is None
+    store.write_state(spec.id, state)
+    assert store.state(spec.id) == state
+    store.drop_run(spec.id)
+    store.drop_run(spec.id)
+    assert store.state(spec.id) is None
+
+
+def test_a_line_cut_short_costs_only_itself(store: BundleStore) -> None:
+    spec = container()
+    bundle = store.create(spec)
+    assert store.exits(spec.id) == []
+    first = ExitRecord(0, "exited", 1.0, 2.0)
+    store.append_exit(spec.id, first)
+    with open(bundle / "exits.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"code": 1, "rea\n')
+    second = ExitRecord(None, "reboot", 3.0, 4.0)
+    store.append_exit(spec.id, second)
+    assert store.exits(spec.id) == [first, second]
+
+
+# -- locks --------------------------------------------------------------------------------------
+
+
+def test_a_lock_excludes_threads_and_gives_up(tmp_path: Path) -> None:
+    path = tmp_path / "locks" / "one.lock"
+    with locked(path):
+        with pytest.raises(LockTimeout) as caught, locked(path, timeout=0.05):
+            pass
+        assert caught.value.retryable
+    with locked(path, timeout=0.05):
+        pass
+
+
+def test_shared_locks_share(tmp_path: Path) -> None:
+    path = tmp_path / "one.lock"
+    with locked(path, shared=True), locked(path, shared=True, timeout=0.05):
+        with pytest.raises(LockTimeout), locked(path, timeout=0.05):
+            pass
+
+
+def test_a_discarded_lock_guards_nothing(tmp_path: Path) -> None:
+    """Who waited for a lock that its holder discarded must not share it with a newcomer."""
+    path = tmp_path / "one.lock"
+    inside: list[str] = []
+    overlap: list[str] = []
+
+    def work(name: str) -> None:
+        with locked(path, timeout=5):
+            overlap.extend(inside)
+            inside.append(name)
+            time.sleep(0.002)
+            inside.remove(name)
+            discard(path)
+
+    threads = [threading.Thread(target=work, args=(str(i),)) for i in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert overlap == []
