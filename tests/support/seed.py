@@ -267,7 +267,7 @@ def _container(
                     "host_port": outside,
                     "container_port": inside,
                     "protocol": "tcp",
-                }  # noqa: S104
+                }
                 for outside, inside in ports or []
             ],
             "restart": {"name": restart, "max_retries": 0},
@@ -291,7 +291,7 @@ def _container(
             host=host,
             container=container,
             protocol="tcp",
-            host_ip="0.0.0.0",  # noqa: S104
+            host_ip="0.0.0.0",
             host_port=outside,
             container_port=inside,
         )
@@ -337,7 +337,7 @@ def _containers(host: Any, images: dict[str, Any], networks: dict[str, Any], use
         env=["QUEUE=orders", "API_TOKEN=abc123"],
         usage={
             "writable_bytes": 623 * MIB,
-            "writable_paths": [["/srv/shop/cache", 611 * MIB], ["/tmp", 11 * MIB], ["/root/.cache", 900_000]],  # noqa: S108
+            "writable_paths": [["/srv/shop/cache", 611 * MIB], ["/tmp", 11 * MIB], ["/root/.cache", 900_000]],
             "throttled_share": 0.14, "throttled_seconds": 320,
         },
     )  # fmt: skip

@@ -18,9 +18,7 @@ def network_list(request: HttpRequest) -> HttpResponse:
     networks = Network.objects.prefetch_related("endpoints__container").order_by(
         "-is_default", "name"
     )
-    rows = [
-        payloads.network_row(network) for network in networks if query in network.name.lower()
-    ]
+    rows = [payloads.network_row(network) for network in networks if query in network.name.lower()]
     return render(request, "pages/networks.html", {"rows": only(request, rows), "query": query})
 
 

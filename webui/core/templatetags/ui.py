@@ -222,7 +222,7 @@ def took(operation: dict[str, Any]) -> str:
 @register.filter
 def port_text(port: dict[str, Any]) -> str:
     """A port mapping as `docker ps` writes it, without the address that means everywhere."""
-    where = "" if port["host_ip"] in ("", "0.0.0.0") else f"{port['host_ip']}:"  # noqa: S104
+    where = "" if port["host_ip"] in ("", "0.0.0.0") else f"{port['host_ip']}:"
     return f"{where}{port['host_port']}→{port['container_port']}/{port['protocol']}"
 
 
@@ -262,7 +262,14 @@ def env_pair(item: str) -> tuple[str, str, bool]:
 @register.filter
 def is_bad_event(kind: str) -> bool:
     """A fact that somebody should look at."""
-    return kind.rpartition(".")[2] in ("oom_killed", "oom", "failed", "unhealthy", "shim_lost", "dead")
+    return kind.rpartition(".")[2] in (
+        "oom_killed",
+        "oom",
+        "failed",
+        "unhealthy",
+        "shim_lost",
+        "dead",
+    )
 
 
 @register.filter

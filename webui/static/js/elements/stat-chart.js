@@ -12,6 +12,7 @@ import { seen, watch } from "../stats.js";
 
 /** @typedef {import("../stats.js").Sample} Sample */
 
+const Plot = /** @type {any} */ (uPlot);
 const WINDOW = 300; // seconds shown
 // Ticks of bytes fall on round binary numbers.
 const BINARY_STEPS = Array.from({ length: 44 }, (_, power) => 2 ** power);
@@ -147,7 +148,7 @@ class StatChart extends HTMLElement {
       { label: metric.series[1][0], stroke: colour("--series-2"), width: 1.5, dash: [5, 4], points: { show: false } },
       ...(metric.limit ? [{ label: "limit", stroke: colour("--bad"), width: 1, points: { show: false } }] : []),
     ];
-    this.#plot = new uPlot({
+    this.#plot = new Plot({
       width: Math.max(200, holder.clientWidth),
       height: holder.clientHeight || 180,
       padding: [12, 16, 0, 0],
