@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
+
+from celery.exceptions import CPendingDeprecationWarning
 
 
 def main() -> None:
@@ -10,6 +13,8 @@ def main() -> None:
     from workers import instance  # noqa: PLC0415 - as late as what it prepares for
     from workers.app import app  # noqa: PLC0415 - sets Django up
 
+    # Said at each lost connection: Celery would rather cancel what runs. Ours runs on and may run twice.
+    warnings.simplefilter("ignore", CPendingDeprecationWarning)
     # Loaded now, so that the first task is as quick as the others.
     instance.engine()
     options = ["--loglevel", "INFO", "--without-gossip", "--without-mingle", "-O", "fair"]

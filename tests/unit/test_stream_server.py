@@ -17,7 +17,7 @@ import pytest
 
 from runtime.errors import NotFound
 from runtime.model.stats import HostSample, StatsSample
-from runtime.store.logs import LogLine
+from runtime.store.logs import STDERR, STDOUT, LogLine, LogWriter
 from runtime.store.paths import Config
 from webui.live import stream_client
 from webui.live.stream_client import StreamRefused, StreamUnavailable
@@ -218,6 +218,31 @@ async def test_a_reader_that_takes_nothing_stops_the_log_not_the_memory(
             while await reader.read(1 << 20):
                 pass
     writer.close()
+
+
+async def test_a_containers_log_is_followed_through_rotation(server: Path, config: Config) -> None:
+    writer = LogWriter(str(config.bundle(A) / "logs"), max_size=4096, max_files=10)
+    writer.write(STDOUT, b"before\n")
+    got: list[str] = []
+    async with aclosing(stream_client.logs(A, follow=True)) as batches:
+        got += [one["text"] for one in await anext(batches)]
+        for number in range(300):
+            writer.write(STDERR if number % 2 else STDOUT, b"%d %s\n" % (number, b"x" * 30))
+            if number % 50 == 0:
+                await asyncio.sleep(0.01)
+        async with asyncio.timeout(5):
+            while not got[-1].startswith("299 "):
+                got += [one["text"] for one in await anext(batches)]
+    writer.close()
+    assert got[0] == "before"
+    assert [int(text.split()[0]) for text in got[1:]] == list(range(300))
+
+
+async def test_a_container_that_never_started_has_an_empty_log(
+    server: Path, config: Config
+) -> None:
+    config.bundle(B).mkdir(parents=True)
+    assert [batch async for batch in stream_client.logs(B)] == []
 
 
 async def test_logs_of_an_unknown_container_are_refused(server: Path) -> None:
