@@ -27,6 +27,16 @@ function applyFilter(form) {
   }
   const url = `${location.pathname}${query.size ? `?${query}` : ""}`;
   history.replaceState(history.state, "", url);
+  // The links of the same filter keep what was typed.
+  for (const link of form.querySelectorAll("a[href^='?']")) {
+    const theirs = new URLSearchParams(link.getAttribute("href") ?? "");
+    for (const field of findAll("input[type=search]", form)) {
+      if (!(field instanceof HTMLInputElement)) continue;
+      if (field.value) theirs.set(field.name, field.value);
+      else theirs.delete(field.name);
+    }
+    link.setAttribute("href", `?${theirs}`);
+  }
   document.dispatchEvent(new CustomEvent("slipway:filter"));
 }
 

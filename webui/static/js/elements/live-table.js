@@ -9,7 +9,7 @@ import { announce, find, findAll, throttled } from "../dom.js";
 import { api } from "../api.js";
 import { bytes, percent } from "../format.js";
 import { listen, unlisten } from "../live.js";
-import { fetchPage, morph, refresh } from "../regions.js";
+import { fetchPage, morph } from "../regions.js";
 import { seen, watchAll } from "../stats.js";
 import { toastError } from "../toasts.js";
 import { SparkLine, UsageBar } from "./small.js";
@@ -111,7 +111,17 @@ class LiveTable extends HTMLElement {
 
   async #whole() {
     const before = new Set(this.#rows().map((row) => row.dataset.id));
-    await refresh(this.id);
+    const where = location.href;
+    const page = await fetchPage(where);
+    const fresh = page?.getElementById(this.id);
+    // Whoever navigated meanwhile must not get the old page's rows.
+    if (!page || location.href !== where) return;
+    if (!fresh) {
+      location.reload();
+      return;
+    }
+    morph(this, fresh);
+    this.#head(page);
     for (const row of this.#rows()) {
       if (!before.has(row.dataset.id)) row.classList.add("arrived");
       this.#drawStats(row);
@@ -133,6 +143,21 @@ class LiveTable extends HTMLElement {
       const now = this.#row(id);
       if (now) this.#drawStats(now);
       if (now?.dataset.status !== before) announce(`${now?.dataset.name}: ${now?.dataset.status}`);
+    }
+    if (page) this.#head(page);
+  }
+
+  /** Counts above the table go along with it (`data-with`). @param {Document} page */
+  #head(page) {
+    for (const present of findAll(`[data-with="${this.id}"]`)) {
+      const fresh = page.getElementById(present.id);
+      if (!fresh) continue;
+      for (const link of fresh.querySelectorAll("a[href^='?']")) {
+        const query = new URLSearchParams(link.getAttribute("href") ?? "");
+        query.delete("only");
+        link.setAttribute("href", `?${query}`);
+      }
+      morph(present, fresh);
     }
   }
 

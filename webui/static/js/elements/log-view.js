@@ -27,6 +27,8 @@ class LogView extends HTMLElement {
   #shown = [];
   /** @type {Block[]} */
   #blocks = [];
+  /** @type {WeakMap<Element, Block>} */
+  #blockOf = new WeakMap();
   #follow = true;
   #query = "";
   /** Positions in #shown that match. @type {number[]} */
@@ -192,6 +194,7 @@ class LogView extends HTMLElement {
     const node = element("div");
     const block = { from: this.#shown.length - 1, to: this.#shown.length, node, filled: false, height: 0 };
     this.#blocks.push(block);
+    this.#blockOf.set(node, block);
     this.#reserve(block);
     this.#list?.append(node);
     this.#eye?.observe(node);
@@ -221,7 +224,7 @@ class LogView extends HTMLElement {
   /** @param {IntersectionObserverEntry[]} entries */
   #seen(entries) {
     for (const entry of entries) {
-      const block = this.#blocks.find((each) => each.node === entry.target);
+      const block = this.#blockOf.get(entry.target);
       if (!block) continue;
       if (entry.isIntersecting) this.#fill(block);
       else if (block.filled) {
