@@ -120,11 +120,20 @@ class Links:
     # -- endpoints ----------------------------------------------------------------------------
 
     def create_veth(
-        self, name: str, *, bridge: str, peer: str, peer_pid: int, peer_mac: str, mtu: int
+        self,
+        name: str,
+        *,
+        bridge: str,
+        peer: str,
+        peer_pid: int,
+        peer_mac: str,
+        mtu: int,
+        hairpin: bool,
     ) -> None:
         """Make a pair: `name` here, up and on `bridge`; `peer` in the network namespace of `peer_pid`.
 
-        One netlink message does it all. A leftover of the same name is replaced.
+        One netlink message does it all, but for `hairpin`: that frames may leave the bridge through
+        the port they came in by. A leftover of the same name is replaced.
         """
         with self._context("create veth", name, bridge=bridge, pid=peer_pid), self._lock:
             # The bridge's number may be another one since somebody removed and made it again.
@@ -150,6 +159,8 @@ class Links:
                     raise
                 self._delete(name)
                 self._netlink.link("add", **pair)
+            if hairpin:
+                self._netlink.brport("set", index=self._index(name), mode=1)
 
     def exists(self, name: str) -> bool:
         """Whether there is an interface of this name. Takes microseconds."""

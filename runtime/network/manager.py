@@ -174,6 +174,7 @@ class NetworkManager:
             peer_pid=pid,
             peer_mac=endpoint.mac_address,
             mtu=network.mtu,
+            hairpin=sysctls.bridge_netfilter(),
         )
         sysctls.quiet_ipv6(name)
         return name

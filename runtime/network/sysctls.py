@@ -73,6 +73,18 @@ def prepare_bridge(name: str, *, ipv6: bool) -> None:
         quiet_ipv6(name)
 
 
+def bridge_netfilter() -> bool:
+    """Whether the firewall also sees frames inside bridges (br_netfilter, as Docker loads it).
+
+    Then a container that calls its own published port is translated inside the bridge, and the frame
+    has to go back out by the port it came in.
+    """
+    try:
+        return read("net.bridge.bridge-nf-call-iptables") == "1"
+    except KernelFailure:
+        return False
+
+
 def quiet_ipv6(name: str) -> None:
     """Keep an interface of ours from taking IPv6 addresses by itself; no IPv6 in the kernel is fine."""
     with contextlib.suppress(KernelFailure):

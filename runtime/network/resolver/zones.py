@@ -1,0 +1,132 @@
+"""Names of containers in memory, kept as the files below `Config.dns` say (see runtime/network/names.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+from dataclasses import dataclass, field
+
+NETWORK_FILE = "network.json"
+
+
+@dataclass(slots=True)
+class Container:
+    address: str
+    names: list[str]
+
+
+@dataclass(slots=True)
+class Zone:
+    """One network: who is on it, by name and by address."""
+
+    network_id: str
+    gateway: str
+    internal: bool
+    subnet: tuple[int, int]  # first address and mask, as numbers
+    containers: dict[str, Container] = field(default_factory=dict)  # by id
+    by_name: dict[str, dict[str, str]] = field(default_factory=dict)  # name -> id -> address
+    by_address: dict[str, str] = field(default_factory=dict)  # address -> id
+
+    def holds(self, address: str) -> bool:
+        first, mask = self.subnet
+        return _number(address) & mask == first
+
+    def put(self, container_id: str, container: Container) -> None:
+        self.drop(container_id)
+        self.containers[container_id] = container
+        self.by_address[container.address] = container_id
+        for name in container.names:
+            self.by_name.setdefault(name, {})[container_id] = container.address
+
+    def drop(self, container_id: str) -> None:
+        old = self.containers.pop(container_id, None)
+        if old is None:
+            return
+        # A newer container may have the address already.
+        if self.by_address.get(old.address) == container_id:
+            del self.by_address[old.address]
+        for name in old.names:
+            owners = self.by_name.get(name, {})
+            owners.pop(container_id, None)
+            if not owners:
+                self.by_name.pop(name, None)
+
+
+class Zones:
+    """Every network of the instance. `directory` is read relative to the working directory."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self.by_network: dict[str, Zone] = {}
+
+    def load_network(self, network_id: str) -> Zone | None:
+        """Read one network with all its containers anew; None, and forgotten, when it is no network."""
+        self.by_network.pop(network_id, None)
+        facts = self._read(network_id, NETWORK_FILE)
+        try:
+            zone = Zone(
+                network_id=network_id,
+                gateway=str(facts["gateway"]),
+                internal=bool(facts.get("internal", False)),
+                subnet=_subnet(str(facts["subnet"])),
+            )
+        except (KeyError, ValueError, OSError):  # not there yet, or not ours
+            return None
+        self.by_network[network_id] = zone
+        for name in os.listdir(os.path.join(self._directory, network_id)):
+            self.load_container(network_id, name)
+        return zone
+
+    def load_container(self, network_id: str, file_name: str) -> None:
+        """Read one container's file anew; forget the container when the file is gone."""
+        zone = self.by_network.get(network_id)
+        if zone is None or file_name == NETWORK_FILE or not file_name.endswith(".json"):
+            return
+        container_id = file_name.removesuffix(".json")
+        facts = self._read(network_id, file_name)
+        try:
+            address = str(facts["address"])
+            _number(address)
+            zone.put(container_id, Container(address, [str(n).lower() for n in facts["names"]]))
+        except (KeyError, TypeError, OSError):
+            zone.drop(container_id)
+
+    def around(self, zone: Zone, client: str) -> list[Zone]:
+        """The zones whose names `client` may use: the one it asks on, then its other networks."""
+        container_id = zone.by_address.get(client)
+        if container_id is None:
+            return [zone]
+        others = (z for z in self.by_network.values() if z is not zone)
+        return [zone, *(z for z in others if container_id in z.containers)]
+
+    def _read(self, network_id: str, name: str) -> dict[str, object]:
+        try:
+            with open(os.path.join(self._directory, network_id, name), "rb") as file:
+                facts = json.load(file)
+        except (OSError, ValueError):
+            return {}
+        return facts if isinstance(facts, dict) else {}
+
+
+def reversed_address(name: str) -> str | None:
+    """The address that "5.0.30.172.in-addr.arpa" asks for; None when it is no such name."""
+    labels = name.split(".")
+    if len(labels) != 6 or labels[4:] != ["in-addr", "arpa"]:
+        return None
+    address = ".".join(reversed(labels[:4]))
+    try:
+        return socket.inet_ntoa(socket.inet_pton(socket.AF_INET, address))
+    except OSError:
+        return None
+
+
+def _number(address: str) -> int:
+    return int(struct.unpack("!I", socket.inet_pton(socket.AF_INET, address))[0])
+
+
+def _subnet(text: str) -> tuple[int, int]:
+    address, _, length = text.partition("/")
+    mask = 0xFFFFFFFF << (32 - int(length)) & 0xFFFFFFFF
+    return _number(address) & mask, mask

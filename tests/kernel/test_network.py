@@ -1,0 +1,467 @@
+"""Networks on a host of their own: a network namespace with a neighbour on its LAN.
+
+neighbour 192.0.2.99 --- 192.0.2.10 host --- bridge of network --- containers
+                                      \\--- bridge of another network --- containers
+"""
+
+from __future__ import annotations
+
+import socket
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from pyroute2 import IPRoute
+
+from runtime.errors import Conflict, NetworkInUse, NotFound, PortInUse, Unsupported
+from runtime.model.spec import ContainerSpec, NetworkSpec, PortMapping
+from runtime.network import NetworkManager
+from runtime.network.sysctls import read
+from runtime.store.paths import Config
+from tests.support.netns import Machine, exchange, exchange_udp, fresh_netns, reaches
+from tests.support.networks import container_spec, endpoint, network_spec
+from tests.support.waiting import wait_until
+
+HOST = "192.0.2.10"
+NEIGHBOUR = "192.0.2.99"
+
+
+@dataclass
+class Lab:
+    """The simulated host (the current namespace) and everything connected to it."""
+
+    config: Config
+    networks: NetworkManager
+    neighbour: Machine
+    machines: list[Machine] = field(default_factory=list)
+
+    def network(self, name: str, subnet: str, *, internal: bool = False) -> NetworkSpec:
+        spec = network_spec(name, subnet, internal=internal)
+        self.networks.ensure(spec)
+        return spec
+
+    def start(self, spec: ContainerSpec) -> Machine:
+        """Run a container as the engine does: attach, publish, register; then its init's part."""
+        machine = Machine.start()
+        self.machines.append(machine)
+        for index, end in enumerate(spec.endpoints):
+            self.networks.attach(spec, end, index, machine.pid)
+            gateway = end.gateway if index == 0 else ""
+            machine.configure(f"eth{index}", end.address, end.prefix_length, gateway)
+        self.networks.publish(spec)
+        self.networks.register_names(spec)
+        return machine
+
+    def container(
+        self, network: NetworkSpec, last: int, ports: tuple[PortMapping, ...] = ()
+    ) -> tuple[Machine, ContainerSpec]:
+        """A running container whose address ends in `last`."""
+        address = network.subnet.partition("/")[0].rsplit(".", 1)[0] + f".{last}"
+        spec = container_spec(f"c{last}", [endpoint(network, address)], ports)
+        return self.start(spec), spec
+
+
+@pytest.fixture
+def lab(config: Config) -> Iterator[Lab]:
+    with fresh_netns():
+        neighbour = Machine.start()
+        with IPRoute() as netlink:
+            netlink.link(
+                "add", ifname="lan0", kind="veth",
+                peer={"ifname": "lan0", "net_ns_pid": neighbour.pid},
+            )  # fmt: skip
+            index = netlink.link_lookup(ifname="lan0")[0]
+            netlink.addr("add", index=index, address=HOST, prefixlen=24)
+            netlink.link("set", index=index, state="up")
+        neighbour.configure("lan0", NEIGHBOUR, 24)
+        made = Lab(config, NetworkManager(config), neighbour)
+        try:
+            yield made
+        finally:
+            made.networks.close()
+            for machine in (*made.machines, neighbour):
+                machine.stop()
+
+
+def nft(command: str) -> str:
+    return subprocess.run(
+        ["nft", *command.split()], check=True, capture_output=True, text=True
+    ).stdout
+
+
+# -- networks ----------------------------------------------------------------------------------
+
+
+def test_containers_on_one_network_reach_each_other_and_keep_their_addresses(lab: Lab) -> None:
+    network = lab.network("one", "172.30.0.0/22")
+    server, _ = lab.container(network, 2)
+    client, _ = lab.container(network, 3)
+    listening = server.listen(80)
+    with client.inside():
+        assert exchange(listening, "172.30.0.2", 80) == "172.30.0.3"
+
+
+def test_networks_are_closed_to_each_other(lab: Lab) -> None:
+    server, _ = lab.container(lab.network("one", "172.30.0.0/22"), 2)
+    client, _ = lab.container(lab.network("two", "172.30.4.0/22"), 2)
+    server.listen(80)
+    with client.inside():
+        assert not reaches("172.30.0.2", 80)
+
+
+def test_a_container_reaches_other_machines_from_the_hosts_address(lab: Lab) -> None:
+    client, _ = lab.container(lab.network("one", "172.30.0.0/22"), 2)
+    outside = lab.neighbour.listen(80)
+    with client.inside():
+        assert exchange(outside, NEIGHBOUR, 80) == HOST
+
+
+def test_an_internal_network_has_no_way_out_and_none_in(lab: Lab) -> None:
+    network = lab.network("inner", "172.30.0.0/22", internal=True)
+    server, _ = lab.container(network, 2, (PortMapping(80, 8080),))
+    client, _ = lab.container(network, 3)
+    listening = server.listen(80)
+    lab.neighbour.listen(80)
+    with client.inside():
+        assert exchange(listening, "172.30.0.2", 80) == "172.30.0.3"
+        assert not reaches(NEIGHBOUR, 80)
+    assert exchange(listening, "127.0.0.1", 8080)  # the host itself may
+    with lab.neighbour.inside():
+        assert not reaches(HOST, 8080)
+
+
+def test_a_neighbour_that_routes_into_a_subnet_finds_no_unpublished_port(lab: Lab) -> None:
+    server, _ = lab.container(lab.network("one", "172.30.0.0/22"), 2)
+    server.listen(80)
+    with lab.neighbour.inside(), IPRoute() as netlink:
+        netlink.route("add", dst="172.30.0.0/22", gateway=HOST)
+        assert not reaches("172.30.0.2", 80)
+
+
+def test_a_container_cannot_reach_what_the_host_serves_on_loopback(lab: Lab) -> None:
+    """route_localnet alone would open it to a container that sends 127.0.0.1 to its gateway."""
+    attacker, _ = lab.container(lab.network("one", "172.30.0.0/22"), 2)
+    with attacker.inside(), IPRoute() as netlink:
+        netlink.addr("del", index=1, address="127.0.0.1", prefixlen=8)
+        Path("/proc/sys/net/ipv4/conf/eth0/route_localnet").write_text("1")
+        netlink.route("add", dst="127.0.0.1/32", gateway="172.30.0.1")
+    with socket.create_server(("127.0.0.1", 6379)):
+        with attacker.inside():
+            assert not reaches("127.0.0.1", 6379)
+        nft(f"flush chain inet {lab.config.nft_table} guard")
+        with attacker.inside():
+            assert reaches("127.0.0.1", 6379), "the test's attack does not work: it proves nothing"
+
+
+# -- published ports ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bridged", ["0", "1"], ids=["routed", "br_netfilter"])
+def test_a_published_port_answers_from_everywhere(lab: Lab, bridged: str) -> None:
+    """With br_netfilter the translation happens before the frame is routed, inside the bridge."""
+    setting = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+    if setting.exists():
+        setting.write_text(bridged)
+    elif bridged == "1":
+        pytest.skip("this kernel has no br_netfilter")
+    network = lab.network("one", "172.30.0.0/22")
+    server, _ = lab.container(network, 2, (PortMapping(80, 8080),))
+    neighbour_container, _ = lab.container(network, 3)
+    other_network, _ = lab.container(lab.network("two", "172.30.4.0/22"), 2)
+    listening = server.listen(80)
+
+    assert exchange(listening, "127.0.0.1", 8080) == "172.30.0.1"
+    assert exchange(listening, "127.8.9.10", 8080) == "172.30.0.1"
+    assert exchange(listening, HOST, 8080)
+    assert exchange(listening, "172.30.0.1", 8080)
+    with lab.neighbour.inside():
+        assert exchange(listening, HOST, 8080) == NEIGHBOUR, "the client's address must be kept"
+    with neighbour_container.inside():
+        assert exchange(listening, HOST, 8080) == "172.30.0.1"
+    with server.inside():  # through the host back to itself
+        assert exchange(listening, HOST, 8080) == "172.30.0.1"
+    with other_network.inside():
+        assert exchange(listening, HOST, 8080)
+
+
+def test_a_udp_port_answers_from_everywhere(lab: Lab) -> None:
+    network = lab.network("one", "172.30.0.0/22")
+    server, _ = lab.container(network, 2, (PortMapping(53, 5353, "udp"),))
+    client, _ = lab.container(network, 3)
+    bound = server.bind_udp(53)
+    assert exchange_udp(bound, "127.0.0.1", 5353) == "172.30.0.1"
+    assert exchange_udp(bound, HOST, 5353)
+    with lab.neighbour.inside():
+        assert exchange_udp(bound, HOST, 5353) == NEIGHBOUR
+    with client.inside():
+        assert exchange_udp(bound, HOST, 5353)
+
+
+def test_a_port_on_one_address_answers_there_alone(lab: Lab) -> None:
+    network = lab.network("one", "172.30.0.0/22")
+    ports = (PortMapping(80, 8080, host_ip="127.0.0.1"), PortMapping(80, 8081, host_ip=HOST))
+    server, _ = lab.container(network, 2, ports)
+    client, _ = lab.container(network, 3)
+    listening = server.listen(80)
+    assert exchange(listening, "127.0.0.1", 8080)
+    assert not reaches(HOST, 8080)
+    assert not reaches("127.0.0.1", 8081)
+    with lab.neighbour.inside():
+        assert not reaches(HOST, 8080)
+        assert exchange(listening, HOST, 8081) == NEIGHBOUR
+    with client.inside():
+        assert not reaches("172.30.0.1", 8080)
+        assert exchange(listening, HOST, 8081)
+
+
+def test_the_hosts_own_firewall_has_the_last_word(lab: Lab) -> None:
+    server, _ = lab.container(lab.network("one", "172.30.0.0/22"), 2, (PortMapping(80, 8080),))
+    listening = server.listen(80)
+    nft("add table ip hostpolicy")
+    nft(
+        "add chain ip hostpolicy forwarding { type filter hook forward priority 10 ; policy drop ; }"
+    )
+    with lab.neighbour.inside():
+        assert not reaches(HOST, 8080)
+    assert exchange(listening, "127.0.0.1", 8080)
+    assert lab.networks.blocking_chains() == ["ip hostpolicy forwarding"]
+
+
+def test_a_port_published_twice_is_refused_while_its_holder_lives(lab: Lab) -> None:
+    network = lab.network("one", "172.30.0.0/22")
+    _, first = lab.container(network, 2, (PortMapping(80, 8080),))
+    second = container_spec("late", [endpoint(network, "172.30.0.3")], [PortMapping(80, 8080)])
+    with pytest.raises(PortInUse) as caught:
+        lab.networks.publish(second)
+    assert caught.value.extra["container"] == first.id
+    assert {p.container_id for p in lab.networks.published()} == {first.id}
+
+
+def test_a_dead_containers_port_goes_to_the_next_and_stays_there(lab: Lab) -> None:
+    network = lab.network("one", "172.30.0.0/22")
+    machine, dead = lab.container(network, 2, (PortMapping(80, 8080),))
+    machine.stop()
+    name = lab.networks.ifname(dead.id, network.id)
+    wait_until(lambda: lab.networks.counters(name) is None, what="the veth is gone with its netns")
+    server, living = lab.container(network, 2, (PortMapping(80, 8080),))
+    lab.networks.unpublish(dead.id)  # late, and must not take the new owner's element
+    assert {p.container_id for p in lab.networks.published()} == {living.id}
+    assert exchange(server.listen(80), "127.0.0.1", 8080)
+
+
+def test_ipv6_host_addresses_are_refused_by_name(lab: Lab) -> None:
+    network = lab.network("one", "172.30.0.0/22")
+    spec = container_spec(
+        "six", [endpoint(network, "172.30.0.2")], [PortMapping(80, 8080, host_ip="::1")]
+    )
+    with pytest.raises(Unsupported):
+        lab.networks.publish(spec)
+    assert lab.networks.published() == set()
+
+
+# -- clean removal, repair, refusals -----------------------------------------------------------
+
+
+def test_removal_leaves_nothing_and_may_be_repeated(lab: Lab) -> None:
+    before = nft("list ruleset")
+    network = lab.network("one", "172.30.0.0/22")
+    machine, spec = lab.container(network, 2, (PortMapping(80, 8080), PortMapping(53, 53, "udp")))
+    with pytest.raises(NetworkInUse):
+        lab.networks.remove(network.id)
+    machine.stop()
+    for _ in range(2):
+        lab.networks.detach(spec.id, network.id)
+        lab.networks.unpublish(spec.id)
+        lab.networks.unregister_names(spec.id)
+        lab.networks.remove(network.id)
+    assert lab.networks.published() == set()
+    assert lab.networks.list() == []
+    with IPRoute() as netlink:
+        names = {link.get_attr("IFLA_IFNAME") for link in netlink.get_links()}
+    assert not [name for name in names if name.startswith(lab.config.tag)]
+    assert not [f for f in lab.config.run.rglob("*") if f.is_file() and spec.id in f.name]
+    lab.networks.clean()
+    assert nft("list ruleset") == before
+
+
+def test_other_peoples_tables_are_untouched(lab: Lab) -> None:
+    nft("add table inet theirs")
+    nft("add chain inet theirs input { type filter hook input priority 0 ; policy accept ; }")
+    nft("add rule inet theirs input tcp dport 9 counter drop")
+    before = nft("list table inet theirs")
+    network = lab.network("one", "172.30.0.0/22")
+    _, spec = lab.container(network, 2, (PortMapping(80, 8080),))
+    lab.networks.repair()
+    lab.networks.unpublish(spec.id)
+    lab.networks.clean()
+    assert nft("list table inet theirs") == before
+    assert nft("list tables").split() == ["table", "inet", "theirs"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["flush ruleset", "flush table inet {table}", "flush chain inet {table} publish_locally",
+     "flush map inet {table} ports", "delete table inet {table}"],
+)  # fmt: skip
+def test_repair_puts_back_what_somebody_flushed(lab: Lab, damage: str) -> None:
+    network = lab.network("one", "172.30.0.0/22")
+    server, spec = lab.container(network, 2, (PortMapping(80, 8080),))
+    listening = server.listen(80)
+    nft(damage.format(table=lab.config.nft_table))
+    assert not reaches("127.0.0.1", 8080)
+    assert lab.networks.repair()
+    assert exchange(listening, "127.0.0.1", 8080)
+    assert not lab.networks.repair(), "nothing is left to repair"
+    assert {p.container_id for p in lab.networks.published()} == {spec.id}
+
+
+def test_publishing_after_a_flush_makes_the_table_again(lab: Lab) -> None:
+    network = lab.network("one", "172.30.0.0/22")
+    lab.container(network, 2, (PortMapping(80, 8080),))
+    nft("flush ruleset")
+    server, _ = lab.container(network, 3, (PortMapping(80, 8081),))
+    assert exchange(server.listen(80), "127.0.0.1", 8081)
+    assert {p.host_port for p in lab.networks.published()} == {8080, 8081}
+
+
+def test_a_table_of_an_older_shape_is_replaced(lab: Lab) -> None:
+    table = lab.config.nft_table
+    nft(f"add table inet {table}")
+    nft(f"add map inet {table} ports {{ type inet_service : ipv4_addr ; }}")
+    server, _ = lab.container(lab.network("one", "172.30.0.0/22"), 2, (PortMapping(80, 8080),))
+    assert exchange(server.listen(80), "127.0.0.1", 8080)
+
+
+def test_repair_makes_bridges_again_as_after_a_reboot(lab: Lab) -> None:
+    network = lab.network("one", "172.30.0.0/22")
+    lab.networks.clean()
+    again = NetworkManager(lab.config)
+    try:
+        assert again.repair()
+        assert not again.repair()
+    finally:
+        again.close()
+    server, _ = lab.container(network, 2)
+    client, _ = lab.container(network, 3)
+    listening = server.listen(80)
+    with client.inside():
+        assert exchange(listening, "172.30.0.2", 80)
+
+
+@pytest.mark.parametrize("subnet", ["192.0.2.0/24", "192.0.2.128/25", "192.0.0.0/16"])
+def test_a_subnet_that_the_host_uses_is_refused(lab: Lab, subnet: str) -> None:
+    with pytest.raises(Conflict) as caught:
+        lab.network("clash", subnet)
+    assert caught.value.extra["routes"] == ["192.0.2.0/24"]
+    assert lab.networks.list() == []
+    assert "192.0.2.0/24" in lab.networks.host_subnets()
+
+
+def test_overlapping_networks_are_refused(lab: Lab) -> None:
+    lab.network("one", "172.30.0.0/22")
+    with pytest.raises(Conflict):
+        lab.network("two", "172.30.2.0/24")
+
+
+def test_an_unknown_network_is_not_found(lab: Lab) -> None:
+    spec = container_spec("lost", [endpoint(network_spec("x", "172.30.0.0/22"), "172.30.0.2")])
+    with pytest.raises(NotFound):
+        lab.networks.attach(spec, spec.endpoints[0], 0, lab.neighbour.pid)
+
+
+def test_forwarding_is_turned_on_where_it_is_off_and_written_down(lab: Lab) -> None:
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("0")
+    lab.network("one", "172.30.0.0/22")
+    assert read("net.ipv4.ip_forward") == "1"
+    (change,) = lab.networks.sysctl_changes()
+    assert (change.name, change.before, change.after) == ("net.ipv4.ip_forward", "0", "1")
+
+
+def test_counters_are_the_containers_own(lab: Lab) -> None:
+    network = lab.network("one", "172.30.0.0/22")
+    machine, spec = lab.container(network, 2)
+    listening = machine.listen(80)
+    name = lab.networks.ifname(spec.id, network.id)
+    assert exchange(listening, "172.30.0.2", 80)
+    counters = lab.networks.counters(name)
+    assert counters is not None
+    assert counters.rx_packets > 3
+    assert counters.tx_bytes > 100
+    assert lab.networks.counters("slwnothere") is None
+
+
+def test_two_instances_on_one_host_do_not_meet(lab: Lab, tmp_path: Path) -> None:
+    other = Config(root=tmp_path / "root", run=tmp_path / "run", name="test-other")
+    one = lab.network("one", "172.30.0.0/22")
+    server, _ = lab.container(one, 2, (PortMapping(80, 8080),))
+    listening = server.listen(80)
+    second = NetworkManager(other)
+    try:
+        second.ensure(network_spec("one", "172.30.4.0/22"))
+        second.clean()
+    finally:
+        second.close()
+    assert exchange(listening, "127.0.0.1", 8080)
+    assert not lab.networks.repair()
+
+
+# -- scale and speed ---------------------------------------------------------------------------
+
+
+def test_a_thousand_published_ports_stay_quick(lab: Lab) -> None:
+    network = lab.network("one", "172.30.0.0/22")
+    specs = [
+        container_spec(
+            f"c{n}",
+            [endpoint(network, f"172.30.{n // 250}.{n % 250 + 2}")],
+            [PortMapping(80, 10000 + 10 * n + k) for k in range(10)],
+        )
+        for n in range(100)
+    ]
+    first = median_of(lambda spec: lab.networks.publish(spec), specs[:10])
+    for spec in specs[10:90]:
+        lab.networks.publish(spec)
+    last = median_of(lambda spec: lab.networks.publish(spec), specs[90:])
+    assert len(lab.networks.published()) == 1000
+    removal = median_of(lambda spec: lab.networks.unpublish(spec.id), specs[50:60])
+    assert len(lab.networks.published()) == 900
+    assert last < 4 * first + 0.005, "publishing must not slow down with what is published"
+    assert removal < 0.05
+
+
+def test_starts_from_many_threads_at_once(lab: Lab) -> None:
+    network = lab.network("one", "172.30.0.0/22")
+    specs = [
+        container_spec(f"c{n}", [endpoint(network, f"172.30.0.{n}")], [PortMapping(80, 8000 + n)])
+        for n in range(2, 18)
+    ]
+    machines = [Machine.start() for _ in specs]
+    lab.machines += machines
+
+    def start(spec: ContainerSpec, machine: Machine) -> str:
+        lab.networks.ensure(network)
+        name = lab.networks.attach(spec, spec.endpoints[0], 0, machine.pid)
+        lab.networks.publish(spec)
+        lab.networks.register_names(spec)
+        return name
+
+    with ThreadPoolExecutor(8) as pool:
+        names = list(pool.map(start, specs, machines))
+    assert len(set(names)) == len(specs)
+    assert len(lab.networks.published()) == len(specs)
+    assert all(lab.networks.counters(name) is not None for name in names)
+
+
+def median_of(action: Callable[[ContainerSpec], object], specs: list[ContainerSpec]) -> float:
+    """Median duration of `action` on each of `specs`, in seconds."""
+    taken = []
+    for spec in specs:
+        begin = time.perf_counter()
+        action(spec)
+        taken.append(time.perf_counter() - begin)
+    return statistics.median(taken)

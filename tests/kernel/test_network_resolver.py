@@ -1,0 +1,226 @@
+"""The resolver as its own process, asked by containers in their own network namespaces.
+
+dnspython is the other side: an implementation that is not ours reads what we write.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.query
+import dns.rcode
+import dns.rdatatype
+import dns.reversename
+import pytest
+
+from runtime.model.spec import ContainerSpec, NetworkSpec
+from runtime.network import NetworkManager
+from runtime.store.paths import Config
+from tests.support.netns import Machine, fresh_netns
+from tests.support.networks import container_spec, endpoint, network_spec
+from tests.support.waiting import wait_until
+
+RESOLVER = [sys.executable, "-m", "runtime.network.resolver"]
+
+
+@dataclass
+class Lab:
+    config: Config
+    networks: NetworkManager
+    machines: list[Machine] = field(default_factory=list)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def resolver(self) -> subprocess.Popen[bytes]:
+        environment = {
+            **os.environ,
+            "SLIPWAY_ROOT": str(self.config.root),
+            "SLIPWAY_RUN": str(self.config.run),
+            "SLIPWAY_NAME": self.config.name,
+        }
+        process = subprocess.Popen(RESOLVER, env=environment)
+        self.processes.append(process)
+        return process
+
+    def network(self, subnet: str, *, internal: bool = False) -> NetworkSpec:
+        spec = network_spec("net-" + subnet.split(".")[2], subnet, internal=internal)
+        self.networks.ensure(spec)
+        return spec
+
+    def start(self, spec: ContainerSpec) -> Machine:
+        machine = Machine.start()
+        self.machines.append(machine)
+        for index, end in enumerate(spec.endpoints):
+            self.networks.attach(spec, end, index, machine.pid)
+            machine.configure(
+                f"eth{index}", end.address, end.prefix_length, end.gateway if index == 0 else ""
+            )
+        self.networks.register_names(spec)
+        return machine
+
+
+@pytest.fixture
+def lab(config: Config) -> Iterator[Lab]:
+    # The resolver becomes nobody; the fixture's directory is closed to it, as an operator's may be.
+    with fresh_netns():
+        made = Lab(config, NetworkManager(config))
+        try:
+            yield made
+        finally:
+            made.networks.close()
+            for machine in made.machines:
+                machine.stop()
+            for process in made.processes:
+                process.kill()
+                process.wait()
+
+
+def ask(
+    name: str, server: str, kind: str = "A", *, tcp: bool = False, timeout: float = 5.0
+) -> dns.message.Message:
+    query = dns.message.make_query(name, kind, use_edns=False)
+    send = dns.query.tcp if tcp else dns.query.udp
+    return send(query, server, timeout=timeout)
+
+
+def texts(reply: dns.message.Message) -> list[str]:
+    return sorted(str(item) for rrset in reply.answer for item in rrset)
+
+
+def addresses(name: str, server: str) -> list[str]:
+    """Addresses of `name`; [] on any failure: for waiting."""
+    try:
+        return texts(ask(name, server, timeout=0.2))
+    except (dns.exception.DNSException, OSError):
+        return []
+
+
+@pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
+def test_containers_find_each_other_by_every_name(lab: Lab, tcp: bool) -> None:
+    network = lab.network("172.30.0.0/22")
+    web = container_spec("web", [endpoint(network, "172.30.0.2", aliases=("front", "WWW"))])
+    lab.start(web)
+    client = lab.start(container_spec("client", [endpoint(network, "172.30.0.3")]))
+    lab.resolver()
+    with client.inside():
+        wait_until(lambda: addresses("web", network.gateway), what="the resolver answers")
+        for name in ("web", "WEB", "wEb.", "front", "www", web.short_id):
+            reply = ask(name, network.gateway, tcp=tcp)
+            assert texts(reply) == ["172.30.0.2"], name
+            assert reply.rcode() == dns.rcode.NOERROR
+            assert reply.flags & dns.flags.RA
+        empty = ask("web", network.gateway, "AAAA", tcp=tcp)
+        assert empty.rcode() == dns.rcode.NOERROR
+        assert texts(empty) == []
+        reverse = dns.reversename.from_address("172.30.0.2").to_text()
+        assert texts(ask(reverse, network.gateway, "PTR", tcp=tcp)) == ["web."]
+        unknown = dns.reversename.from_address("172.30.0.77").to_text()
+        assert ask(unknown, network.gateway, "PTR", tcp=tcp).rcode() == dns.rcode.NXDOMAIN
+
+
+def test_names_come_and_go_while_it_runs(lab: Lab) -> None:
+    lab.resolver()
+    network = lab.network("172.30.0.0/22")  # a new gateway to bind
+    one = container_spec("web", [endpoint(network, "172.30.0.2")])
+    two = container_spec("other", [endpoint(network, "172.30.0.3", aliases=("web",))])
+    lab.networks.register_names(one)
+    wait_until(lambda: addresses("web", network.gateway) == ["172.30.0.2"])
+    lab.networks.register_names(two)
+    wait_until(lambda: addresses("web", network.gateway) == ["172.30.0.2", "172.30.0.3"])
+    firsts = {str(ask("web", network.gateway).answer[0][0]) for _ in range(4)}
+    assert len(firsts) == 2, "two containers of one name take turns"
+    lab.networks.unregister_names(one.id)
+    wait_until(lambda: addresses("web", network.gateway) == ["172.30.0.3"])
+    lab.networks.remove(network.id)
+    with pytest.raises((dns.exception.Timeout, OSError)):
+        ask("web", network.gateway, timeout=0.3)
+    again = lab.network("172.30.0.0/22")
+    lab.networks.register_names(container_spec("web", [endpoint(again, "172.30.0.9")]))
+    wait_until(lambda: addresses("web", again.gateway) == ["172.30.0.9"])
+
+
+def test_a_network_knows_its_own_names_only(lab: Lab) -> None:
+    one, two = lab.network("172.30.0.0/22"), lab.network("172.30.4.0/22")
+    lab.start(container_spec("web", [endpoint(one, "172.30.0.2")]))
+    lab.start(container_spec("db", [endpoint(two, "172.30.4.2")]))
+    both = lab.start(
+        container_spec("both", [endpoint(one, "172.30.0.3"), endpoint(two, "172.30.4.3")])
+    )
+    lab.resolver()
+    wait_until(lambda: addresses("web", one.gateway) and addresses("db", two.gateway))
+    assert ask("db", one.gateway).rcode() != dns.rcode.NOERROR
+    with both.inside():  # asks on its first network, and is known on the other
+        assert texts(ask("db", one.gateway)) == ["172.30.4.2"]
+
+
+def test_it_survives_being_killed(lab: Lab) -> None:
+    network = lab.network("172.30.0.0/22")
+    lab.networks.register_names(container_spec("web", [endpoint(network, "172.30.0.2")]))
+    first = lab.resolver()
+    wait_until(lambda: addresses("web", network.gateway))
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert addresses("web", network.gateway) == []
+    lab.resolver()
+    wait_until(lambda: addresses("web", network.gateway) == ["172.30.0.2"])
+
+
+def test_it_gives_up_root_and_stays_small(lab: Lab) -> None:
+    network = lab.network("172.30.0.0/22")
+    lab.networks.register_names(container_spec("web", [endpoint(network, "172.30.0.2")]))
+    process = lab.resolver()
+    wait_until(lambda: addresses("web", network.gateway))
+    status = dict(
+        line.split(":", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    )
+    assert status["Uid"].split() != ["0"] * 4
+    assert set(status["Uid"].split()) == {status["Uid"].split()[0]}
+    assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 1 << 10
+    assert int(status["VmRSS"].split()[0]) < 24_000
+    process.terminate()
+    assert process.wait(5) == 0
+
+
+def test_a_stranger_gets_no_answer(lab: Lab) -> None:
+    network = lab.network("172.30.0.0/22")
+    lab.networks.register_names(container_spec("web", [endpoint(network, "172.30.0.2")]))
+    lab.resolver()
+    wait_until(lambda: addresses("web", network.gateway))
+    with pytest.raises(dns.exception.Timeout):
+        dns.query.udp(
+            dns.message.make_query("web", "A"), network.gateway, timeout=0.3, source="127.0.0.1"
+        )
+
+
+def test_nonsense_does_not_stop_it(lab: Lab) -> None:
+    network = lab.network("172.30.0.0/22")
+    lab.networks.register_names(container_spec("web", [endpoint(network, "172.30.0.2")]))
+    (lab.config.dns / network.id / "half.json").write_text("{")
+    (lab.config.dns / "not-a-network").mkdir()
+    (lab.config.dns / "stray").write_text("x")
+    lab.resolver()
+    wait_until(lambda: addresses("web", network.gateway))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.connect((network.gateway, 53))
+        for junk in (
+            b"",
+            b"\0" * 3,
+            b"\xff" * 40,
+            os.urandom(200),
+            b"\0" * 12,
+            b"\0\0\1\0\0\1" + b"\0" * 6 + b"\xc0\x0c",
+        ):
+            client.send(junk)
+    with socket.create_connection((network.gateway, 53)) as stream:
+        stream.sendall(b"\0\5junk!\xff\xff")
+    assert addresses("web", network.gateway) == ["172.30.0.2"]
