@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 from dataclasses import dataclass, field
+from typing import Any
 
 NETWORK_FILE = "network.json"
 
@@ -101,7 +102,7 @@ class Zones:
         others = (z for z in self.by_network.values() if z is not zone)
         return [zone, *(z for z in others if container_id in z.containers)]
 
-    def _read(self, network_id: str, name: str) -> dict[str, object]:
+    def _read(self, network_id: str, name: str) -> dict[str, Any]:
         try:
             with open(os.path.join(self._directory, network_id, name), "rb") as file:
                 facts = json.load(file)
