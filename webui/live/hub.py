@@ -227,7 +227,7 @@ class Hub:
 
 def redis_url() -> str:
     """The URL of the channel layer's Redis; "" when the layer lives in this process (tests)."""
-    layer = settings.CHANNEL_LAYERS["default"]
+    layer: dict[str, Any] = settings.CHANNEL_LAYERS["default"]
     if "redis" not in layer["BACKEND"]:
         return ""
     host = layer["CONFIG"]["hosts"][0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -56,7 +56,7 @@ async def logs(
     since: float | None = None,
     until: float | None = None,
     streams: Iterable[Literal["stdout", "stderr"]] = ("stdout", "stderr"),
-) -> AsyncIterator[list[Line]]:
+) -> AsyncGenerator[list[Line], None]:
     """Batches of {"time", "stream", "text"}, oldest first; with `follow` until the caller stops.
 
     `since` and `until` are Unix seconds. Raises StreamUnavailable, and StreamRefused with code not_found.
@@ -76,7 +76,7 @@ async def logs(
                 yield message["data"]
 
 
-async def stats(ids: Iterable[str] | Literal["all"]) -> AsyncIterator[dict[str, Sample]]:
+async def stats(ids: Iterable[str] | Literal["all"]) -> AsyncGenerator[dict[str, Sample], None]:
     """Samples by id, once a second, until the caller stops. Raises StreamUnavailable."""
     request = {"op": "stats", "ids": ids if isinstance(ids, str) else list(ids)}
     async with aclosing(_messages(request)) as messages:
@@ -103,7 +103,7 @@ async def host_once() -> Sample | None:
     return None
 
 
-async def raw_samples(request: Mapping[str, Any]) -> AsyncIterator[str]:
+async def raw_samples(request: Mapping[str, Any]) -> AsyncGenerator[str, None]:
     """The data of each sample as JSON text, for passing on without reading it."""
     async with _connection(request) as reader:
         async for line in reader:
@@ -114,7 +114,7 @@ async def raw_samples(request: Mapping[str, Any]) -> AsyncIterator[str]:
     raise _unavailable("The stream ended.")
 
 
-async def _messages(request: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+async def _messages(request: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
     """Messages until the server says it is done. Raises StreamUnavailable when it just goes away."""
     async with _connection(request) as reader:
         async for line in reader:

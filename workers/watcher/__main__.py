@@ -11,11 +11,11 @@ from pathlib import Path
 from workers import instance
 from workers.app import app
 from workers.base import announce
+from workers.replica import write_usage
 from workers.watcher.facts import Facts
 from workers.watcher.host import HostFacts
 from workers.watcher.policy import Policy
 from workers.watcher.reconcile import Reconciler
-from workers.watcher.replica import write_usage
 from workers.watcher.service import Watcher
 from workers.watcher.sweep import Sweep
 
