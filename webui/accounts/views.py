@@ -20,6 +20,7 @@ class SignIn(LoginView):
 
     template_name = "pages/login.html"
     redirect_authenticated_user = True
+    next_page = "overview"
 
     def form_invalid(self, form: Any) -> HttpResponse:
         # 422 rather than 200, so that scripts and password managers see the failure.

@@ -322,11 +322,21 @@ def network_users(row: dict[str, Any]) -> list[dict[str, str]]:
     return _people(row.get("containers") or row.get("endpoints"))
 
 
+FACTS = {
+    "os": "Operating system",
+    "cpus": "CPU cores",
+    "memory_total": "Memory",
+    "cgroup": "Control groups",
+    "seccomp": "System call filter",
+    "overlay": "Overlay file system",
+}
+
+
 @register.filter
 def facts(mapping: dict[str, Any] | None) -> list[tuple[str, str]]:
     """A host's facts as label and text; bytes and lists made readable."""
     return [
-        (key.replace("_", " ").replace(".", " ").capitalize(), _fact(key, value))
+        (FACTS.get(key, key.replace("_", " ").replace(".", " ").capitalize()), _fact(key, value))
         for key, value in (mapping or {}).items()
     ]
 
