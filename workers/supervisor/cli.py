@@ -20,6 +20,9 @@ environment:
   SLIPWAY_ALLOWED_HOSTS  names under which browsers may ask, with commas between
   DATABASE_URL    postgres://user:password@host/name instead of SQLite
   REDIS_URL       a Redis of yours instead of the private one
+  SLIPWAY_PUBLISH_ADDRESS      where published ports listen unless told otherwise (0.0.0.0)
+  SLIPWAY_INSECURE_REGISTRIES  registries that may be asked over plain HTTP, with commas between
+  SLIPWAY_HTTPS   1 when a proxy with TLS stands before the page: cookies are then sent over TLS alone
 """
 
 

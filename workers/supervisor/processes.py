@@ -59,7 +59,8 @@ def platform(instance: Instance) -> list[Process]:
         Process(
             name="launcher",
             colour="magenta",
-            argv=[python, "-m", "runtime.launcher"],
+            # Without site-packages: every shim is a fork of it, and it needs none of them.
+            argv=[python, "-S", "-m", "runtime.launcher"],
             env=root,
             stop_order=2,
         ),
