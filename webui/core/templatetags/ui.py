@@ -184,7 +184,7 @@ def ended_badly(row: dict[str, Any]) -> bool:
     """Its last end was not what somebody asked for."""
     if row["status"] not in ("exited", "dead", "restarting"):
         return False
-    return row["oom_killed"] or (row["exit_code"] != 0 and row["exit_reason"] != "stopped")
+    return bool(row["oom_killed"] or (row["exit_code"] and row["exit_reason"] != "stopped"))
 
 
 def _signal(code: int) -> str:
