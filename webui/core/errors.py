@@ -1,0 +1,86 @@
+"""Errors of the runtime's tree as HTTP: the one place that knows the numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from runtime import errors
+
+STATUS: dict[type[errors.EngineError], int] = {
+    errors.SpecInvalid: 422,
+    errors.ArchiveInvalid: 422,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.BadState: 409,
+    errors.Cancelled: 409,
+    errors.Unsupported: 501,
+    errors.RegistryError: 502,
+    errors.StorageFull: 507,
+    errors.InitFailed: 422,
+    errors.LauncherUnavailable: 503,
+    errors.LockTimeout: 503,
+    errors.ShimLost: 500,
+}
+
+
+class NotAllowed(errors.EngineError):
+    """Known, but not permitted."""
+
+    code = "forbidden"
+
+
+class NotSignedIn(errors.EngineError):
+    code = "unauthorized"
+
+
+class TooLarge(errors.EngineError):
+    code = "too_large"
+
+
+STATUS |= {NotAllowed: 403, NotSignedIn: 401, TooLarge: 413}
+
+
+def http_status(error: errors.EngineError) -> int:
+    """The number for an error; that of the nearest class above it in the tree, 500 for the rest."""
+    if isinstance(error, errors.CreateFailed):
+        return http_status(error.error)
+    for cls in type(error).__mro__:
+        if cls in STATUS:
+            return STATUS[cls]
+    return 500
+
+
+def payload_status(payload: dict[str, Any]) -> int:
+    """The number for an error that an operation has kept as JSON."""
+    return http_status(errors.from_payload(payload))
+
+
+def body(payload: dict[str, Any]) -> dict[str, Any]:
+    """REST's form of an error: {code, message, extra}, with hint and field inside `extra`."""
+    extra = dict(payload.get("extra") or {})
+    if payload.get("hint"):
+        extra["hint"] = payload["hint"]
+    if payload.get("retryable"):
+        extra["retryable"] = True
+    return {"code": payload["code"], "message": payload["message"], "extra": extra}
+
+
+def from_validation(error: ValidationError) -> errors.SpecInvalid:
+    """The first complaint of pydantic in our own form, with the dotted name of its field."""
+    return from_complaint(error.errors()[0])
+
+
+def from_complaint(complaint: Any) -> errors.SpecInvalid:
+    """One element of pydantic's (or ninja's) list of errors."""
+    place = [p for p in complaint["loc"] if p not in ("body", "query", "path", "payload", "request")]
+    field = ""
+    for part in place:
+        field += f"[{part}]" if isinstance(part, int) else f".{part}" if field else str(part)
+    message = str(complaint["msg"]).removeprefix("Value error, ")
+    if complaint["type"] == "missing":
+        message = "is required"
+    elif complaint["type"] == "extra_forbidden":
+        message = "is not a known field"
+    return errors.SpecInvalid(field, f"{field or 'The request'}: {message}.".replace("..", "."))

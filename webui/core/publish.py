@@ -1,0 +1,45 @@
+"""Complete rows to everybody who watches. Channels delivers at most once; the page refetches on a gap."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
+from redis.exceptions import RedisError
+
+logger = logging.getLogger(__name__)
+
+_state = {"away": False}
+
+
+def publish(topic: str, kind: str, data: dict[str, Any], rev: int = 0) -> None:
+    """Send {"topic", "type", "rev", "data"} to the topic's group.
+
+    A dead Redis costs the message, never the caller: it is logged once, until it answers again.
+    """
+    message = {"topic": topic, "type": kind, "rev": rev, "data": data}
+    group = f"t.{topic.replace(':', '.')}"
+    layer = get_channel_layer()
+    try:
+        async_to_sync(layer.group_send)(group, {"type": "live.message", "message": message})
+    except (RedisError, OSError) as error:
+        if not _state["away"]:
+            logger.warning("Updates are not published while Redis is away: %s", error)
+        _state["away"] = True
+    else:
+        _state["away"] = False
+
+
+def publish_row(topic: str, row: dict[str, Any], rev: int = 0) -> None:
+    """A row to its list; a container's also to its own topic."""
+    publish(topic, "row", row, rev)
+    if topic == "containers":
+        publish(f"container:{row['id']}", "row", row, rev)
+
+
+def publish_gone(topic: str, object_id: str) -> None:
+    publish(topic, "gone", {"id": object_id})
+    if topic == "containers":
+        publish(f"container:{object_id}", "gone", {"id": object_id})

@@ -1,0 +1,181 @@
+"""Writes to operations and events. A worker claims by compare-and-set; nobody holds a lock."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from runtime.errors import BadState, Cancelled
+from webui.accounts.models import User
+from webui.core import dispatch
+from webui.core.payloads import event_row, operation_row
+from webui.core.publish import publish, publish_row
+from webui.hosts.models import Host
+from webui.operations.models import Event, Operation
+
+
+def operation_create(
+    *,
+    host: Host,
+    kind: str,
+    target_type: str,
+    target_id: str = "",
+    target_name: str = "",
+    user: User | None = None,
+    via: str = "ui",
+    params: dict[str, Any] | None = None,
+) -> Operation:
+    """Record what was asked for; once the transaction commits it is sent to the host and published."""
+    operation = Operation.objects.create(
+        host=host,
+        kind=kind,
+        target_type=target_type,
+        target_id=target_id,
+        target_name=target_name,
+        user=user,
+        via=via,
+        params=params or {},
+    )
+    transaction.on_commit(lambda: _commence(operation))
+    return operation
+
+
+def _commence(operation: Operation) -> None:
+    dispatch.send(operation)
+    publish_operation(operation)
+
+
+def publish_operation(operation: Operation) -> None:
+    """The row to the list of operations, and to who watches just this one."""
+    row = operation_row(operation)
+    publish_row("operations", row)
+    publish(f"operation:{operation.pk}", "row", row)
+
+
+def operation_claim(*, operation_id: str, worker: str) -> Operation | None:
+    """Take a pending operation for `worker`; None when somebody has it, or it has ended."""
+    now = timezone.now()
+    waiting = Operation.objects.filter(pk=operation_id, status=Operation.Status.PENDING)
+    changed = waiting.update(
+        status=Operation.Status.RUNNING,
+        claimed_by=worker,
+        started_at=now,
+        heartbeat=now,
+        attempts=F("attempts") + 1,
+    )
+    if changed != 1:
+        return None
+    operation = Operation.objects.select_related("host", "user").get(pk=operation_id)
+    publish_operation(operation)
+    return operation
+
+
+def operation_progress(*, operation: Operation, progress: dict[str, Any]) -> None:
+    """Note how far it is, and that its worker lives."""
+    operation.progress = progress
+    operation.heartbeat = timezone.now()
+    Operation.objects.filter(pk=operation.pk, status=Operation.Status.RUNNING).update(
+        progress=progress, heartbeat=operation.heartbeat
+    )
+    publish_operation(operation)
+
+
+def operation_succeed(*, operation: Operation, result: dict[str, Any]) -> Operation:
+    return _end(operation, Operation.Status.SUCCEEDED, result=result, error=None)
+
+
+def operation_fail(*, operation: Operation, error: dict[str, Any]) -> Operation:
+    """`error` is an EngineError's payload; one that says "cancelled" ends the operation as such."""
+    cancelled = error.get("code") == Cancelled.code
+    status = Operation.Status.CANCELLED if cancelled else Operation.Status.FAILED
+    return _end(operation, status, result={}, error=error)
+
+
+def _end(
+    operation: Operation, status: Operation.Status, *, result: dict[str, Any], error: Any
+) -> Operation:
+    """An operation ends once: whoever comes second changes nothing."""
+    operation.status, operation.result, operation.error = status, result, error
+    operation.finished_at = timezone.now()
+    live = (Operation.Status.PENDING, Operation.Status.RUNNING)
+    changed = Operation.objects.filter(pk=operation.pk, status__in=live).update(
+        status=status, result=result, error=error, finished_at=operation.finished_at
+    )
+    if changed != 1:
+        return Operation.objects.select_related("host", "user").get(pk=operation.pk)
+    publish_operation(operation)
+    if operation.target_type == "container":
+        _republish_container(operation)
+    return operation
+
+
+def _republish_container(operation: Operation) -> None:
+    """Its row says which operation is under way, so it changes when that ends."""
+    from webui.containers.services import container_publish  # noqa: PLC0415 - they need each other
+
+    container_publish(container_id=operation.target_id)
+
+
+def operation_cancel(*, operation: Operation, user: User | None) -> Operation:
+    """Ask for a cancellation. One nobody has begun ends at once; a running one at its next step.
+
+    Raises BadState when it has ended.
+    """
+    now = timezone.now()
+    error = Cancelled("The operation was cancelled.", by=user.get_username() if user else "")
+    pending = Operation.objects.filter(pk=operation.pk, status=Operation.Status.PENDING)
+    if pending.update(
+        status=Operation.Status.CANCELLED,
+        cancel_requested=True,
+        finished_at=now,
+        error=error.payload(),
+    ):
+        operation.refresh_from_db()
+        _withdrawn(operation)
+        publish_operation(operation)
+        return operation
+    running = Operation.objects.filter(pk=operation.pk, status=Operation.Status.RUNNING)
+    if not running.update(cancel_requested=True):
+        operation.refresh_from_db()
+        raise BadState("cancel", operation.status, ())
+    operation.refresh_from_db()
+    publish_operation(operation)
+    return operation
+
+
+def _withdrawn(operation: Operation) -> None:
+    """A creation that never began reserves nothing."""
+    if operation.kind == "container.create":
+        from webui.containers.services import container_delete_row  # noqa: PLC0415
+
+        container_delete_row(container_id=operation.target_id)
+
+
+def event_record(
+    *,
+    host: Host,
+    type: str,  # noqa: A002 - the field's name
+    target_type: str,
+    target_id: str = "",
+    target_name: str = "",
+    user: User | None = None,
+    data: dict[str, Any] | None = None,
+    time: datetime | None = None,
+) -> Event:
+    """Record a fact and publish it."""
+    event = Event.objects.create(
+        host=host,
+        time=time or timezone.now(),
+        type=type,
+        target_type=target_type,
+        target_id=target_id,
+        target_name=target_name,
+        user=user,
+        data=data or {},
+    )
+    transaction.on_commit(lambda: publish("events", "event", event_row(event)))
+    return event
