@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
+import socket
 from pathlib import Path
 
 RESOLV_CONF = Path("/etc/resolv.conf")
@@ -18,9 +18,10 @@ def system_nameservers(path: Path = RESOLV_CONF) -> list[str]:
     for line in text.splitlines():
         words = line.split()
         if len(words) >= 2 and words[0] == "nameserver":
+            address = words[1].partition("%")[0]
             try:
-                ipaddress.ip_address(words[1].partition("%")[0])
-            except ValueError:
+                socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+            except OSError:
                 continue
             found.append(words[1])
     return found

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,6 +161,19 @@ def test_a_network_knows_its_own_names_only(lab: Lab) -> None:
     assert ask("db", one.gateway).rcode() != dns.rcode.NOERROR
     with both.inside():  # asks on its first network, and is known on the other
         assert texts(ask("db", one.gateway)) == ["172.30.4.2"]
+
+
+def test_the_rest_of_the_world_fails_fast_when_it_is_away(lab: Lab) -> None:
+    outer, inner = lab.network("172.30.0.0/22"), lab.network("172.30.4.0/22", internal=True)
+    for network in (outer, inner):
+        lab.networks.register_names(container_spec("web", [endpoint(network, network.gateway)]))
+    lab.resolver()
+    wait_until(lambda: addresses("web", outer.gateway) and addresses("web", inner.gateway))
+    begin = time.monotonic()
+    assert ask("example.org", outer.gateway).rcode() == dns.rcode.SERVFAIL
+    assert time.monotonic() - begin < 4.5
+    # An internal network's containers ask nothing outside: names would carry data out.
+    assert ask("example.org", inner.gateway).rcode() == dns.rcode.NXDOMAIN
 
 
 def test_it_survives_being_killed(lab: Lab) -> None:
