@@ -80,8 +80,8 @@ def _host() -> Any:
         facts={
             "hostname": "harbour-1",
             "kernel": "6.1.0-28-amd64",
-            "os": "Debian GNU/Linux 12 (bookworm)",
-            "cpus": 8,
+            "operating_system": "Debian GNU/Linux 12 (bookworm)",
+            "cores": 8,
             "memory_total": 16 * GIB,
             "cgroup": "v2",
             "controllers": ["cpu", "memory", "pids", "io", "cpuset"],

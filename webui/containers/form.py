@@ -30,16 +30,20 @@ DATA_DIRECTORIES = {
 }
 
 
-def form_context(*, image: str, source: Container | None) -> dict[str, Any]:
-    """Template context of the create form. `data` is what the page's script reads as JSON."""
+def form_context(*, image: str, source: Container | None, volume: str = "") -> dict[str, Any]:
+    """Template context of the create form. `data` is what the page's script reads as JSON.
+
+    `volume` is a path in the container that is to become a named volume.
+    """
     choices = image_choices()
     host = Host.objects.order_by("name").first()
     facts = host.facts if host else {}
     chosen = image or (source.image_reference if source else "")
     data = {
         "images": choices,
-        "capacity": {"cpus": facts.get("cpus"), "memory": facts.get("memory_total")},
+        "capacity": {"cpus": facts.get("cores"), "memory": facts.get("memory_total")},
         "initial": initial_values(source) if source else None,
+        "volume": volume,
     }
     return {
         "images": choices,

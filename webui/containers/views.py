@@ -69,12 +69,16 @@ def _matches(row: Row, filters: dict[str, str]) -> bool:
 
 @login_required
 def container_create(request: HttpRequest) -> HttpResponse:
-    """The form; `?image=` chooses an image, `?from=` copies another container's settings."""
+    """The form; `?image=` chooses an image, `?from=` copies another container's settings,
+    `?volume=` adds a named volume at that path.
+    """
     may_operate(request)
     source = None
     if "from" in request.GET:
         source = get_object_or_404(Container, id=request.GET["from"])
-    context = form_context(image=request.GET.get("image", ""), source=source)
+    context = form_context(
+        image=request.GET.get("image", ""), source=source, volume=request.GET.get("volume", "")
+    )
     return render(request, "pages/container_create.html", context)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from datetime import UTC, datetime
@@ -184,7 +185,8 @@ def ended_badly(row: dict[str, Any]) -> bool:
     """Its last end was not what somebody asked for."""
     if row["status"] not in ("exited", "dead", "restarting"):
         return False
-    return bool(row["oom_killed"] or (row["exit_code"] and row["exit_reason"] != "stopped"))
+    asked_for = row["exit_code"] == 0 or row["exit_reason"] in ("stopped", "reboot")
+    return bool(row["oom_killed"] or not asked_for)
 
 
 def _signal(code: int) -> str:
@@ -224,6 +226,12 @@ def port_text(port: dict[str, Any]) -> str:
     """A port mapping as `docker ps` writes it, without the address that means everywhere."""
     where = "" if port["host_ip"] in ("", "0.0.0.0") else f"{port['host_ip']}:"
     return f"{where}{port['host_port']}→{port['container_port']}/{port['protocol']}"
+
+
+@register.filter
+def as_json(value: Any) -> str:
+    """JSON for an attribute; the template escapes it."""
+    return json.dumps(value)
 
 
 @register.filter
@@ -323,9 +331,11 @@ def network_users(row: dict[str, Any]) -> list[dict[str, str]]:
 
 
 FACTS = {
-    "os": "Operating system",
-    "cpus": "CPU cores",
+    "cores": "CPU cores",
     "memory_total": "Memory",
+    "swap_total": "Swap",
+    "boot_id": "Boot",
+    "root": "Data root",
     "cgroup": "Control groups",
     "seccomp": "System call filter",
     "overlay": "Overlay file system",

@@ -20,7 +20,7 @@ export class ApiError extends Error {
 
 /** Django's token: from the cookie, or from the page when the cookie is hidden from scripts. */
 export function csrfToken() {
-  const cookie = /(?:^|;\s*)csrftoken=([^;]+)/.exec(document.cookie);
+  const cookie = /(?:^|;\s*)slipway_csrf=([^;]+)/.exec(document.cookie);
   if (cookie) return decodeURIComponent(cookie[1]);
   const input = document.querySelector("input[name=csrfmiddlewaretoken]");
   return input instanceof HTMLInputElement ? input.value : "";

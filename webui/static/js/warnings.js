@@ -43,7 +43,7 @@ function volumeWarnings(body, image) {
 const GENERIC = new Set(["var", "lib", "usr", "share", "data"]);
 
 /** "db" and "/var/lib/postgresql/data" → "db-postgresql". @param {string} name @param {string} path */
-function volumeName(name, path) {
+export function volumeName(name, path) {
   const last = path.split("/").filter((part) => part && !GENERIC.has(part)).at(-1) ?? "data";
   return (name === last ? name : `${name}-${last}`).replace(/[^\w.-]/g, "-");
 }

@@ -10,7 +10,7 @@ import { element, find, findAll, icon } from "../dom.js";
 import { clearErrors, showError } from "../forms.js";
 import { bytes, parseBytes } from "../format.js";
 import { requestBody, runLine } from "../run-line.js";
-import { warnings } from "../warnings.js";
+import { volumeName, warnings } from "../warnings.js";
 
 /** @typedef {Record<string, any>} ImageChoice */
 
@@ -29,6 +29,7 @@ class CreateForm extends HTMLElement {
     this.#images = data.images ?? [];
     this.#capacity = data.capacity ?? {};
     if (data.initial) this.#start(data.initial);
+    if (data.volume) this.addRow("mounts", { mount_type: "volume", mount_source: volumeName(this.field("name").value || "app", data.volume), mount_target: data.volume });
     this.#showCapacity();
     this.form.addEventListener("input", (event) => this.#typed(event));
     this.form.addEventListener("click", (event) => this.#clicked(event));
