@@ -22,6 +22,7 @@ from runtime.errors import (
     NotFound,
     PortInUse,
 )
+from runtime.kernel.conntrack import forget_udp_from, forget_udp_to_port
 from runtime.model.spec import ContainerSpec, EndpointSpec, NetworkSpec
 from runtime.model.subnets import mac_for, overlapping
 from runtime.network import names, sysctls
@@ -216,6 +217,10 @@ class NetworkManager:
             except BaseException:
                 self._ports.remove(spec.id)
                 raise
+        # Who sent before the port was there is tracked as talking to the host itself.
+        for port in ports:
+            if port.protocol == "udp":
+                forget_udp_to_port(port.host_port)
 
     def unpublish(self, container_id: str) -> None:
         """Remove what `publish` added for the container; nothing there is no error."""
@@ -324,6 +329,9 @@ class NetworkManager:
         ports = self._ports.read(container_id).ports
         if ports:
             self._firewall.unpublish(ports)
+        for port in ports:
+            if port.protocol == "udp":
+                forget_udp_from(port.address, port.container_port)
         self._ports.remove(container_id)
 
     def _refuse_taken(self, ports: Sequence[PublishedPort]) -> None:

@@ -202,6 +202,29 @@ def test_a_udp_port_answers_from_everywhere(lab: Lab) -> None:
         assert exchange_udp(bound, HOST, 5353)
 
 
+def test_a_udp_sender_that_does_not_stop_follows_the_port(lab: Lab) -> None:
+    """A flow is tracked from its first packet: without forgetting it, it would go on leading nowhere."""
+    network = lab.network("one", "172.30.0.0/22")
+    ports = (PortMapping(514, 5140, "udp"),)
+    with lab.neighbour.inside():
+        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        bystander = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with sender, bystander:
+        for early in (b"nobody", b"is", b"there"):
+            sender.sendto(early, (HOST, 5140))
+        bystander.sendto(b"x", (HOST, 9999))
+        first, spec = lab.container(network, 2, ports)
+        bound = first.bind_udp(514)
+        sender.sendto(b"to the first", (HOST, 5140))
+        assert bound.recv(64) == b"to the first"
+        lab.networks.unpublish(spec.id)
+        second, _ = lab.container(network, 3, ports)
+        bound = second.bind_udp(514)
+        sender.sendto(b"to the second", (HOST, 5140))
+        assert bound.recv(64) == b"to the second"
+        assert "dport=9999" in Path("/proc/net/nf_conntrack").read_text()
+
+
 def test_a_port_on_one_address_answers_there_alone(lab: Lab) -> None:
     network = lab.network("one", "172.30.0.0/22")
     ports = (PortMapping(80, 8080, host_ip="127.0.0.1"), PortMapping(80, 8081, host_ip=HOST))
