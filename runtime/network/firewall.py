@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 from runtime.errors import FirewallFailure
@@ -22,9 +23,13 @@ class Firewall:
     def __init__(self, config: Config) -> None:
         self._config = config
         self.table = config.nft_table  # name of our table, family inet
-        self._nft = Nftables()
         self._generation = -1  # of the ruleset when we last saw that ours was right
         self._rules: list[Any] | None = None  # our rules as nft lists them, just after loading them
+
+    @cached_property
+    def _nft(self) -> Nftables:
+        """Opened on first use: what needs no firewall also works where nftables is missing."""
+        return Nftables()
 
     @property
     def unchanged(self) -> bool:
@@ -128,7 +133,8 @@ class Firewall:
         self._generation = -1
 
     def close(self) -> None:
-        self._nft.close()
+        if "_nft" in self.__dict__:
+            self._nft.close()
 
     def _elements(self, network: NetworkSpec) -> list[str]:
         return network_elements(

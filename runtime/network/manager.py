@@ -7,6 +7,7 @@ reboot, or after somebody flushed the firewall.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import ipaddress
 import logging
@@ -68,7 +69,8 @@ class NetworkManager:
             return
         with self._locked():
             known = {network.id: network for network in self.list()}
-            if known.get(spec.id) not in (None, spec):
+            before = known.get(spec.id)
+            if before is not None and not _same_wiring(before, spec):
                 raise Conflict(
                     f"Network {spec.name} exists with other settings.",
                     hint="Remove it first, then create it again.",
@@ -76,10 +78,17 @@ class NetworkManager:
                 )
             if not self._links.exists(self._config.bridge(spec.id)):
                 self._refuse_clash(spec, known.values())
-            self._networks.write(spec)
-            self._raise_bridge(spec)
-            names.write_network(self._config, spec)
-            self._restore_firewall()
+            try:
+                self._networks.write(spec)
+                self._raise_bridge(spec)
+                names.write_network(self._config, spec)
+                self._restore_firewall()
+            except BaseException:
+                if before is None:  # nothing of a network that could not be made stays
+                    self._links.delete(self._config.bridge(spec.id))
+                    names.remove_network(self._config, spec.id)
+                    self._networks.remove(spec.id)
+                raise
 
     def remove(self, network_id: str) -> None:
         """Remove everything of the network; none is no error. Raises NetworkInUse, NetlinkFailure …"""
@@ -112,7 +121,10 @@ class NetworkManager:
         """
         with self._locked():
             raised = False
-            for spec in self.list():
+            networks = self.list()
+            if networks:
+                self._sysctls.require_forwarding()
+            for spec in networks:
                 if self._bridge_complete(spec):
                     continue
                 try:
@@ -353,3 +365,8 @@ class NetworkManager:
                     protocol=port.protocol,
                     container=owner,
                 )
+
+
+def _same_wiring(one: NetworkSpec, other: NetworkSpec) -> bool:
+    """Whether both are the same in the kernel; a name or labels may differ."""
+    return dataclasses.replace(one, name=other.name, labels=other.labels) == other

@@ -6,6 +6,7 @@ neighbour 192.0.2.99 --- 192.0.2.10 host --- bridge of network --- containers
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import statistics
 import subprocess
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 from pyroute2 import IPRoute
 
-from runtime.errors import Conflict, NetworkInUse, NotFound, PortInUse, Unsupported
+from runtime.errors import Conflict, KernelFailure, NetworkInUse, NotFound, PortInUse, Unsupported
 from runtime.model.spec import ContainerSpec, NetworkSpec, PortMapping
 from runtime.network import NetworkManager
 from runtime.network.sysctls import read
@@ -389,6 +390,34 @@ def test_overlapping_networks_are_refused(lab: Lab) -> None:
     lab.network("one", "172.30.0.0/22")
     with pytest.raises(Conflict):
         lab.network("two", "172.30.2.0/24")
+
+
+def test_a_network_that_cannot_be_made_leaves_nothing(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str, *, ipv6: bool) -> None:
+        raise KernelFailure("write", 30, "/proc/sys/net/ipv4/conf")
+
+    monkeypatch.setattr("runtime.network.sysctls.prepare_bridge", fail)
+    spec = network_spec("one", "172.30.0.0/22")
+    with pytest.raises(KernelFailure):
+        lab.networks.ensure(spec)
+    assert lab.networks.list() == []
+    assert not list(lab.config.dns.glob("*"))
+    assert (
+        "bridge"
+        not in subprocess.run(
+            ["ip", "-d", "link"], check=True, capture_output=True, text=True
+        ).stdout
+    )
+
+
+def test_a_network_keeps_its_settings_but_may_change_its_name(lab: Lab) -> None:
+    network = lab.network("one", "172.30.0.0/22")
+    lab.networks.ensure(dataclasses.replace(network, name="renamed", labels={"a": "b"}))
+    assert [n.name for n in lab.networks.list()] == ["renamed"]
+    with pytest.raises(Conflict):
+        lab.networks.ensure(dataclasses.replace(network, internal=True))
 
 
 def test_an_unknown_network_is_not_found(lab: Lab) -> None:
