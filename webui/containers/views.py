@@ -9,12 +9,13 @@ from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 
+from runtime.errors import NotFound
 from runtime.model.state import Status
 from webui.containers.form import form_context
 from webui.containers.models import Container
+from webui.containers.selectors import container_find, containers
 from webui.core import payloads
 from webui.core.pages import Row, may_operate, only, sort_rows
-from webui.core.views import containers
 from webui.networks.models import Network
 from webui.operations.models import Event, Operation
 
@@ -32,7 +33,7 @@ SORTS: dict[str, Callable[[Row], Any]] = {
 @login_required
 def container_list(request: HttpRequest) -> HttpResponse:
     """All containers; filters (`q`, `state`, `image`, `network`) and `sort` live in the URL."""
-    everything = [payloads.container_row(container) for container in containers()]
+    everything = payloads.container_rows(containers())
     filters = {name: request.GET.get(name, "") for name in ("q", "state", "image", "network")}
     rows = [row for row in everything if _matches(row, filters)]
     sort = request.GET.get("sort", "")
@@ -132,11 +133,8 @@ def container_dialog(request: HttpRequest, container_id: str, name: str) -> Http
 
 
 def _find(container_id: str) -> Container:
-    """By whole id, by a prefix that names exactly one, or by name."""
-    matches = list(containers().filter(id__startswith=container_id)[:2])
-    if len(matches) == 1:
-        return matches[0]
-    named = containers().filter(name=container_id).first()
-    if named is None:
-        raise Http404(f"There is no container {container_id}.")
-    return named
+    """By id, by enough of its digits, or by name."""
+    try:
+        return container_find(container_id)
+    except NotFound as error:
+        raise Http404(error.message) from error

@@ -5,6 +5,7 @@ Times are RFC 3339 in UTC or null. Callers prefetch what a row reads (`webui.*.s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,9 +30,21 @@ def stamp(time: datetime | None) -> str | None:
 
 def container_row(container: Container, operation: Operation | None = None) -> Row:
     """One container. `operation` is its live one when the caller knows it; else it is looked up."""
+    return _container_row(container, operation or live_operation("container", container.pk))
+
+
+def container_rows(containers: Iterable[Container]) -> list[Row]:
+    """Many containers, with one query for the live operations of all."""
+    live = Operation.objects.filter(
+        target_type="container", status__in=(Operation.Status.PENDING, Operation.Status.RUNNING)
+    ).order_by("created_at")
+    newest = {operation.target_id: operation for operation in live}
+    return [_container_row(container, newest.get(container.pk)) for container in containers]
+
+
+def _container_row(container: Container, live: Operation | None) -> Row:
     status = Status(container.status)
     spec = container.spec
-    live = operation or live_operation("container", container.pk)
     return {
         "id": container.pk,
         "short_id": container.pk[:12],

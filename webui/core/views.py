@@ -13,6 +13,7 @@ from django.urls import reverse
 
 from runtime.model.state import Status
 from webui.containers.models import Container
+from webui.containers.selectors import containers
 from webui.core import payloads
 from webui.hosts.models import Host
 from webui.images.models import Image, Reference
@@ -27,7 +28,7 @@ SEVERITIES = {"danger": 0, "critical": 0, "warning": 1}
 @login_required
 def overview(request: HttpRequest) -> HttpResponse:
     """The host at a glance: what runs, what uses most, what needs attention."""
-    rows = [payloads.container_row(container) for container in containers()]
+    rows = payloads.container_rows(containers())
     states = Counter(row["status"] for row in rows)
     advice = [{"container": row, **advice} for row in rows for advice in row["advice"]]
     advice.sort(key=lambda item: SEVERITIES.get(item["severity"], 2))
@@ -65,13 +66,6 @@ def search(request: HttpRequest) -> JsonResponse:
     ]
     groups = [{"title": title, "items": items} for title, items in found if items]
     return JsonResponse({"groups": groups})
-
-
-def containers() -> QuerySet[Container]:
-    """Containers with everything that a row payload reads, so that a list costs a fixed number of queries."""
-    return Container.objects.select_related("image").prefetch_related(
-        "ports", "endpoints__network", "volume_mounts__volume"
-    )
 
 
 def _container_hits(query: str) -> list[dict[str, Any]]:
