@@ -334,6 +334,7 @@ def _containers(host: Any, images: dict[str, Any], networks: dict[str, Any], use
     _container(
         host, images["worker"], shop, user, "shop-worker", number=3,
         args=["python", "-m", "shop.worker"],
+        limits={"cpus": 0.5},
         env=["QUEUE=orders", "API_TOKEN=abc123"],
         usage={
             "writable_bytes": 623 * MIB,
