@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID, uuid4
 
 from django.db import transaction
 from django.db.models import F
@@ -28,9 +29,11 @@ def operation_create(
     user: User | None = None,
     via: str = "ui",
     params: dict[str, Any] | None = None,
+    operation_id: UUID | None = None,
 ) -> Operation:
     """Record what was asked for; once the transaction commits it is sent to the host and published."""
     operation = Operation.objects.create(
+        id=operation_id or uuid4(),
         host=host,
         kind=kind,
         target_type=target_type,

@@ -1,0 +1,29 @@
+"""Reads of containers, with what a row's payload needs."""
+
+from __future__ import annotations
+
+from django.db.models import Q, QuerySet
+
+from runtime.errors import NotFound
+from webui.containers.models import Container
+
+
+def containers() -> QuerySet[Container]:
+    """Newest first; a handful of queries whatever their number."""
+    return Container.objects.select_related("image", "host").prefetch_related(
+        "ports", "endpoints__network", "silences"
+    )
+
+
+def container_find(key: str) -> Container:
+    """By name, by id, or by enough of its first digits. Raises NotFound (also when several fit)."""
+    found = containers().filter(Q(pk=key) | Q(name=key)).first()
+    if found is not None:
+        return found
+    matches = list(containers().filter(pk__startswith=key)[:2]) if len(key) >= 4 else []
+    if len(matches) == 1:
+        return matches[0]
+    raise NotFound(
+        f"There is no container {key!r}." if not matches else f"{key!r} fits several containers.",
+        hint="Give its name, or more digits of its id.",
+    )

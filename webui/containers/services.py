@@ -1,0 +1,367 @@
+"""Writes to containers: what people ask for, and the replica of what a host observed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+
+from runtime.errors import BadState, NotFound, SpecInvalid
+from runtime.model.codec import from_json, to_json
+from runtime.model.spec import ContainerSpec, Limits
+from runtime.model.state import Action, Observed, RunState, Status
+from runtime.model.validate import validate_spec
+from runtime.model.validate_limits import validate_limits
+from runtime.model.validate_names import validate_name
+from webui.accounts.models import User
+from webui.containers.building import build_spec, random_name
+from webui.containers.models import Container
+from webui.containers.requests import ContainerRequest, LimitsRequest, UpdateRequest
+from webui.containers.reserving import (
+    check_name,
+    find_network,
+    reserve_address,
+    reserve_ports,
+    reserve_volumes,
+)
+from webui.containers.selectors import containers
+from webui.core.fields import new_id
+from webui.core.payloads import container_row
+from webui.core.publish import publish_gone, publish_row
+from webui.hosts.models import Host
+from webui.images.selectors import image_find
+from webui.operations.models import Operation
+from webui.operations.services import event_record, operation_create
+from webui.volumes.models import Volume
+
+
+def container_create(
+    *,
+    host: Host,
+    request: ContainerRequest,
+    user: User | None,
+    via: str,
+    publish_address: str,
+) -> tuple[Container, Operation]:
+    """Validate, claim name, address, ports and volumes, and ask the host to make (and start) it.
+
+    All of it or nothing, in one transaction. Raises SpecInvalid, NotFound, AlreadyExists, PortInUse,
+    AddressInUse, each naming its field.
+    """
+    image = image_find(host, request.image, field="image")
+    spec = build_spec(
+        request,
+        container_id=new_id(),
+        image=image.digest,
+        config=image.config,
+        host_ip=publish_address,
+    )
+    with transaction.atomic():
+        if not request.name:
+            while Container.objects.filter(host=host, name=spec.name).exists():
+                spec = replace(spec, name=random_name())
+        validate_name(spec.name)
+        check_name(host, spec.name)
+        container = Container.objects.create(
+            id=spec.id,
+            host=host,
+            name=spec.name,
+            image=image,
+            image_reference=request.image,
+            spec={},
+            created_by=user,
+        )
+        spec = reserve_ports(host, container, _attach(host, container, spec, request))
+        validate_spec(spec)
+        reserve_volumes(host, container, spec)
+        container.spec = to_json(spec)
+        container.save(update_fields=["spec"])
+        operation = operation_create(
+            host=host,
+            kind="container.create",
+            target_type="container",
+            target_id=container.pk,
+            target_name=container.name,
+            user=user,
+            via=via,
+            params={"start": request.start},
+        )
+        transaction.on_commit(lambda: container_publish(container_id=container.pk))
+    return container, operation
+
+
+def _attach(
+    host: Host, container: Container, spec: ContainerSpec, request: ContainerRequest
+) -> ContainerSpec:
+    """One endpoint on the chosen network; none for host, none and container:X."""
+    if spec.namespaces.network:
+        if spec.namespaces.network.startswith("container:"):
+            return _join(host, spec)
+        return spec
+    network = find_network(host, request.network)
+    endpoint = reserve_address(
+        network,
+        container,
+        address=request.ip,
+        mac_address=request.mac_address,
+        aliases=request.network_aliases,
+    )
+    return replace(spec, endpoints=(endpoint,))
+
+
+def _join(host: Host, spec: ContainerSpec) -> ContainerSpec:
+    name = spec.namespaces.network.removeprefix("container:")
+    other = containers().filter(host=host, name=name).first()
+    other = other or containers().filter(host=host, pk__startswith=name).first()
+    if other is None:
+        raise NotFound(f"There is no container {name!r} to share the network of.", field="network")
+    return replace(spec, namespaces=replace(spec.namespaces, network=f"container:{other.pk}"))
+
+
+def container_act(
+    *,
+    container: Container,
+    action: Action,
+    user: User | None,
+    via: str,
+    params: dict[str, Any] | None = None,
+) -> Operation:
+    """Ask for start, stop, restart, kill, pause, unpause or remove. Raises BadState when not possible now."""
+    status = Status(container.status)
+    forced = action == "remove" and bool((params or {}).get("force"))
+    if not forced and not status.allows(action):
+        raise BadState(action, status, status.actions, container=container.name)
+    operation = operation_create(
+        host=container.host,
+        kind=f"container.{action}",
+        target_type="container",
+        target_id=container.pk,
+        target_name=container.name,
+        user=user,
+        via=via,
+        params=params,
+    )
+    transaction.on_commit(lambda: container_publish(container_id=container.pk))
+    return operation
+
+
+def container_rename(*, container: Container, name: str, user: User | None, via: str) -> Operation:
+    """The new name is taken at once; the host learns it by an operation."""
+    validate_name(name)
+    with transaction.atomic():
+        check_name(container.host, name, other_than=container.pk)
+        container.name = name
+        container.spec = {**container.spec, "name": name}
+        container.revision += 1
+        container.save(update_fields=["name", "spec", "revision"])
+        return _change(container, "container.rename", {}, user, via)
+
+
+def container_update(
+    *, container: Container, request: UpdateRequest, user: User | None, via: str
+) -> Operation:
+    """Change limits and restart policy without a restart; the replica follows when the host has done it."""
+    params: dict[str, Any] = {}
+    if request.limits is not None:
+        params["limits"] = to_json(_merged_limits(container, request.limits))
+    if request.restart is not None:
+        whole = ContainerRequest(image="x", restart=request.restart)
+        params["restart"] = to_json(whole.to_restart())
+    if not params:
+        raise SpecInvalid("limits", "Nothing to change.", hint="Give limits or restart.")
+    with transaction.atomic():
+        return _change(container, "container.update", params, user, via)
+
+
+def _merged_limits(container: Container, changes: dict[str, Any]) -> Limits:
+    """What the container has, with the named limits replaced; null takes one away."""
+    asked = LimitsRequest.model_validate(changes).to_limits()
+    current = from_json(Limits, container.spec.get("limits", {}), "limits")
+    limits = replace(current, **{name: getattr(asked, name) for name in changes})
+    if "memory" in changes and "memory_swap" not in changes:
+        # As `docker update --memory` on a container whose swap was Docker's default.
+        limits = replace(limits, memory_swap=None)
+    if "cpus" in changes:
+        limits = replace(limits, cpu_quota=None, cpu_period=None)
+    validate_limits(limits)
+    return limits
+
+
+def _change(
+    container: Container, kind: str, params: dict[str, Any], user: User | None, via: str
+) -> Operation:
+    operation = operation_create(
+        host=container.host,
+        kind=kind,
+        target_type="container",
+        target_id=container.pk,
+        target_name=container.name,
+        user=user,
+        via=via,
+        params=params,
+    )
+    transaction.on_commit(lambda: container_publish(container_id=container.pk))
+    return operation
+
+
+# -- the replica, written by workers -----------------------------------------------------------
+
+
+def container_changed(*, container_id: str, spec: ContainerSpec) -> None:
+    """The host has changed the container to `spec`: the desired spec follows."""
+    Container.objects.filter(pk=container_id).update(
+        spec=to_json(spec), name=spec.name, revision=F("revision") + 1
+    )
+    container_publish(container_id=container_id)
+
+
+def container_usage(*, container_id: str, usage: dict[str, Any]) -> None:
+    """Facts for the advisor: merged into what is known, and published."""
+    container = Container.objects.filter(pk=container_id).first()
+    if container is None:
+        return
+    Container.objects.filter(pk=container_id).update(
+        usage={**container.usage, **usage}, revision=F("revision") + 1
+    )
+    container_publish(container_id=container_id)
+
+
+def container_apply_observed(*, container_id: str, observed: Observed) -> Container:
+    """Write what a host saw; only a difference costs a write, a revision, an event and a publication.
+
+    Raises Container.DoesNotExist.
+    """
+    container = containers().get(pk=container_id)
+    values = _observed_values(observed)
+    changed = {name: v for name, v in values.items() if getattr(container, name) != v}
+    if not changed:
+        return container
+    before = {n: getattr(container, n) for n in ("status", "started_at", "finished_at")}
+    with transaction.atomic():
+        Container.objects.filter(pk=container_id).update(**changed, revision=F("revision") + 1)
+        for name, value in changed.items():
+            setattr(container, name, value)
+        container.revision += 1
+        _record_transition(container, before, observed)
+    container_publish(container_id=container_id)
+    return container
+
+
+def _observed_values(observed: Observed) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "status": str(observed.status),
+        "status_error": observed.error,
+        "managed": observed.managed,
+        "present": True,
+    }
+    run = observed.run
+    if run is None:
+        return values
+    values |= {
+        "pid": run.pid,
+        "started_at": _time(run.started_at),
+        "finished_at": _time(run.finished_at),
+        "restart_count": run.restart_count,
+        "next_restart_at": _time(run.next_restart_at),
+        "health": to_json(run.health),
+    }
+    if run.exit is not None and observed.status != Status.RUNNING:
+        values |= {
+            "exit_code": run.exit.code,
+            "exit_reason": run.exit.reason,
+            "exit_error": run.exit.error,
+            "oom_killed": run.exit.oom_killed,
+        }
+    elif observed.status == Status.RUNNING and run.exit is None:
+        values |= {"exit_code": None, "exit_reason": "", "exit_error": "", "oom_killed": False}
+    return values
+
+
+def _time(seconds: float) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
+
+
+_EVENTS = {
+    Status.PAUSED: "container.paused",
+    Status.DEAD: "container.dead",
+    Status.UNKNOWN: "container.lost_sight_of",
+}
+
+
+def _record_transition(container: Container, before: dict[str, Any], observed: Observed) -> None:
+    run, status = observed.run, observed.status
+    was_running = before["status"] in (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
+    if run is not None and run.exit is not None and container.finished_at != before["finished_at"]:
+        _record_exit(container, run)
+    if status == Status.RUNNING:
+        if container.started_at != before["started_at"] or not was_running:
+            _event(container, "container.started", {})
+        elif before["status"] == Status.PAUSED:
+            _event(container, "container.unpaused", {})
+    elif status in _EVENTS and status != before["status"]:
+        _event(container, _EVENTS[status], {"error": observed.error} if observed.error else {})
+
+
+def _record_exit(container: Container, run: RunState) -> None:
+    if run.exit is None:
+        return
+    kind = "container.oom_killed" if run.exit.oom_killed else "container.exited"
+    _event(
+        container,
+        kind,
+        {
+            "exit_code": run.exit.code,
+            "reason": run.exit.reason,
+            "ran_for": round(max(0.0, run.exit.finished_at - run.exit.started_at), 3),
+            **({"error": run.exit.error} if run.exit.error else {}),
+        },
+    )
+
+
+def _event(container: Container, kind: str, data: dict[str, Any]) -> None:
+    event_record(
+        host=container.host,
+        type=kind,
+        target_type="container",
+        target_id=container.pk,
+        target_name=container.name,
+        data=data,
+    )
+
+
+def container_missing(*, container_id: str) -> None:
+    """Its bundle is not on the host although no operation explains that: shown, and removable."""
+    changed = Container.objects.filter(pk=container_id).exclude(status=Status.UNKNOWN).update(
+        status=Status.UNKNOWN,
+        present=False,
+        status_error="Its files are not on the host any more.",
+        revision=F("revision") + 1,
+    )
+    if changed:
+        container_publish(container_id=container_id)
+
+
+def container_delete_row(*, container_id: str) -> None:
+    """Remove the row and everything it claims; volumes that nobody else named or mounts go with it."""
+    container = Container.objects.filter(pk=container_id).select_related("host").first()
+    if container is None:
+        return
+    with transaction.atomic():
+        mounted = list(container.volume_mounts.values_list("volume_id", flat=True))
+        if container.present:
+            _event(container, "container.removed", {})
+            mounted = []
+        container.delete()
+        # A container that never came to be leaves no rows of volumes that never came to be either.
+        Volume.objects.filter(pk__in=mounted, anonymous=True, mounts=None).delete()
+    publish_gone("containers", container_id)
+
+
+def container_publish(*, container_id: str) -> None:
+    """The complete row to everybody who watches."""
+    container = containers().filter(pk=container_id).first()
+    if container is not None:
+        publish_row("containers", container_row(container), container.revision)

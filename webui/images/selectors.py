@@ -1,0 +1,42 @@
+"""Reads of images."""
+
+from __future__ import annotations
+
+from django.db.models import QuerySet
+
+from runtime.errors import NotFound, SpecInvalid
+from runtime.model.reference import Reference
+from webui.hosts.models import Host
+from webui.images.models import Image
+from webui.images.models import Reference as ReferenceRow
+
+
+def images() -> QuerySet[Image]:
+    """Newest first, with what a row's payload reads."""
+    return Image.objects.prefetch_related("references", "containers").order_by("-added_at")
+
+
+def image_find(host: Host, key: str, *, field: str = "image") -> Image:
+    """By reference, digest or enough hex digits of it. Raises NotFound with `field`."""
+    found = images().filter(host=host)
+    digits = key.removeprefix("sha256:")
+    if len(digits) >= 6 and all(c in "0123456789abcdef" for c in digits):
+        matches = list(found.filter(digest__startswith=f"sha256:{digits}")[:2])
+        if len(matches) == 1:
+            return matches[0]
+    try:
+        name = Reference.parse(key, field).full
+    except SpecInvalid:
+        raise _missing(key, field) from None
+    row = ReferenceRow.objects.filter(host=host, name=name).first()
+    if row is None:
+        raise _missing(key, field)
+    return found.get(pk=row.image_id)
+
+
+def _missing(key: str, field: str) -> NotFound:
+    return NotFound(
+        f"There is no image {key!r} on this host.",
+        hint="Pull or import it first; the images page shows what is here.",
+        field=field,
+    )

@@ -1,0 +1,215 @@
+"""Writes to images, references and registries."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+
+from runtime.errors import Conflict, ImageInUse
+from runtime.model.codec import to_json
+from runtime.model.image import ImageRecord
+from runtime.model.reference import Reference
+from webui.accounts.models import User
+from webui.core import crypto
+from webui.core.payloads import image_row
+from webui.core.publish import publish_gone, publish_row
+from webui.hosts.models import Host
+from webui.images.models import Image, Registry
+from webui.images.models import Reference as ReferenceRow
+from webui.images.selectors import images
+from webui.operations.models import Operation
+from webui.operations.services import event_record, operation_create
+
+STARTER = "slipway/starter:latest"
+
+
+def image_pull(
+    *, host: Host, reference: str, username: str, password: str, user: User | None, via: str
+) -> Operation:
+    """Ask the host to pull. Credentials are kept, encrypted, for this registry and the next time."""
+    parsed = Reference.parse(reference)
+    with transaction.atomic():
+        if username or password:
+            registry_save(hostname=parsed.registry, username=username, password=password)
+        return operation_create(
+            host=host,
+            kind="image.pull",
+            target_type="image",
+            target_id=parsed.full,
+            target_name=parsed.familiar,
+            user=user,
+            via=via,
+            params={"reference": parsed.full},
+        )
+
+
+def image_import(
+    *, host: Host, operation_id: Any, reference: str, filename: str, user: User | None, via: str
+) -> Operation:
+    """Ask the host to import the upload that lies in the spool under `operation_id`."""
+    full = Reference.parse(reference).full if reference else ""
+    with transaction.atomic():
+        operation = operation_create(
+            host=host,
+            kind="image.import",
+            target_type="image",
+            target_id=full,
+            target_name=full or filename,
+            user=user,
+            via=via,
+            params={"reference": full, "filename": filename},
+            operation_id=operation_id,
+        )
+    return operation
+
+
+def image_starter(*, host: Host, user: User | None, via: str) -> Operation:
+    """Ask the host to make the starter image of its own busybox."""
+    name = Reference.parse(STARTER)
+    return operation_create(
+        host=host,
+        kind="image.starter",
+        target_type="image",
+        target_id=name.full,
+        target_name=name.familiar,
+        user=user,
+        via=via,
+        params={"reference": name.full},
+    )
+
+
+def image_remove(*, image: Image, user: User | None, via: str) -> Operation:
+    """Raises ImageInUse while a container is made of it."""
+    holders = list(image.containers.values_list("name", flat=True)[:5])
+    if holders:
+        raise ImageInUse(
+            f"The image is in use by {', '.join(holders)}.",
+            hint="Remove these containers first.",
+            holders=holders,
+        )
+    names = [r.name for r in image.references.all()]
+    return operation_create(
+        host=image.host,
+        kind="image.remove",
+        target_type="image",
+        target_id=image.digest,
+        target_name=names[0] if names else image.digest[7:19],
+        user=user,
+        via=via,
+    )
+
+
+def image_tag(*, image: Image, reference: str) -> Image:
+    """Give it one more name; a name that another image had moves here, as with Docker."""
+    name = Reference.parse(reference)
+    if name.digest:
+        raise Conflict("A tag cannot hold a digest.", field="reference")
+    _point(image, name.full)
+    image_publish(digest=image.digest)
+    return images().get(pk=image.pk)
+
+
+def image_untag(*, image: Image, reference: str) -> None:
+    """Take a name away; the image stays."""
+    ReferenceRow.objects.filter(image=image, name=Reference.parse(reference).full).delete()
+    image_publish(digest=image.digest)
+
+
+def _point(image: Image, name: str) -> None:
+    before = ReferenceRow.objects.filter(host=image.host, name=name).select_related("image").first()
+    ReferenceRow.objects.update_or_create(host=image.host, name=name, defaults={"image": image})
+    if before is not None and before.image_id != image.pk:
+        image_publish(digest=before.image.digest)
+
+
+# -- the replica, written by workers -----------------------------------------------------------
+
+
+def image_apply(*, host: Host, record: ImageRecord, references: list[str]) -> Image:
+    """Write what the store holds, and point `references` (full names) at it."""
+    with transaction.atomic():
+        image, made = Image.objects.update_or_create(
+            host=host,
+            digest=record.id,
+            defaults={
+                "config": to_json(record.config),
+                "layers": to_json(record.layers),
+                "architecture": record.architecture,
+                "os": record.os,
+                "size": record.size,
+                "manifest_digest": record.manifest_digest,
+                "built_at": _built(record.created),
+            },
+        )
+        for name in references:
+            _point(image, name)
+        if made:
+            event_record(
+                host=host,
+                type="image.added",
+                target_type="image",
+                target_id=record.id,
+                target_name=Reference.parse(references[0]).familiar if references else record.id[7:19],
+            )
+    image_publish(digest=record.id)
+    return image
+
+
+def _built(text: str) -> datetime | None:
+    try:
+        built = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return built if built.tzinfo else None
+
+
+def image_delete_row(*, host: Host, digest: str) -> None:
+    image = Image.objects.filter(host=host, digest=digest).first()
+    if image is None:
+        return
+    with transaction.atomic():
+        event_record(
+            host=host,
+            type="image.removed",
+            target_type="image",
+            target_id=digest,
+            target_name=digest[7:19],
+        )
+        image.delete()
+    publish_gone("images", digest)
+
+
+def image_publish(*, digest: str) -> None:
+    image = images().filter(digest=digest).first()
+    if image is not None:
+        publish_row("images", image_row(image))
+
+
+# -- registries --------------------------------------------------------------------------------
+
+
+def registry_save(
+    *, hostname: str, username: str = "", password: str = "", plain_http: bool | None = None
+) -> Registry:
+    """Remember how to talk to a registry."""
+    values: dict[str, Any] = {"username": username}
+    if password:
+        values["encrypted_password"] = crypto.encrypt(password)
+    if plain_http is not None:
+        values["plain_http"] = plain_http
+    registry, _ = Registry.objects.update_or_create(hostname=hostname, defaults=values)
+    return registry
+
+
+def registry_access(hostname: str) -> tuple[tuple[str, str] | None, bool]:
+    """((username, password) or None, plain HTTP allowed) for one registry; the worker asks."""
+    listed = settings.ENVIRONMENT.insecure_registries.replace(" ", "").split(",")
+    registry = Registry.objects.filter(hostname=hostname).first()
+    if registry is None:
+        return None, hostname in listed
+    password = crypto.decrypt(registry.encrypted_password)
+    credentials = (registry.username, password) if registry.username else None
+    return credentials, registry.plain_http or hostname in listed
