@@ -1,25 +1,25 @@
-"""Bridges and veths through rtnetlink: one open IPRoute, reused, one lock around it.
+"""Bridges and veths: changed through rtnetlink, asked about through ioctls where that suffices.
 
-Sources: rtnetlink(7), ip-link(8), veth(4). Opening a socket per call would cost more than the call.
+Sources: rtnetlink(7), netdevice(7), ip-link(8), veth(4).
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import socket
 import struct
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runtime.errors import NetlinkFailure, NotFound
 
+if TYPE_CHECKING:
+    from runtime.network.netlink import Netlink
+
+T = TypeVar("T")
 _IFF_UP = 0x1
 _MAIN_TABLE = 254
 _SIOCGIFFLAGS = 0x8913
@@ -48,33 +48,95 @@ class Route:
 class Links:
     """The links of the network namespace this object was made in. Thread-safe; close it when done.
 
-    Every method raises NetlinkFailure, with the operation, the interface and the errno's name.
+    Methods raise NetlinkFailure, with the operation, the interface and the errno's name.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._netlink: Any = IPRoute()
         # For questions that an ioctl answers in microseconds; a socket stays in its own namespace.
         self._ioctl = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 
     def close(self) -> None:
-        with self._lock:
+        self._ioctl.close()
+        if "_netlink" in self.__dict__:
             self._netlink.close()
-            self._ioctl.close()
 
-    # -- bridges ------------------------------------------------------------------------------
+    @cached_property
+    def _netlink(self) -> Netlink:
+        """Imported on first use: pyroute2 takes 20 MB and 0.15 s, and whoever only looks needs none of it."""
+        from runtime.network.netlink import Netlink  # noqa: PLC0415 - see above
+
+        return Netlink()
+
+    def warm_up(self) -> None:
+        """Import and open now what the first change would otherwise wait for."""
+        _ = self._netlink
+
+    # -- questions ----------------------------------------------------------------------------
+
+    def exists(self, name: str) -> bool:
+        """Whether there is an interface of this name. Takes microseconds."""
+        try:
+            self._index(name)
+        except NotFound:
+            return False
+        return True
 
     def bridge_ready(self, name: str, gateway: str) -> bool:
         """Whether the interface `name` is up and has the address `gateway`. Takes microseconds."""
         request = struct.pack("16s24x", name.encode())
         try:
-            flags = struct.unpack_from("=H", fcntl.ioctl(self._ioctl, _SIOCGIFFLAGS, request), 16)[
-                0
-            ]
+            flags = struct.unpack_from("=H", fcntl.ioctl(self._ioctl, _SIOCGIFFLAGS, request), 16)
             answer = fcntl.ioctl(self._ioctl, _SIOCGIFADDR, request)
         except OSError:  # no such interface, or no address on it
             return False
-        return bool(flags & _IFF_UP) and socket.inet_ntoa(answer[20:24]) == gateway
+        return bool(flags[0] & _IFF_UP) and socket.inet_ntoa(answer[20:24]) == gateway
+
+    def ports_of_bridge(self, name: str) -> list[str]:
+        """Names of the interfaces attached to the bridge; [] when there is no such bridge."""
+        if not self.exists(name):
+            return []
+        index = self._index(name)
+        links = self._do("list ports of", name, lambda n: list(n.get_links()))
+        return [
+            link.get_attr("IFLA_IFNAME") for link in links if link.get_attr("IFLA_MASTER") == index
+        ]
+
+    def counters(self, name: str) -> LinkCounters | None:
+        """Traffic of the container at the other end of the veth; None when there is no such veth."""
+        found = self._unless(
+            errno.ENODEV, "read counters of", name, lambda n: list(n.link("get", ifname=name))
+        )
+        if not found:
+            return None
+        stats = found[0].get_attr("IFLA_STATS64")
+        return LinkCounters(
+            rx_bytes=stats["tx_bytes"],
+            tx_bytes=stats["rx_bytes"],
+            rx_packets=stats["tx_packets"],
+            tx_packets=stats["rx_packets"],
+        )
+
+    def routes(self) -> list[Route]:
+        """IPv4 routes of the main table, the default routes left out."""
+        links, found = self._do(
+            "list routes",
+            "",
+            lambda n: (
+                list(n.get_links()),
+                list(n.get_routes(family=socket.AF_INET, table=_MAIN_TABLE)),
+            ),
+        )
+        names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
+        return [
+            Route(
+                destination=f"{route.get_attr('RTA_DST')}/{route['dst_len']}",
+                interface=names.get(route.get_attr("RTA_OIF"), ""),
+            )
+            for route in found
+            if route.get_attr("RTA_DST") is not None
+        ]
+
+    # -- changes ------------------------------------------------------------------------------
 
     def create_bridge(self, name: str, *, mac: str, mtu: int) -> bool:
         """Make the bridge, down. Returns False when it was there already.
@@ -82,42 +144,22 @@ class Links:
         A MAC of its own: without one the bridge would take its lowest port's, and change it as
         containers come and go.
         """
-        with self._context("create bridge", name), self._lock:
-            try:
-                self._netlink.link(
-                    "add", ifname=name, kind="bridge", address=mac, mtu=mtu, br_forward_delay=0
-                )
-            except NetlinkError as error:
-                if error.code != errno.EEXIST:
-                    raise
-                return False
-        return True
+        settings = {"kind": "bridge", "address": mac, "mtu": mtu, "br_forward_delay": 0}
+        made = self._unless(
+            errno.EEXIST, "create bridge", name, lambda n: n.link("add", ifname=name, **settings)
+        )
+        return made is not None
 
     def configure_bridge(self, name: str, *, gateway: str, prefix_length: int, mtu: int) -> None:
         """Give the bridge its address and bring it up. What is so already stays."""
-        with self._context("configure bridge", name), self._lock:
-            index = self._index(name)
-            try:
-                self._netlink.addr("add", index=index, address=gateway, prefixlen=prefix_length)
-            except NetlinkError as error:
-                if error.code != errno.EEXIST:
-                    raise
-            self._netlink.link("set", index=index, state="up", mtu=mtu)
-
-    def ports_of_bridge(self, name: str) -> list[str]:
-        """Names of the interfaces attached to the bridge; [] when there is no such bridge."""
-        with self._context("list ports", name), self._lock:
-            try:
-                index = self._index(name)
-            except NotFound:
-                return []
-            return [
-                link.get_attr("IFLA_IFNAME")
-                for link in self._netlink.get_links()
-                if link.get_attr("IFLA_MASTER") == index
-            ]
-
-    # -- endpoints ----------------------------------------------------------------------------
+        index = self._index(name)
+        self._unless(
+            errno.EEXIST,
+            "give an address to",
+            name,
+            lambda n: n.addr("add", index=index, address=gateway, prefixlen=prefix_length),
+        )
+        self._do("bring up", name, lambda n: n.link("set", index=index, state="up", mtu=mtu))
 
     def create_veth(
         self,
@@ -135,80 +177,34 @@ class Links:
         One netlink message does it all, but for `hairpin`: that frames may leave the bridge through
         the port they came in by. A leftover of the same name is replaced.
         """
-        with self._context("create veth", name, bridge=bridge, pid=peer_pid), self._lock:
-            # The bridge's number may be another one since somebody removed and made it again.
-            master = self._index(bridge)
-            pair = {
-                "ifname": name,
-                "kind": "veth",
-                "mtu": mtu,
-                "master": master,
-                "flags": _IFF_UP,
-                "change": _IFF_UP,
-                "peer": {
-                    "ifname": peer,
-                    "address": peer_mac,
-                    "mtu": mtu,
-                    "net_ns_pid": peer_pid,
-                },
-            }
-            try:
-                self._netlink.link("add", **pair)
-            except NetlinkError as error:
-                if error.code != errno.EEXIST:
-                    raise
-                self._delete(name)
-                self._netlink.link("add", **pair)
-            if hairpin:
-                self._netlink.brport("set", index=self._index(name), mode=1)
+        inner = {"ifname": peer, "address": peer_mac, "mtu": mtu, "net_ns_pid": peer_pid}
+        pair = {
+            "ifname": name,
+            "kind": "veth",
+            "mtu": mtu,
+            "master": self._index(bridge),
+            "flags": _IFF_UP,
+            "change": _IFF_UP,
+            "peer": inner,
+        }
 
-    def exists(self, name: str) -> bool:
-        """Whether there is an interface of this name. Takes microseconds."""
-        try:
-            self._index(name)
-        except NotFound:
-            return False
-        return True
+        def create(netlink: Any) -> None:
+            netlink.link("add", **pair)
+            if hairpin:
+                netlink.brport("set", index=self._index(name), mode=1)
+
+        about = {"bridge": bridge, "pid": peer_pid}
+        if self.exists(name):
+            self.delete(name)
+        self._do("create veth", name, create, **about)
 
     def delete(self, name: str) -> None:
         """Delete the interface, a veth with its peer; none of that name is no error."""
-        with self._context("delete", name), self._lock:
-            self._delete(name)
-
-    def counters(self, name: str) -> LinkCounters | None:
-        """Traffic of the container at the other end of the veth; None when there is no such veth."""
-        with self._context("read counters", name), self._lock:
-            try:
-                link = next(iter(self._netlink.link("get", ifname=name)))
-            except NetlinkError as error:
-                if error.code == errno.ENODEV:
-                    return None
-                raise
-        stats = link.get_attr("IFLA_STATS64")
-        return LinkCounters(
-            rx_bytes=stats["tx_bytes"],
-            tx_bytes=stats["rx_bytes"],
-            rx_packets=stats["tx_packets"],
-            tx_packets=stats["rx_packets"],
-        )
-
-    # -- routes -------------------------------------------------------------------------------
-
-    def routes(self) -> list[Route]:
-        """IPv4 routes of the main table, the default routes left out."""
-        with self._context("list routes", ""), self._lock:
-            names = {
-                link["index"]: link.get_attr("IFLA_IFNAME") for link in self._netlink.get_links()
-            }
-            found = list(self._netlink.get_routes(family=socket.AF_INET, table=_MAIN_TABLE))
-        routes = []
-        for route in found:
-            destination = route.get_attr("RTA_DST")
-            if destination is None:
-                continue
-            interface = names.get(route.get_attr("RTA_OIF"), "")
-            routes.append(Route(f"{destination}/{route['dst_len']}", interface))
-        return routes
+        try:
+            index = self._index(name)
+        except NotFound:
+            return
+        self._unless(errno.ENODEV, "delete", name, lambda n: n.link("del", index=index))
 
     # -- inner --------------------------------------------------------------------------------
 
@@ -220,24 +216,29 @@ class Links:
             raise NotFound(f"There is no interface {name}.", interface=name) from None
         return int(struct.unpack_from("=i", answer, 16)[0])
 
-    def _delete(self, name: str) -> None:
+    def _do(
+        self,
+        operation: str,
+        name: str,
+        action: Callable[[Any], T],
+        **extra: Any,
+    ) -> T:
+        """Run `action` on the IPRoute. Raises NetlinkFailure."""
         try:
-            self._netlink.link("del", index=self._index(name))
-        except NotFound:
-            return
-        except NetlinkError as error:
-            if error.code != errno.ENODEV:
-                raise
-
-    @contextlib.contextmanager
-    def _context(self, operation: str, name: str, **extra: Any) -> Iterator[None]:
-        """Turn pyroute2's errors into ours, named after what was done to which interface."""
-        try:
-            yield
-        except NetlinkError as error:
-            raise _failure(operation, name, error.code, **extra) from error
+            return self._netlink.run(action)
         except OSError as error:
             raise _failure(operation, name, error.errno or 0, **extra) from error
+
+    def _unless(
+        self, number: int, operation: str, name: str, action: Callable[[Any], T]
+    ) -> T | None:
+        """Like `_do`; None when the kernel answers with the errno `number`."""
+        try:
+            return self._do(operation, name, action)
+        except NetlinkFailure as error:
+            if error.extra["errno"] == errno.errorcode[number]:
+                return None
+            raise
 
 
 def _failure(operation: str, name: str, code: int, **extra: Any) -> NetlinkFailure:
