@@ -16,7 +16,7 @@ def main() -> None:
     # Said at each lost connection: Celery would rather cancel what runs. Ours runs on and may run twice.
     warnings.simplefilter("ignore", CPendingDeprecationWarning)
     # Loaded now, so that the first task is as quick as the others.
-    instance.engine()
+    instance.engine().networks.warm_up()
     options = ["--loglevel", "INFO", "--without-gossip", "--without-mingle", "-O", "fair"]
     app.worker_main(["worker", *options, *sys.argv[1:]])
 
