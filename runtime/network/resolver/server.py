@@ -25,6 +25,7 @@ from runtime.network.resolver.zones import NETWORK_FILE, Zone, Zones, reversed_a
 
 IP_FREEBIND = 15  # <linux/in.h>: bind before the bridge has the address
 _OVERFLOW = 0x4000  # IN_Q_OVERFLOW: events were lost
+_IGNORED = 0x8000  # IN_IGNORED: the watched directory is gone
 RETRY = 5.0  # seconds until a port that is taken is tried again
 STREAM_LIMIT = 65535
 MAX_STREAMS = 128
@@ -89,6 +90,9 @@ class Server:
                 self._read_all()
                 return
             network_id = self._watches.get(watch)
+            if mask & _IGNORED:
+                self._watches.pop(watch, None)
+                continue
             if network_id is None:
                 continue
             if network_id == "":
