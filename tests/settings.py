@@ -42,13 +42,7 @@ for _name in ("DATABASE_URL", "REDIS_URL"):
         del os.environ[_name]
 
 from webui.settings import *  # noqa: E402, F403 - the environment comes first
-import webui.settings  # noqa: E402
-
-DATABASES = getattr(
-    webui.settings,
-    "DATABASES",
-    {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
-)
+from webui.settings import DATABASES  # noqa: E402
 
 # Signing in is not what most tests measure.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

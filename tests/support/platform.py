@@ -149,7 +149,7 @@ class Platform:
         """A client signed in as a browser is: with a session cookie, sending the CSRF token."""
         client = httpx.Client(base_url=self.url, timeout=60.0, follow_redirects=True)
         client.get("/login/")
-        token = client.cookies["csrftoken"]
+        token = client.cookies["slipway_csrf"]
         answer = client.post(
             "/login/",
             data={
@@ -160,19 +160,18 @@ class Platform:
             headers={"Referer": f"{self.url}/login/"},
         )
         answer.raise_for_status()
-        if "sessionid" not in client.cookies:
+        if "slipway_session" not in client.cookies:
             raise PlatformFailed("Signing in with the printed password did not work.")
-        client.headers["X-CSRFToken"] = client.cookies["csrftoken"]
+        client.headers["X-CSRFToken"] = client.cookies["slipway_csrf"]
         client.headers["Referer"] = f"{self.url}/"
         return client
 
     def api(self) -> Api:
         """A client with a token of its own."""
-        with self.browser_session() as session:
-            answer = session.post("/api/v1/tokens", json={"name": f"test {secrets.token_hex(2)}"})
-            if answer.status_code not in (200, 201):
-                raise PlatformFailed(f"No token: {answer.status_code} {answer.text}")
-            token = answer.json()["token"]
+        made = self.slipway("manage", "create_token", "admin", "--name", "tests")
+        token = made.stdout.strip()
+        if made.returncode or not token:
+            raise PlatformFailed(f"No token: {made.stdout}{made.stderr}")
         return Api(self.url, token)
 
 
