@@ -19,7 +19,15 @@ from pathlib import Path
 import pytest
 from pyroute2 import IPRoute
 
-from runtime.errors import Conflict, KernelFailure, NetworkInUse, NotFound, PortInUse, Unsupported
+from runtime.errors import (
+    Conflict,
+    KernelFailure,
+    NetlinkFailure,
+    NetworkInUse,
+    NotFound,
+    PortInUse,
+    Unsupported,
+)
 from runtime.model.spec import ContainerSpec, NetworkSpec, PortMapping
 from runtime.network import NetworkManager
 from runtime.network.sysctls import read
@@ -157,6 +165,31 @@ def test_a_container_cannot_reach_what_the_host_serves_on_loopback(lab: Lab) -> 
         nft(f"flush chain inet {lab.config.nft_table} guard")
         with attacker.inside():
             assert reaches("127.0.0.1", 6379), "the test's attack does not work: it proves nothing"
+
+
+def test_attaching_again_replaces_a_leftover(lab: Lab) -> None:
+    network = lab.network("one", "172.30.0.0/22")
+    server, spec = lab.container(network, 2)
+    end = spec.endpoints[0]
+    lab.networks.detach(spec.id, network.id)
+    lab.networks.detach(spec.id, network.id)
+    for _ in range(2):
+        name = lab.networks.attach(spec, end, 0, server.pid)
+    server.configure("eth0", end.address, end.prefix_length, end.gateway)
+    assert name == lab.networks.ifname(spec.id, network.id)
+    assert exchange(server.listen(80), end.address, 80) == network.gateway
+
+
+def test_attaching_a_process_that_is_gone_fails_and_leaves_nothing(lab: Lab) -> None:
+    network = lab.network("one", "172.30.0.0/22")
+    gone = Machine.start()
+    gone.stop()
+    spec = container_spec("gone", [endpoint(network, "172.30.0.2")])
+    with pytest.raises(NetlinkFailure) as caught:
+        lab.networks.attach(spec, spec.endpoints[0], 0, gone.pid)
+    assert caught.value.extra["errno"] == "ESRCH"
+    assert caught.value.extra["pid"] == gone.pid
+    assert lab.networks.counters(lab.networks.ifname(spec.id, network.id)) is None
 
 
 # -- published ports ---------------------------------------------------------------------------

@@ -24,7 +24,7 @@ import dns.rdatatype
 import dns.reversename
 import pytest
 
-from runtime.model.spec import ContainerSpec, NetworkSpec
+from runtime.model.spec import ContainerSpec, NetworkSpec, PortMapping
 from runtime.network import NetworkManager
 from runtime.store.paths import Config
 from tests.support.netns import Machine, fresh_netns
@@ -213,6 +213,18 @@ def test_a_stranger_gets_no_answer(lab: Lab) -> None:
         dns.query.udp(
             dns.message.make_query("web", "A"), network.gateway, timeout=0.3, source="127.0.0.1"
         )
+
+
+def test_a_container_that_publishes_port_53_everywhere_does_not_take_it(lab: Lab) -> None:
+    network = lab.network("172.30.0.0/22")
+    ports = tuple(PortMapping(53, 53, protocol) for protocol in ("udp", "tcp"))
+    spec = container_spec("pihole", [endpoint(network, "172.30.0.2")], ports)
+    client = lab.start(spec)
+    lab.networks.publish(spec)
+    lab.resolver()
+    with client.inside():
+        wait_until(lambda: addresses("pihole", network.gateway) == ["172.30.0.2"])
+        assert texts(ask("pihole", network.gateway, tcp=True)) == ["172.30.0.2"]
 
 
 def test_nonsense_does_not_stop_it(lab: Lab) -> None:
