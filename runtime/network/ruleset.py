@@ -57,11 +57,13 @@ add rule inet {table} {chain} fib daddr type local dnat ip to meta l4proto . th 
 # 1. What the host sends from 127.0.0.1 to a container needs an address that the container can answer.
 # 2. A container that reaches a neighbour, or itself, through a published port must get the answer from
 #    the address it asked, so it has to come back through the host.
-# 3. Container addresses mean nothing outside the host. (What the host says to its own gateway addresses
+# 3. A container without a way out has no route back to the host's other addresses.
+# 4. Container addresses mean nothing outside the host. (What the host says to its own gateway addresses
 #    leaves by lo, and keeps its address.)
 _LEAVE = """
 add rule inet {table} leave ip saddr 127.0.0.0/8 oifname @bridges masquerade
 add rule inet {table} leave ct status dnat oifname . ip saddr @subnets masquerade
+add rule inet {table} leave ct status dnat oifname @internal masquerade
 add rule inet {table} leave ip saddr @outgoing oifname != @bridges oifname != "lo" masquerade
 """
 
