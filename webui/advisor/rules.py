@@ -19,10 +19,16 @@ Advice = dict[str, Any]
 WRITES_WORTH_SAYING = 64 * 1024  # bytes outside volumes; less is pid files and the like
 THROTTLED_SHARE = 0.1
 RESTARTS = 3
-DATABASE_PORTS = {3306: "MySQL", 5432: "PostgreSQL", 6379: "Redis", 27017: "MongoDB", 9200: "Elasticsearch"}
+DATABASE_PORTS = {
+    3306: "MySQL",
+    5432: "PostgreSQL",
+    6379: "Redis",
+    27017: "MongoDB",
+    9200: "Elasticsearch",
+}
 # Directories that hold nothing worth keeping.
-DISPOSABLE = ("/tmp", "/run", "/var/run", "/var/tmp", "/var/cache", "/var/log")  # noqa: S108
-EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not bound
+DISPOSABLE = ("/tmp", "/run", "/var/run", "/var/tmp", "/var/cache", "/var/log")
+EVERYWHERE = ("0.0.0.0", "::", "")
 
 
 def advice_for(container: Container) -> list[Advice]:
@@ -145,7 +151,9 @@ def throttled(container: Container) -> Iterator[Advice]:
         f"In {share:.0%} of its time slices it wanted more CPU than its limit"
         f"{f' of {cpus:g} cores' if cpus else ''} allows. Raise the limit if it feels slow.",
         evidence={"share": share, "seconds": container.usage.get("throttled_seconds", 0)},
-        fix=_limit_fix(container, f"Raise to {cpus * 2:g} cores", {"cpus": cpus * 2}) if cpus else None,
+        fix=_limit_fix(container, f"Raise to {cpus * 2:g} cores", {"cpus": cpus * 2})
+        if cpus
+        else None,
     )
 
 

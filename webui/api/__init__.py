@@ -1,0 +1,81 @@
+"""REST under /api/v1/: the API object, its authentication, its errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from ninja import NinjaAPI
+from ninja.errors import AuthenticationError, HttpError, ValidationError
+from pydantic import ValidationError as PydanticError
+
+from runtime.errors import EngineError, NotFound
+from webui.api import containers, docs, events, hosts, images, networks, operations, tokens, volumes
+from webui.api.auth import BearerAuth, SessionAuth
+from webui.core import errors
+
+api = NinjaAPI(
+    title="Slipway",
+    version="1",
+    description="Run and manage Linux containers. Changes answer 202 with an operation, or with "
+    "`?wait=true` when they are done. Errors are `{code, message, extra}`.",
+    auth=[BearerAuth(), SessionAuth()],
+    docs=docs.Page(),
+    urls_namespace="api",
+)
+
+for prefix, module in (
+    ("/containers", containers),
+    ("/images", images),
+    ("/volumes", volumes),
+    ("/networks", networks),
+    ("/operations", operations),
+    ("/events", events),
+    ("/hosts", hosts),
+    ("/tokens", tokens),
+):
+    api.add_router(prefix, module.router, tags=[prefix.strip("/")])
+
+
+def _answer(request: HttpRequest, error: EngineError) -> HttpResponse:
+    body = errors.body(error.payload())
+    return api.create_response(request, body, status=errors.http_status(error))
+
+
+@api.exception_handler(EngineError)
+def on_engine_error(request: HttpRequest, error: EngineError) -> HttpResponse:
+    return _answer(request, error)
+
+
+@api.exception_handler(ValidationError)
+def on_invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    return _answer(request, errors.from_complaint(error.errors[0]))
+
+
+@api.exception_handler(PydanticError)
+def on_invalid_model(request: HttpRequest, error: PydanticError) -> HttpResponse:
+    return _answer(request, errors.from_validation(error))
+
+
+@api.exception_handler(AuthenticationError)
+def on_stranger(request: HttpRequest, _: AuthenticationError) -> HttpResponse:
+    message = "Sign in, or send a valid token: Authorization: Bearer slw_…"
+    return _answer(request, errors.NotSignedIn(message))
+
+
+@api.exception_handler(PermissionDenied)
+def on_forbidden(request: HttpRequest, error: PermissionDenied) -> HttpResponse:
+    return _answer(request, errors.NotAllowed(str(error) or "You may not do this."))
+
+
+@api.exception_handler(Http404)
+def on_missing(request: HttpRequest, error: Http404) -> HttpResponse:
+    return _answer(request, NotFound(str(error) or "There is no such thing."))
+
+
+@api.exception_handler(HttpError)
+def on_http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+    code = "forbidden" if error.status_code == 403 else "bad_request"
+    body: dict[str, Any] = {"code": code, "message": str(error), "extra": {}}
+    return api.create_response(request, body, status=error.status_code)

@@ -27,16 +27,8 @@ from runtime.model.spec import (
 )
 from webui.containers.requests import ContainerRequest, MountRequest
 
-_ADJECTIVES = (
-    "amber brisk calm clear coral deft eager early fair fleet gentle grand hazel ivory jolly keen "
-    "level lively lucid merry mild neat noble pale plain prime quick quiet rapid ready rosy sharp "
-    "silver sleek smooth snug solid still sunny swift teal tidy trim vivid warm wide wise young"
-).split()
-_NOUNS = (
-    "anchor beacon berth boat bow brig buoy canoe channel cove crane current deck dinghy dock ferry "
-    "galley gull harbour haven helm hull island jetty keel kelp lagoon lock mast moor oar pier port "
-    "quay reef rudder sail shore skiff sloop spar tide tiller tug wake wave wharf yawl"
-).split()
+_ADJECTIVES = ["amber", "brisk", "calm", "clear", "coral", "deft", "eager", "early", "fair", "fleet", "gentle", "grand", "hazel", "ivory", "jolly", "keen", "level", "lively", "lucid", "merry", "mild", "neat", "noble", "pale", "plain", "prime", "quick", "quiet", "rapid", "ready", "rosy", "sharp", "silver", "sleek", "smooth", "snug", "solid", "still", "sunny", "swift", "teal", "tidy", "trim", "vivid", "warm", "wide", "wise", "young"]
+_NOUNS = ["anchor", "beacon", "berth", "boat", "bow", "brig", "buoy", "canoe", "channel", "cove", "crane", "current", "deck", "dinghy", "dock", "ferry", "galley", "gull", "harbour", "haven", "helm", "hull", "island", "jetty", "keel", "kelp", "lagoon", "lock", "mast", "moor", "oar", "pier", "port", "quay", "reef", "rudder", "sail", "shore", "skiff", "sloop", "spar", "tide", "tiller", "tug", "wake", "wave", "wharf", "yawl"]
 
 
 def random_name() -> str:
@@ -45,7 +37,12 @@ def random_name() -> str:
 
 
 def build_spec(
-    request: ContainerRequest, *, container_id: str, image: str, config: dict[str, Any], host_ip: str
+    request: ContainerRequest,
+    *,
+    container_id: str,
+    image: str,
+    config: dict[str, Any],
+    host_ip: str,
 ) -> ContainerSpec:
     """A spec without endpoints and with host port 0 where a free one is to be picked.
 
@@ -150,7 +147,9 @@ def _mounts(request: ContainerRequest, config: dict[str, Any]) -> tuple[Mount, .
     for text in request.tmpfs:
         target, _, options = text.partition(":")
         mounts.append(
-            Mount(type="tmpfs", target=target, tmpfs_options=tuple(filter(None, options.split(","))))
+            Mount(
+                type="tmpfs", target=target, tmpfs_options=tuple(filter(None, options.split(",")))
+            )
         )
     covered = {m.target.rstrip("/") for m in mounts}
     for target in config.get("volumes") or ():
@@ -166,7 +165,9 @@ def _mount(request: MountRequest, field: str) -> Mount:
             "A bind mount needs a directory or file of the host.",
             hint="Give an absolute path, or make it a volume.",
         )
-    size = None if not request.tmpfs_size else parse_bytes(request.tmpfs_size, f"{field}.tmpfs_size")
+    size = (
+        None if not request.tmpfs_size else parse_bytes(request.tmpfs_size, f"{field}.tmpfs_size")
+    )
     values = request.model_dump(exclude={"tmpfs_size"})
     return _named(Mount(**values, tmpfs_size=size))
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from runtime.errors import SpecInvalid
-from runtime.model.parse import parse_bytes, parse_cpus, parse_restart
+from runtime.model.parse import parse_bytes, parse_restart
 from runtime.model.spec import Limits, Restart
 
 
@@ -135,7 +135,9 @@ class ContainerRequest(Request):
 
 
 class StopRequest(Request):
-    timeout: float | None = Field(default=None, ge=-1, le=3600)  # seconds; null = the container's own
+    timeout: float | None = Field(
+        default=None, ge=-1, le=3600
+    )  # seconds; null = the container's own
     signal: str | None = None
 
 

@@ -20,7 +20,7 @@ from webui.networks.models import Endpoint, Network, PortReservation
 from webui.volumes.models import Volume, VolumeMount
 
 EPHEMERAL = range(32768, 61000)  # where Docker, too, picks host ports
-_EVERYWHERE = {"0.0.0.0": 4, "::": 6}  # noqa: S104 - compared with, not bound
+_EVERYWHERE = {"0.0.0.0": 4, "::": 6}
 
 
 def check_name(host: Host, name: str, *, other_than: str = "") -> None:

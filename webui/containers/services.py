@@ -334,11 +334,15 @@ def _event(container: Container, kind: str, data: dict[str, Any]) -> None:
 
 def container_missing(*, container_id: str) -> None:
     """Its bundle is not on the host although no operation explains that: shown, and removable."""
-    changed = Container.objects.filter(pk=container_id).exclude(status=Status.UNKNOWN).update(
-        status=Status.UNKNOWN,
-        present=False,
-        status_error="Its files are not on the host any more.",
-        revision=F("revision") + 1,
+    changed = (
+        Container.objects.filter(pk=container_id)
+        .exclude(status=Status.UNKNOWN)
+        .update(
+            status=Status.UNKNOWN,
+            present=False,
+            status_error="Its files are not on the host any more.",
+            revision=F("revision") + 1,
+        )
     )
     if changed:
         container_publish(container_id=container_id)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -78,53 +77,41 @@ def channel(operation_id: Any) -> str:
     return f"slipway:{settings.SLIPWAY.name}:operation:{operation_id}"
 
 
-class Waiter:
-    """Waits for the end of one operation. Subscribe before it is sent, so that nothing is missed."""
+def wait_for(operation_id: Any, timeout: float) -> Operation:
+    """The operation when it has ended, or as it is after `timeout` seconds.
 
-    def __init__(self, operation_id: Any) -> None:
-        self._id = operation_id
-        self._pubsub = redis_client().pubsub(ignore_subscribe_messages=True)
-        try:
-            self._pubsub.subscribe(channel(operation_id))
-            self._listening = True
-        except (redis.RedisError, OSError):
-            self._listening = False
-
-    def wait(self, timeout: float) -> Operation:
-        """The operation when it has ended, or as it is after `timeout` seconds."""
-        deadline = time.monotonic() + timeout
-        while (left := deadline - time.monotonic()) > 0:
-            announced = self._pause(min(left, _FALLBACK))
-            operation = Operation.objects.select_related("user").get(pk=self._id)
-            if announced or not operation.is_live:
+    Wakes on the worker's announcement; with Redis away it looks into the database once a second. The
+    subscription is confirmed before the first look, so that an end in between is not missed.
+    """
+    deadline = time.monotonic() + timeout
+    pubsub = redis_client().pubsub()
+    try:
+        listening = _subscribe(pubsub, channel(operation_id))
+        while True:
+            operation = Operation.objects.select_related("user").get(pk=operation_id)
+            left = deadline - time.monotonic()
+            if not operation.is_live or left <= 0:
                 return operation
-        return Operation.objects.select_related("user").get(pk=self._id)
+            listening = listening and _listen(pubsub, min(left, _FALLBACK))
+            if not listening:
+                time.sleep(min(max(left, 0), _FALLBACK))
+    finally:
+        with suppress(redis.RedisError, OSError):
+            pubsub.close()
 
-    def _pause(self, seconds: float) -> bool:
-        """True when the end was announced."""
-        if not self._listening:
-            time.sleep(seconds)
-            return False
-        try:
-            deadline = time.monotonic() + seconds
-            while (left := deadline - time.monotonic()) > 0:
-                if self._pubsub.get_message(timeout=left) is not None:
-                    return True
-        except (redis.RedisError, OSError):
-            self._listening = False
+
+def _subscribe(pubsub: Any, name: str) -> bool:
+    try:
+        pubsub.subscribe(name)
+        return pubsub.get_message(timeout=_TIMEOUT) is not None
+    except (redis.RedisError, OSError):
         return False
 
-    def close(self) -> None:
-        try:
-            self._pubsub.close()
-        except (redis.RedisError, OSError):
-            pass
 
-
-@contextmanager
-def waiting(operation_id: Any) -> Iterator[Waiter]:
-    waiter = Waiter(operation_id)
+def _listen(pubsub: Any, seconds: float) -> bool:
+    """Wait for a message at most this long; False when Redis has gone."""
     try:
-        yield waiter
-    finally:
-        waiter.close()
+        pubsub.get_message(timeout=seconds)
+    except (redis.RedisError, OSError):
+        return False
+    return True

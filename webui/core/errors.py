@@ -74,7 +74,9 @@ def from_validation(error: ValidationError) -> errors.SpecInvalid:
 
 def from_complaint(complaint: Any) -> errors.SpecInvalid:
     """One element of pydantic's (or ninja's) list of errors."""
-    place = [p for p in complaint["loc"] if p not in ("body", "query", "path", "payload", "request")]
+    place = [
+        p for p in complaint["loc"] if p not in ("body", "query", "path", "payload", "request")
+    ]
     field = ""
     for part in place:
         field += f"[{part}]" if isinstance(part, int) else f".{part}" if field else str(part)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from asgiref.sync import async_to_sync
-from channels.layers import get_channel_layer
 from redis.exceptions import RedisError
+
+from webui.live.sender import group_send
 
 logger = logging.getLogger(__name__)
 
@@ -21,9 +21,8 @@ def publish(topic: str, kind: str, data: dict[str, Any], rev: int = 0) -> None:
     """
     message = {"topic": topic, "type": kind, "rev": rev, "data": data}
     group = f"t.{topic.replace(':', '.')}"
-    layer = get_channel_layer()
     try:
-        async_to_sync(layer.group_send)(group, {"type": "live.message", "message": message})
+        group_send(group, {"type": "live.message", "message": message})
     except (RedisError, OSError) as error:
         if not _state["away"]:
             logger.warning("Updates are not published while Redis is away: %s", error)

@@ -152,7 +152,9 @@ def image_apply(*, host: Host, record: ImageRecord, references: list[str]) -> Im
                 type="image.added",
                 target_type="image",
                 target_id=record.id,
-                target_name=Reference.parse(references[0]).familiar if references else record.id[7:19],
+                target_name=Reference.parse(references[0]).familiar
+                if references
+                else record.id[7:19],
             )
     image_publish(digest=record.id)
     return image

@@ -17,7 +17,6 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from channels.layers import get_channel_layer
-from django.conf import settings
 from redis import asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -25,6 +24,7 @@ from redis.exceptions import RedisError
 
 from runtime.errors import EngineError
 from webui.live import stream_client, topics
+from webui.live.sender import redis_url
 
 logger = logging.getLogger(__name__)
 
@@ -206,7 +206,7 @@ class Hub:
 
     async def _bridge(self, topic: str) -> None:
         """Pass the watcher's samples on, through its restarts, until nobody listens."""
-        container_id = topics.container_id(topic)
+        container_id = topics.object_id(topic)
         request: dict[str, Any] = {"op": "host"}
         if topic != "host":
             request = {"op": "stats", "ids": [container_id] if container_id else "all"}
@@ -223,12 +223,3 @@ class Hub:
             except EngineError as error:
                 logger.debug("No samples for %s: %s", topic, error)
             await asyncio.sleep(RECONNECT)
-
-
-def redis_url() -> str:
-    """The URL of the channel layer's Redis; "" when the layer lives in this process (tests)."""
-    layer: dict[str, Any] = settings.CHANNEL_LAYERS["default"]
-    if "redis" not in layer["BACKEND"]:
-        return ""
-    host = layer["CONFIG"]["hosts"][0]
-    return str(host["address"] if isinstance(host, dict) else host)

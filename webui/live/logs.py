@@ -27,7 +27,7 @@ async def follow(topic: str, options: dict[str, Any], outbox: Outbox) -> None:
     others are "lines" that come after it. `options` may hold "tail" (lines) and "streams". When the watcher restarts, the log goes on after the
     last line that was sent.
     """
-    container_id = topics.container_id(topic)
+    container_id = topics.object_id(topic)
     tail: int | None = _tail(options.get("tail"))
     streams = [s for s in _STREAMS if s in (options.get("streams") or _STREAMS)]
     place = Place()

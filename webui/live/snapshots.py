@@ -32,7 +32,10 @@ def _container_query() -> Any:
 
 
 def _images() -> list[Row]:
-    return [payloads.image_row(image) for image in Image.objects.prefetch_related("references")]
+    return [
+        payloads.image_row(image)
+        for image in Image.objects.prefetch_related("references", "containers")
+    ]
 
 
 def _volumes() -> list[Row]:
@@ -65,13 +68,24 @@ _LISTS: dict[str, Callable[[], list[Row]]] = {
 }
 
 
-@database_sync_to_async
-def snapshot(topic: str) -> list[Row] | Row:
-    """The rows of a list topic, or the one row of "container:<id>". Raises NotFound for a gone one."""
-    if topic in _LISTS:
-        return _LISTS[topic]()
-    container_id = topics.container_id(topic)
+def _container(container_id: str) -> Row:
     container = _container_query().filter(pk=container_id).first()
     if container is None:
         raise NotFound(f"There is no container {container_id[:12]}.")
     return payloads.container_row(container)
+
+
+def _operation(operation_id: str) -> Row:
+    operation = Operation.objects.select_related("user").filter(pk=operation_id).first()
+    if operation is None:
+        raise NotFound("There is no such operation.")
+    return payloads.operation_row(operation)
+
+
+@database_sync_to_async
+def snapshot(topic: str) -> list[Row] | Row:
+    """The rows of a list's topic, or the row of one object. Raises NotFound when that is gone."""
+    if topic in _LISTS:
+        return _LISTS[topic]()
+    of_one = _operation if topic.startswith("operation:") else _container
+    return of_one(topics.object_id(topic))

@@ -7,6 +7,7 @@ from typing import Literal
 
 ROW_TOPICS = frozenset({"containers", "images", "volumes", "networks", "operations", "events"})
 _OF_CONTAINER = re.compile(r"(container|stats|logs):([0-9a-f]{64})")
+_OF_OPERATION = re.compile(r"operation:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 Kind = Literal["rows", "samples", "logs"]
 
@@ -14,6 +15,8 @@ Kind = Literal["rows", "samples", "logs"]
 def kind(topic: str) -> Kind | None:
     """Where a topic's messages come from: the channel layer, the sampler or a log. None: no such topic."""
     if topic in ROW_TOPICS:
+        return "rows"
+    if _OF_OPERATION.fullmatch(topic):
         return "rows"
     if topic in ("stats", "host"):
         return "samples"
@@ -24,8 +27,8 @@ def kind(topic: str) -> Kind | None:
     return kinds[match[1]]
 
 
-def container_id(topic: str) -> str:
-    """The id in "container:<id>", "stats:<id>" or "logs:<id>"; "" for a topic about all."""
+def object_id(topic: str) -> str:
+    """The id in "container:<id>", "operation:<id>", "stats:<id>" or "logs:<id>"; "" for one about all."""
     return topic.partition(":")[2]
 
 

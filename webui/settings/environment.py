@@ -25,7 +25,7 @@ class Environment(BaseSettings):
     allowed_hosts: str = Field(default="", validation_alias=AliasChoices("SLIPWAY_ALLOWED_HOSTS"))
     https: bool = Field(default=False, validation_alias=AliasChoices("SLIPWAY_HTTPS"))
     publish_address: str = Field(
-        default="0.0.0.0",  # noqa: S104 - Docker's default, shown in the form
+        default="0.0.0.0",
         validation_alias=AliasChoices("SLIPWAY_PUBLISH_ADDRESS"),
     )
     insecure_registries: str = Field(
@@ -73,7 +73,6 @@ class Environment(BaseSettings):
         return {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": str(self.config.db / "slipway.sqlite3"),
-            "CONN_MAX_AGE": None,
             "OPTIONS": {
                 # Writers take their lock at BEGIN: none fails half-way for having read first.
                 "transaction_mode": "IMMEDIATE",
@@ -100,7 +99,5 @@ def _from_url(url: str) -> dict[str, Any]:
         # A directory here is a unix socket's.
         "HOST": options.pop("host", unquote(parts.hostname or "")),
         "PORT": str(options.pop("port", parts.port or "")),
-        "CONN_MAX_AGE": 60,
-        "CONN_HEALTH_CHECKS": True,
         "OPTIONS": options,
     }

@@ -1,0 +1,208 @@
+"""An instance of the runtime of one's own: engine, launcher, image, network; nothing of it may stay behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from runtime.engine import Engine
+from runtime.model.image import ImageRecord
+from runtime.model.spec import ContainerSpec, EndpointSpec, NetworkSpec
+from runtime.model.state import Observed, Status
+from runtime.store.logs import read_logs
+from runtime.store.paths import Config
+from tests.support.specs import container
+from tests.support.waiting import wait_until
+
+CHECKOUT = Path(__file__).resolve().parent.parent.parent
+
+
+class Instance:
+    """Use as a context manager; leaving it removes every container and asserts that nothing is left."""
+
+    def __init__(self) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="slw-", dir="/tmp")
+        base = Path(self._directory.name)
+        self.config = Config(base / "root", base / "run", f"test-{secrets.token_hex(4)}")
+        self.config.root.mkdir()
+        self.config.run.mkdir()
+        self.engine = Engine(self.config)
+        self.launcher: subprocess.Popen[bytes] | None = None
+        self._image: ImageRecord | None = None
+        self._networks: list[NetworkSpec] = []
+        self._addresses = iter(range(2, 250))
+
+    def __enter__(self) -> Instance:
+        self.start_launcher()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._tear_down()
+        finally:
+            self._stop_launcher(signal.SIGTERM)
+            left = self.leftovers()
+            self.engine.cgroups.remove_root()
+            self.engine.networks.clean()
+            self.engine.close()
+            self._directory.cleanup()
+        assert left == []
+
+    def _tear_down(self) -> None:
+        for container_id in self.engine.bundles.ids():
+            self.engine.remove(container_id, force=True)
+        for network in self._networks:
+            self.engine.networks.remove(network.id)
+
+    # -- launcher -----------------------------------------------------------------------------
+
+    def start_launcher(self) -> None:
+        environment = {
+            **os.environ,
+            "SLIPWAY_ROOT": str(self.config.root),
+            "SLIPWAY_RUN": str(self.config.run),
+            "SLIPWAY_NAME": self.config.name,
+        }
+        self.launcher = subprocess.Popen(
+            [sys.executable, "-m", "runtime.launcher"], env=environment, cwd=CHECKOUT
+        )
+        wait_until(self._launcher_answers, what="the launcher's socket")
+
+    def _launcher_answers(self) -> bool:
+        assert self.launcher is not None
+        assert self.launcher.poll() is None, "the launcher died"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            return probe.connect_ex(str(self.config.launcher_socket)) == 0
+
+    def kill_launcher(self) -> None:
+        self._stop_launcher(signal.SIGKILL)
+
+    def _stop_launcher(self, number: signal.Signals) -> None:
+        if self.launcher is None:
+            return
+        self.launcher.send_signal(number)
+        self.launcher.wait(timeout=10)
+        self.launcher = None
+
+    # -- objects ------------------------------------------------------------------------------
+
+    @property
+    def image(self) -> ImageRecord:
+        if self._image is None:
+            self._image = self.engine.images.starter()
+        return self._image
+
+    def network(self, **changes: Any) -> NetworkSpec:
+        """A network with a random subnet, up."""
+        subnet = f"10.{200 + secrets.randbelow(50)}.{secrets.randbelow(256)}"
+        spec = NetworkSpec(
+            id=secrets.token_hex(32),
+            name=f"net-{secrets.token_hex(3)}",
+            subnet=f"{subnet}.0/24",
+            gateway=f"{subnet}.1",
+        )
+        spec = dataclasses.replace(spec, **changes)
+        self.engine.networks.ensure(spec)
+        self._networks.append(spec)
+        return spec
+
+    def endpoint(self, network: NetworkSpec, **changes: Any) -> EndpointSpec:
+        last = next(self._addresses)
+        prefix = network.gateway.rpartition(".")[0]
+        made = EndpointSpec(
+            network_id=network.id,
+            address=f"{prefix}.{last}",
+            prefix_length=24,
+            gateway=network.gateway,
+            mac_address="02:" + ":".join(f"{b:02x}" for b in secrets.token_bytes(5)),
+        )
+        return dataclasses.replace(made, **changes)
+
+    def spec(self, *args: str, network: NetworkSpec | None = None, **changes: Any) -> ContainerSpec:
+        """A valid specification of a container from the starter image."""
+        endpoints = (self.endpoint(network),) if network is not None else ()
+        values = {"endpoints": endpoints, "image": self.image.id, "stop_timeout": 1, **changes}
+        return container(*args, **values)
+
+    def shell(self, script: str, **changes: Any) -> ContainerSpec:
+        return self.spec("sh", "-c", script, **changes)
+
+    def create(self, spec: ContainerSpec) -> ContainerSpec:
+        self.engine.create(spec)
+        return spec
+
+    def run(self, spec: ContainerSpec) -> ContainerSpec:
+        """Create and start."""
+        self.engine.create(spec)
+        self.engine.start(spec.id)
+        return spec
+
+    # -- facts --------------------------------------------------------------------------------
+
+    def status(self, spec: ContainerSpec) -> Status:
+        return self.engine.observe(spec.id).status
+
+    def wait_for(self, spec: ContainerSpec, status: Status, timeout: float = 10.0) -> Observed:
+        return wait_until(
+            lambda: o if (o := self.engine.observe(spec.id)).status == status else None,
+            timeout=timeout,
+            what=f"{spec.name} to be {status}",
+        )
+
+    def output(self, spec: ContainerSpec, stream: str = "stdout") -> str:
+        lines = read_logs(self.engine.logs_dir(spec.id), streams={stream})
+        return "\n".join(line.data.decode() for line in lines)
+
+    def wait_for_output(self, spec: ContainerSpec, text: str) -> str:
+        return wait_until(
+            lambda: out if text in (out := self.output(spec)) else None, what=f"output {text!r}"
+        )
+
+    def leftovers(self) -> list[str]:
+        """What of this instance's containers the kernel and the disk still hold."""
+        found = [f"container {i}" for i in self.engine.bundles.ids()]
+        found += [f"cgroup {i}" for i in self.engine.cgroups.container_ids()]
+        found += [
+            f"link {n}" for n in os.listdir("/sys/class/net") if n.startswith(self.config.tag)
+        ]
+        mounts = Path("/proc/self/mountinfo").read_text()
+        found += [f"mount {m}" for m in mounts.splitlines() if str(self.config.root) in m]
+        found += [f"published {p}" for p in self.engine.networks.published()]
+        found += [f"process {p}" for p in self.processes()]
+        for directory in (self.config.tmp, self.config.containers, self.config.run / "containers"):
+            if directory.is_dir():
+                found += [str(p) for p in directory.iterdir()]
+        return found
+
+    def processes_of_containers(self) -> list[int]:
+        return self.processes("containers/")
+
+    def processes(self, group: str = "") -> list[int]:
+        """Processes in this instance's groups: containers' and shims'."""
+        needle = f"/{self.config.cgroup}/{group}"
+        known = {os.getpid(), self.launcher.pid if self.launcher is not None else 0}
+        found = []
+        for name in os.listdir("/proc"):
+            # The launcher lives in the shims' group itself.
+            if name.isdigit() and int(name) not in known:
+                try:
+                    text = Path(f"/proc/{name}/cgroup").read_text()
+                except OSError:
+                    continue
+                if needle in text:
+                    found.append(int(name))
+        return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,31 @@
+"""What a first start needs: this host, its default network, an administrator. Safe to repeat."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
+
+from webui.accounts.services import admin_create_first
+from webui.hosts.models import Host
+from webui.networks.services import network_default
+
+
+class Command(BaseCommand):
+    help = "Make this host's row, its default network and the first administrator, where missing."
+
+    @transaction.atomic
+    def handle(self, *_: Any, **__: Any) -> None:
+        host_id = settings.ENVIRONMENT.host_id
+        if not host_id:
+            message = "There is no host-id file below SLIPWAY_ROOT; `./slipway up` makes it."
+            raise CommandError(message)
+        host, _ = Host.objects.get_or_create(pk=host_id, defaults={"name": socket.gethostname()})
+        network_default(host=host)
+        made = admin_create_first()
+        if made is not None:
+            user, password = made
+            self.stdout.write(f"admin account: {user.username} password: {password}")

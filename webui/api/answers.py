@@ -1,0 +1,50 @@
+"""202 with an operation, or the finished thing when the client waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from ninja import Query, Schema
+from pydantic import Field
+
+from runtime.errors import EngineError, from_payload
+from webui.core.dispatch import wait_for
+from webui.core.payloads import operation_row
+from webui.operations.models import Operation
+
+Row = dict[str, Any]
+Answer = tuple[int, Any]
+
+
+class Wait(Schema):
+    """`?wait=true` answers when the operation has ended, or with 202 after `timeout` seconds."""
+
+    wait: bool = False
+    timeout: float = Field(default=60.0, gt=0, le=600)
+
+
+WaitQuery = Annotated[Wait, Query()]
+
+
+def answer(
+    wait: Wait, operation: Operation, result: Callable[[], Any], status: int = 200
+) -> Answer:
+    """Answer as the client asked. A failed operation raises its error, with its own HTTP number."""
+    if not wait.wait:
+        return 202, operation_row(operation)
+    ended = wait_for(operation.pk, wait.timeout)
+    if ended.is_live:
+        return 202, operation_row(ended)
+    if ended.error is not None:
+        raise _error(ended)
+    return status, result()
+
+
+def _error(operation: Operation) -> EngineError:
+    payload: dict[str, Any] = operation.error or {}
+    error = from_payload(payload)
+    # An instance's own code wins over its class's: an unknown one must reach the client as it is.
+    error.code = str(payload.get("code", error.code))
+    error.extra.setdefault("operation", str(operation.pk))
+    return error

@@ -1,0 +1,239 @@
+"""/api/v1/containers"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.http import HttpRequest, StreamingHttpResponse
+from ninja import Query, Router, Schema
+
+from runtime.model.state import Action
+from webui.api.answers import Answer, WaitQuery, answer
+from webui.api.auth import operator, reader
+from webui.api.following import until_exit
+from webui.api.times import parse_time
+from webui.containers import services
+from webui.containers.models import Container
+from webui.containers.requests import (
+    ContainerRequest,
+    KillRequest,
+    RenameRequest,
+    StopRequest,
+    UpdateRequest,
+)
+from webui.containers.selectors import container_find, containers
+from webui.core.payloads import container_row, operation_row
+from webui.hosts.selectors import current_host
+from webui.live import stream_client
+from webui.operations.models import Operation
+
+router = Router()
+
+# Either the object or an operation; the row types are described in the documentation of each.
+ANY: Any = {200: Any, 201: Any, 202: Any}
+
+
+@router.get("", response=list[Any])
+def container_list(request: HttpRequest, status: str = "", label: str = "") -> list[Any]:
+    """All containers, newest first; filter by `status`, or by `label` ("name" or "name=value")."""
+    reader(request)
+    found = containers()
+    if status:
+        found = found.filter(status=status)
+    rows = [container_row(c) for c in found]
+    if label:
+        name, equals, value = label.partition("=")
+        rows = [
+            r for r in rows if name in r["labels"] and (not equals or r["labels"][name] == value)
+        ]
+    return rows
+
+
+@router.post("", response=ANY)
+def container_create(request: HttpRequest, body: ContainerRequest, wait: WaitQuery) -> Answer:
+    """Make a container, and start it unless `start` is false."""
+    user, via = operator(request)
+    container, operation = services.container_create(
+        host=current_host(),
+        request=body,
+        user=user,
+        via=via,
+        publish_address=settings.ENVIRONMENT.publish_address,
+    )
+    return answer(wait, operation, lambda: _row(container.pk), 201)
+
+
+def _row(container_id: str) -> Any:
+    return container_row(container_find(container_id))
+
+
+@router.get("/{key}", response=Any)
+def container_get(request: HttpRequest, key: str) -> Any:
+    """One container, by name, id or the id's first digits."""
+    reader(request)
+    return container_row(container_find(key))
+
+
+@router.get("/{key}/inspect", response=Any)
+def container_inspect(request: HttpRequest, key: str) -> Any:
+    """Everything: the row, the whole spec, the image's config, measured facts."""
+    reader(request)
+    container = container_find(key)
+    return {
+        **container_row(container),
+        "spec": container.spec,
+        "image_config": container.image.config if container.image else None,
+        "pid": container.pid,
+        "usage": container.usage,
+        "host": container.host_id,
+    }
+
+
+@router.delete("/{key}", response=ANY)
+def container_remove(
+    request: HttpRequest, key: str, wait: WaitQuery, force: bool = False, volumes: bool = False
+) -> Answer:
+    """Remove it with its writable layer; `force` kills it first, `volumes` takes unnamed ones along."""
+    user, via = operator(request)
+    container = container_find(key)
+    params = {"force": force, "volumes": volumes}
+    operation = services.container_act(
+        container=container, action="remove", user=user, via=via, params=params
+    )
+    return answer(wait, operation, lambda: _operation(operation))
+
+
+def _operation(operation: Operation) -> Any:
+    operation.refresh_from_db()
+    return operation_row(operation)
+
+
+@router.patch("/{key}", response=ANY)
+def container_update(
+    request: HttpRequest, key: str, body: UpdateRequest, wait: WaitQuery
+) -> Answer:
+    """Change limits and restart policy, also while it runs."""
+    user, via = operator(request)
+    container = container_find(key)
+    operation = services.container_update(container=container, request=body, user=user, via=via)
+    return answer(wait, operation, lambda: _row(container.pk))
+
+
+@router.post("/{key}/rename", response=ANY)
+def container_rename(
+    request: HttpRequest, key: str, body: RenameRequest, wait: WaitQuery
+) -> Answer:
+    """Give it another name."""
+    user, via = operator(request)
+    container = container_find(key)
+    operation = services.container_rename(container=container, name=body.name, user=user, via=via)
+    return answer(wait, operation, lambda: _row(container.pk))
+
+
+def _act(
+    request: HttpRequest, key: str, action: Action, wait: Any, params: dict[str, Any] | None = None
+) -> Answer:
+    user, via = operator(request)
+    container: Container = container_find(key)
+    operation = services.container_act(
+        container=container, action=action, user=user, via=via, params=params
+    )
+    return answer(wait, operation, lambda: _row(container.pk))
+
+
+@router.post("/{key}/start", response=ANY)
+def container_start(request: HttpRequest, key: str, wait: WaitQuery) -> Answer:
+    return _act(request, key, "start", wait)
+
+
+@router.post("/{key}/stop", response=ANY)
+def container_stop(
+    request: HttpRequest, key: str, wait: WaitQuery, body: StopRequest | None = None
+) -> Answer:
+    """Send its stop signal, and SIGKILL after `timeout` seconds."""
+    return _act(request, key, "stop", wait, body.model_dump() if body else None)
+
+
+@router.post("/{key}/restart", response=ANY)
+def container_restart(
+    request: HttpRequest, key: str, wait: WaitQuery, body: StopRequest | None = None
+) -> Answer:
+    return _act(request, key, "restart", wait, body.model_dump() if body else None)
+
+
+@router.post("/{key}/kill", response=ANY)
+def container_kill(
+    request: HttpRequest, key: str, wait: WaitQuery, body: KillRequest | None = None
+) -> Answer:
+    """Send a signal, SIGKILL unless told otherwise."""
+    return _act(request, key, "kill", wait, (body or KillRequest()).model_dump())
+
+
+@router.post("/{key}/pause", response=ANY)
+def container_pause(request: HttpRequest, key: str, wait: WaitQuery) -> Answer:
+    return _act(request, key, "pause", wait)
+
+
+@router.post("/{key}/unpause", response=ANY)
+def container_unpause(request: HttpRequest, key: str, wait: WaitQuery) -> Answer:
+    return _act(request, key, "unpause", wait)
+
+
+@router.get("/{key}/stats", response=Any)
+async def container_stats(request: HttpRequest, key: str) -> Any:
+    """One sample with rates; null when it is not running."""
+    container = await sync_to_async(_readable)(request, key)
+    return await stream_client.stats_once(container.pk)
+
+
+class LogsQuery(Schema):
+    """`since` and `until`: RFC 3339, Unix seconds, or a duration before now ("10m")."""
+
+    tail: int | None = None
+    since: str = ""
+    until: str = ""
+    follow: bool = False
+    timestamps: bool = False
+    stdout: bool = True
+    stderr: bool = True
+    format: str = "text"
+
+
+@router.get("/{key}/logs", response=Any)
+async def container_logs(
+    request: HttpRequest, key: str, query: Annotated[LogsQuery, Query()]
+) -> Any:
+    """Log lines as text, or with `format=json` as a list of {time, stream, text}."""
+    container = await sync_to_async(_readable)(request, key)
+    batches = stream_client.logs(
+        container.pk,
+        tail=query.tail,
+        follow=query.follow,
+        since=parse_time(query.since, "since"),
+        until=parse_time(query.until, "until"),
+        streams=[s for s in ("stdout", "stderr") if getattr(query, s)],  # type: ignore[misc]
+    )
+    if query.format == "json" and not query.follow:
+        return [line async for batch in batches for line in batch]
+    text = _text(container.pk, batches, query)
+    return StreamingHttpResponse(text, content_type="text/plain; charset=utf-8")
+
+
+def _readable(request: HttpRequest, key: str) -> Container:
+    reader(request)
+    return container_find(key)
+
+
+async def _text(container_id: str, batches: Any, query: LogsQuery) -> AsyncIterator[bytes]:
+    """Lines as they come; following ends with the container's process."""
+    lines = until_exit(container_id, batches) if query.follow else batches
+    async for batch in lines:
+        yield b"".join(_line(line, query.timestamps) for line in batch)
+
+
+def _line(line: dict[str, Any], timestamps: bool) -> bytes:
+    start = f"{line['time']} " if timestamps else ""
+    return f"{start}{line['text']}{'' if line.get('partial') else chr(10)}".encode()

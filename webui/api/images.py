@@ -1,0 +1,165 @@
+"""/api/v1/images"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID, uuid4
+
+from django.conf import settings
+from django.http import HttpRequest
+from ninja import File, Form, Router, UploadedFile
+from pydantic import Field
+
+from runtime.errors import NotFound, SpecInvalid, StorageFull
+from runtime.model.reference import Reference
+from webui.api.answers import Answer, WaitQuery, answer
+from webui.api.auth import operator, reader
+from webui.containers.requests import Request
+from webui.core.errors import TooLarge
+from webui.core.payloads import image_row, operation_row
+from webui.hosts.selectors import current_host
+from webui.images import services
+from webui.images.selectors import image_find, images
+from webui.operations.models import Operation
+
+router = Router()
+ANY: Any = {200: Any, 201: Any, 202: Any}
+
+
+class PullRequest(Request):
+    reference: str = Field(min_length=1)
+    username: str = ""
+    password: str = ""
+    plain_http: bool | None = None
+
+
+class TagRequest(Request):
+    reference: str = Field(min_length=1)
+
+
+@router.get("", response=list[Any])
+def image_list(request: HttpRequest) -> list[Any]:
+    reader(request)
+    return [image_row(i) for i in images()]
+
+
+@router.post("/pull", response=ANY)
+def image_pull(request: HttpRequest, body: PullRequest, wait: WaitQuery) -> Answer:
+    """Pull from a registry; Docker Hub unless the reference names another."""
+    user, via = operator(request)
+    operation = services.image_pull(
+        host=current_host(),
+        reference=body.reference,
+        username=body.username,
+        password=body.password,
+        user=user,
+        via=via,
+    )
+    return answer(wait, operation, lambda: _result(operation), 201)
+
+
+@router.post("/starter", response=ANY)
+def image_starter(request: HttpRequest, wait: WaitQuery) -> Answer:
+    """Make the starter image of this host's static busybox."""
+    user, via = operator(request)
+    operation = services.image_starter(host=current_host(), user=user, via=via)
+    return answer(wait, operation, lambda: _result(operation), 201)
+
+
+@router.post("/import", response=ANY)
+def image_import(
+    request: HttpRequest,
+    wait: WaitQuery,
+    archive: Annotated[UploadedFile | None, File()] = None,
+    file: Annotated[UploadedFile | None, File()] = None,
+    reference: Annotated[str, Form()] = "",
+) -> Answer:
+    """Upload a root file system tar, a `docker save` archive or an OCI archive as `archive`."""
+    user, via = operator(request)
+    upload = archive or file
+    if upload is None:
+        raise SpecInvalid("archive", "Choose an archive to import.")
+    if reference:
+        Reference.parse(reference)
+    operation_id = uuid4()
+    _spool(upload, operation_id)
+    try:
+        operation = services.image_import(
+            host=current_host(),
+            operation_id=operation_id,
+            reference=reference,
+            filename=str(upload.name)[:200],
+            user=user,
+            via=via,
+        )
+    except BaseException:
+        (settings.SLIPWAY.spool / str(operation_id)).unlink(missing_ok=True)
+        raise
+    return answer(wait, operation, lambda: _result(operation), 201)
+
+
+def _spool(upload: UploadedFile, operation_id: UUID) -> None:
+    """Put the upload where the worker looks for it: below the spool, named by the operation."""
+    if (upload.size or 0) > settings.UPLOAD_LIMIT:
+        raise TooLarge(
+            f"The archive is larger than {settings.UPLOAD_LIMIT >> 30} GiB.",
+            hint="Raise SLIPWAY_UPLOAD_LIMIT, or pull the image from a registry.",
+            field="archive",
+        )
+    target = settings.SLIPWAY.spool / str(operation_id)
+    try:
+        with target.open("xb") as out:
+            for chunk in upload.chunks(1 << 20):
+                out.write(chunk)
+    except OSError as error:
+        target.unlink(missing_ok=True)
+        raise StorageFull(
+            f"The upload could not be kept: {error.strerror}.",
+            hint="Free disk space on the host.",
+            field="archive",
+        ) from error
+
+
+def _result(operation: Operation) -> Any:
+    operation.refresh_from_db()
+    digest = operation.result.get("id")
+    image = images().filter(digest=digest).first() if digest else None
+    return image_row(image) if image else operation_row(operation)
+
+
+@router.get("/{path:key}", response=Any)
+def image_get(request: HttpRequest, key: str) -> Any:
+    """By id, enough of its digits, or a reference."""
+    reader(request)
+    image = image_find(current_host(), key)
+    return {**image_row(image), "config": image.config, "history": image.layers}
+
+
+@router.post("/{path:key}/tag", response=Any)
+def image_tag(request: HttpRequest, key: str, body: TagRequest) -> Any:
+    """One more name for the image."""
+    operator(request)
+    return image_row(
+        services.image_tag(image=image_find(current_host(), key), reference=body.reference)
+    )
+
+
+@router.delete("/{path:key}", response=ANY)
+def image_remove(request: HttpRequest, key: str, wait: WaitQuery) -> Answer:
+    """By id: remove the image. By one of several references: take just that name away."""
+    user, via = operator(request)
+    image = image_find(current_host(), key)
+    names = {r.name for r in image.references.all()}
+    named = _full(key)
+    if named in names and len(names) > 1:
+        services.image_untag(image=image, reference=named)
+        return 200, image_row(images().get(pk=image.pk))
+    operation = services.image_remove(image=image, user=user, via=via)
+    return answer(wait, operation, lambda: _result(operation))
+
+
+def _full(key: str) -> str:
+    try:
+        return Reference.parse(key).full
+    except (SpecInvalid, NotFound):
+        return ""

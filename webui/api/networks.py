@@ -1,0 +1,57 @@
+"""/api/v1/networks"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from ninja import Router
+from pydantic import Field
+
+from webui.api.answers import Answer, WaitQuery, answer
+from webui.api.auth import operator, reader
+from webui.containers.requests import Request
+from webui.core.payloads import network_row, operation_row
+from webui.hosts.selectors import current_host
+from webui.networks import services
+from webui.networks.selectors import network_find, networks
+
+router = Router()
+ANY: Any = {200: Any, 201: Any, 202: Any}
+
+
+class NetworkRequest(Request):
+    name: str = Field(min_length=1)
+    subnet: str = ""
+    gateway: str = ""
+    internal: bool = False
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
+@router.get("", response=list[Any])
+def network_list(request: HttpRequest) -> list[Any]:
+    reader(request)
+    return [network_row(n) for n in networks()]
+
+
+@router.post("", response=ANY)
+def network_create(request: HttpRequest, body: NetworkRequest, wait: WaitQuery) -> Answer:
+    """A bridge of its own; its subnet is the next free one unless given."""
+    user, via = operator(request)
+    network, operation = services.network_create(
+        host=current_host(), **body.model_dump(), user=user, via=via
+    )
+    return answer(wait, operation, lambda: network_row(network_find(network.pk)), 201)
+
+
+@router.get("/{key}", response=Any)
+def network_get(request: HttpRequest, key: str) -> Any:
+    reader(request)
+    return network_row(network_find(key))
+
+
+@router.delete("/{key}", response=ANY)
+def network_remove(request: HttpRequest, key: str, wait: WaitQuery) -> Answer:
+    user, via = operator(request)
+    operation = services.network_remove(network=network_find(key), user=user, via=via)
+    return answer(wait, operation, lambda: operation_row(operation))

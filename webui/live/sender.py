@@ -1,0 +1,53 @@
+"""Messages into the channel layer from code that is not async, in a twentieth of a millisecond.
+
+`async_to_sync(layer.group_send)` starts an event loop and a Redis connection per message, which is more than
+everything else that a container's start does in Python. What goes over the wire is the same.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import redis
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
+from channels_redis.pubsub import RedisPubSubChannelLayer
+from django.conf import settings
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+_TIMEOUT = 1.0  # seconds; news is not worth more
+
+
+def group_send(group: str, event: dict[str, Any]) -> None:
+    """Send `event` to a group of the default channel layer. Raises RedisError or OSError."""
+    layer = get_channel_layer()
+    if not isinstance(layer, RedisPubSubChannelLayer):
+        async_to_sync(layer.group_send)(group, event)
+        return
+    config = settings.CHANNEL_LAYERS["default"]["CONFIG"]
+    # The name under which channels_redis's pub/sub layer subscribes a group (its _get_group_channel_name).
+    channel = f"{config.get('prefix', 'asgi')}__group__{group}"
+    _client(redis_url()).publish(channel, layer.serialize(event))
+
+
+def redis_url() -> str:
+    """The URL of the channel layer's Redis; "" when the layer lives in this process (tests)."""
+    layer: dict[str, Any] = settings.CHANNEL_LAYERS["default"]
+    if "redis" not in layer["BACKEND"]:
+        return ""
+    host = layer["CONFIG"]["hosts"][0]
+    return str(host["address"] if isinstance(host, dict) else host)
+
+
+@functools.cache
+def _client(url: str) -> redis.Redis:
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=_TIMEOUT,
+        socket_connect_timeout=_TIMEOUT,
+        # A pooled connection to a Redis that has been restarted since: once more, with a new one.
+        retry=Retry(NoBackoff(), 1),
+        retry_on_error=[redis.ConnectionError],
+    )

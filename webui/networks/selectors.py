@@ -1,0 +1,28 @@
+"""Reads of networks."""
+
+from __future__ import annotations
+
+from django.db.models import QuerySet
+
+from runtime.errors import NotFound
+from webui.networks.models import Network
+
+
+def networks() -> QuerySet[Network]:
+    """By name, with what a row's payload reads."""
+    return (
+        Network.objects.select_related("host")
+        .prefetch_related("endpoints__container")
+        .order_by("name")
+    )
+
+
+def network_find(key: str) -> Network:
+    """By name, id or the id's first digits. Raises NotFound."""
+    found = networks().filter(name=key).first() or networks().filter(pk=key).first()
+    if found is None and len(key) >= 4:
+        matches = list(networks().filter(pk__startswith=key)[:2])
+        found = matches[0] if len(matches) == 1 else None
+    if found is None:
+        raise NotFound(f"There is no network {key!r}.")
+    return found

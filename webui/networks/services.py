@@ -1,0 +1,125 @@
+"""Writes to networks."""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from runtime.errors import AlreadyExists, Conflict, NetworkInUse
+from runtime.model.spec import NetworkSpec
+from runtime.model.subnets import gateway_for, next_subnet, overlapping
+from runtime.model.validate_names import validate_name
+from runtime.model.validate_network import validate_network
+from webui.accounts.models import User
+from webui.core.fields import new_id
+from webui.core.payloads import network_row
+from webui.core.publish import publish_gone, publish_row
+from webui.hosts.models import Host
+from webui.networks.models import Network
+from webui.operations.models import Operation
+from webui.operations.services import operation_create
+
+DEFAULT = "default"
+RESERVED = ("host", "none", "bridge")
+
+
+def network_default(*, host: Host) -> Network:
+    """The network that containers join unless told otherwise; made once per host."""
+    network = Network.objects.filter(host=host, is_default=True).first()
+    if network is None:
+        subnet = next_subnet(Network.objects.filter(host=host).values_list("subnet", flat=True))
+        network = Network.objects.create(
+            host=host, name=DEFAULT, subnet=subnet, gateway=gateway_for(subnet), is_default=True
+        )
+    return network
+
+
+def network_create(
+    *,
+    host: Host,
+    name: str,
+    subnet: str = "",
+    gateway: str = "",
+    internal: bool = False,
+    labels: dict[str, str] | None = None,
+    user: User | None,
+    via: str,
+) -> tuple[Network, Operation]:
+    """Reserve name and subnet (the next free one by default) and ask the host for the bridge.
+
+    Raises SpecInvalid, AlreadyExists, Conflict with their fields.
+    """
+    validate_name(name)
+    if name in RESERVED:
+        raise Conflict(f"{name!r} is a word of its own.", hint="Choose another name.", field="name")
+    with transaction.atomic():
+        if Network.objects.filter(host=host, name=name).exists():
+            raise AlreadyExists(
+                f"There is a network named {name!r} already.",
+                hint="Choose another name.",
+                field="name",
+            )
+        taken = list(Network.objects.filter(host=host).values_list("subnet", flat=True))
+        subnet = subnet or next_subnet(taken)
+        spec = NetworkSpec(
+            id=new_id(),
+            name=name,
+            subnet=subnet,
+            gateway=gateway or gateway_for(subnet),
+            internal=internal,
+            labels=labels or {},
+        )
+        validate_network(spec)
+        if clash := overlapping(subnet, taken):
+            raise Conflict(
+                f"{subnet} overlaps {clash[0]}, which another network has.",
+                hint="Leave the subnet empty to get a free one.",
+                field="subnet",
+            )
+        network = Network.objects.create(
+            id=spec.id,
+            host=host,
+            name=name,
+            subnet=spec.subnet,
+            gateway=spec.gateway,
+            internal=internal,
+            labels=spec.labels,
+        )
+        operation = operation_create(
+            host=host,
+            kind="network.create",
+            target_type="network",
+            target_id=network.pk,
+            target_name=name,
+            user=user,
+            via=via,
+        )
+        transaction.on_commit(lambda: publish_row("networks", network_row(network)))
+    return network, operation
+
+
+def network_remove(*, network: Network, user: User | None, via: str) -> Operation:
+    """Raises NetworkInUse while a container is on it, Conflict for the default one."""
+    if network.is_default:
+        raise Conflict("The default network stays.", hint="Containers fall back to it.")
+    members = list(network.endpoints.values_list("container__name", flat=True)[:5])
+    if members:
+        raise NetworkInUse(
+            f"Network {network.name} is in use by {', '.join(members)}.",
+            hint="Remove these containers first.",
+            members=members,
+        )
+    return operation_create(
+        host=network.host,
+        kind="network.remove",
+        target_type="network",
+        target_id=network.pk,
+        target_name=network.name,
+        user=user,
+        via=via,
+    )
+
+
+def network_delete_row(*, network_id: str) -> None:
+    """The host has taken it away."""
+    if Network.objects.filter(pk=network_id, is_default=False).delete()[0]:
+        publish_gone("networks", network_id)

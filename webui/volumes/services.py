@@ -1,0 +1,90 @@
+"""Writes to volumes."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from runtime.errors import AlreadyExists, NotFound, VolumeInUse
+from runtime.model.validate_names import validate_volume_name
+from webui.accounts.models import User
+from webui.core.payloads import volume_row
+from webui.core.publish import publish_gone, publish_row
+from webui.hosts.models import Host
+from webui.operations.models import Operation
+from webui.operations.services import operation_create
+from webui.volumes.models import Volume
+
+
+def volumes() -> QuerySet[Volume]:
+    """By name, with what a row's payload reads."""
+    return (
+        Volume.objects.select_related("host").prefetch_related("mounts__container").order_by("name")
+    )
+
+
+def volume_find(host: Host, name: str) -> Volume:
+    volume = volumes().filter(host=host, name=name).first()
+    if volume is None:
+        raise NotFound(f"There is no volume {name!r}.")
+    return volume
+
+
+def volume_create(
+    *, host: Host, name: str, labels: dict[str, str] | None = None, user: User | None, via: str
+) -> tuple[Volume, Operation]:
+    """Raises SpecInvalid or AlreadyExists for the field "name"."""
+    validate_volume_name(name)
+    with transaction.atomic():
+        if Volume.objects.filter(host=host, name=name).exists():
+            raise AlreadyExists(
+                f"There is a volume named {name!r} already.",
+                hint="Use it as it is, or choose another name.",
+                field="name",
+            )
+        volume = Volume.objects.create(host=host, name=name, labels=labels or {})
+        operation = _operation(volume, "volume.create", user, via)
+        transaction.on_commit(lambda: volume_publish(host=host, name=name))
+    return volume, operation
+
+
+def volume_remove(*, volume: Volume, user: User | None, via: str) -> Operation:
+    """Raises VolumeInUse while a container, running or not, mounts it."""
+    holders = sorted({m.container.name for m in volume.mounts.all()})
+    if holders:
+        raise VolumeInUse(
+            f"Volume {volume.name} is mounted by {', '.join(holders[:5])}.",
+            hint="Remove these containers first; their data stays in the volume.",
+            holders=holders,
+        )
+    return _operation(volume, "volume.remove", user, via)
+
+
+def _operation(volume: Volume, kind: str, user: User | None, via: str) -> Operation:
+    return operation_create(
+        host=volume.host,
+        kind=kind,
+        target_type="volume",
+        target_id=volume.name,
+        target_name=volume.name,
+        user=user,
+        via=via,
+    )
+
+
+def volume_delete_row(*, host: Host, name: str) -> None:
+    """The host has removed it."""
+    if Volume.objects.filter(host=host, name=name, mounts=None).delete()[0]:
+        publish_gone("volumes", name)
+
+
+def volume_measured(*, host: Host, name: str, size: int) -> None:
+    Volume.objects.filter(host=host, name=name).update(size=size, measured_at=timezone.now())
+    volume_publish(host=host, name=name)
+
+
+def volume_publish(*, host: Host, name: str) -> None:
+    volume = volumes().filter(host=host, name=name).first()
+    if volume is not None:
+        publish_row("volumes", volume_row(volume))
