@@ -88,6 +88,13 @@ def test_lines_are_prefixed_with_the_name_of_their_process(start: Start) -> None
     assert line.endswith("one       │ hello\n")
 
 
+def test_lines_that_are_noise_are_not_shown(start: Start) -> None:
+    script = "echo Hello, I am starting; echo news; exec sleep 60"
+    popen = start({"name": "one", "argv": ["/bin/sh", "-c", script], "noise": "^Hello"})
+    assert popen.stdout
+    assert popen.stdout.readline().endswith("│ news\n")
+
+
 def test_a_process_that_dies_is_started_again_and_says_how_it_ended(
     start: Start, instance: Instance
 ) -> None:

@@ -13,6 +13,11 @@ from workers.supervisor.instance import CHECKOUT, REDIS_USER, WEB_USER, Instance
 # (which makes the operations wait in the database) is better than eating the host's memory.
 _REDIS_MEMORY = "64mb"
 
+# What Redis says at every start, whatever its log level. Overcommit matters to those who save to disk.
+_REDIS_NOISE = (
+    " # (oO0OoO0|Redis version|Configuration loaded|Server initialized|WARNING Memory over)"
+)
+
 # How the web process learns its inherited descriptors: the listening socket, and the pipe that says "ready".
 LISTEN_FD = "SLIPWAY_LISTEN_FD"
 READY_FD = "SLIPWAY_READY_FD"
@@ -34,6 +39,7 @@ class Process:
     executable: str = ""  # argv[0] unless given
     user: str = ""
     sees_app: bool = False
+    noise: str = ""  # a regular expression; lines that it finds are not shown
     listens: bool = False  # gets the listening socket and the ready pipe
     stop_order: int = 0
     stop_timeout: float = 10.0
@@ -118,6 +124,7 @@ def _redis(instance: Instance) -> Process:
         executable=redis_executable(),
         user=REDIS_USER,
         stop_order=3,
+        noise=_REDIS_NOISE,
         cwd="/",
     )
 

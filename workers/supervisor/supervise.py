@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import signal
 import socket
@@ -148,7 +149,9 @@ class Supervisor:
 
     def _turn(self, timeout: float | None) -> None:
         for key, _ in self._selector.select(timeout):
-            key.data()
+            # One event's handler may have closed what the next event is about.
+            if self._selector.get_map().get(key.fd) is key:
+                key.data()
 
     def _on_signals(self, numbers: bytes) -> None:
         for number in numbers:
@@ -167,8 +170,10 @@ class Supervisor:
             self._close_output(child)
             return
         *lines, child.partial = (child.partial + data).split(b"\n")
-        for text in lines:
-            self._say(child, text.decode(errors="replace").rstrip())
+        for line in lines:
+            text = line.decode(errors="replace").rstrip()
+            if not (child.process.noise and re.search(child.process.noise, text)):
+                self._say(child, text)
 
     def _close_output(self, child: _Child) -> None:
         if child.output >= 0:
