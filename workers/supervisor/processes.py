@@ -13,9 +13,10 @@ from workers.supervisor.instance import CHECKOUT, REDIS_USER, WEB_USER, Instance
 # (which makes the operations wait in the database) is better than eating the host's memory.
 _REDIS_MEMORY = "64mb"
 
-# What Redis says at every start, whatever its log level. Overcommit matters to those who save to disk.
+# What Redis says at every start and end, whatever its log level. Overcommit matters to those who save to disk.
 _REDIS_NOISE = (
-    " # (oO0OoO0|Redis version|Configuration loaded|Server initialized|WARNING Memory over)"
+    " # (oO0OoO0|Redis version|Configuration loaded|Server initialized|"
+    "WARNING Memory over|User requested shutdown|Redis is now ready)|Received SIGTERM"
 )
 
 # How the web process learns its inherited descriptors: the listening socket, and the pipe that says "ready".
