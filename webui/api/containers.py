@@ -25,7 +25,7 @@ from webui.containers.requests import (
     UpdateRequest,
 )
 from webui.containers.selectors import container_find, containers
-from webui.core.payloads import container_row, operation_row
+from webui.core.payloads import container_row, container_rows, operation_row
 from webui.hosts.selectors import current_host
 from webui.live import stream_client
 from webui.operations.models import Operation
@@ -43,7 +43,7 @@ def container_list(request: HttpRequest, status: str = "", label: str = "") -> l
     found = containers()
     if status:
         found = found.filter(status=status)
-    rows = [container_row(c) for c in found]
+    rows = container_rows(found)
     if label:
         name, equals, value = label.partition("=")
         rows = [

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from django.contrib.auth.decorators import login_required
-from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 
+from runtime.errors import NotFound
 from webui.core import payloads
 from webui.core.pages import may_operate, only
+from webui.hosts.selectors import current_host
 from webui.images.models import Image, Registry
+from webui.images.selectors import image_find, images
 from webui.operations.models import Operation
 
 LIST_DIALOGS = ("pull", "import")
@@ -90,15 +92,9 @@ def image_dialog(request: HttpRequest, image_id: str, name: str) -> HttpResponse
     )
 
 
-def images() -> QuerySet[Image]:
-    """Images with what a row payload reads, newest first."""
-    return Image.objects.prefetch_related("references", "containers").order_by("-added_at")
-
-
 def _find(image_id: str) -> Image:
     """By digest ("sha256:…"), or by enough of its hex digits to name exactly one."""
-    digest = image_id if image_id.startswith("sha256:") else f"sha256:{image_id}"
-    matches = list(images().filter(digest__startswith=digest)[:2])
-    if len(matches) != 1:
-        raise Http404(f"There is no image {image_id}.")
-    return matches[0]
+    try:
+        return image_find(current_host(), image_id)
+    except NotFound as error:
+        raise Http404(error.message) from error

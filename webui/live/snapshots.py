@@ -8,7 +8,7 @@ from typing import Any
 from channels.db import database_sync_to_async
 
 from runtime.errors import NotFound
-from webui.containers.models import Container
+from webui.containers.selectors import containers
 from webui.core import payloads
 from webui.images.models import Image
 from webui.live import topics
@@ -22,13 +22,7 @@ Row = dict[str, Any]
 
 
 def _containers() -> list[Row]:
-    return [payloads.container_row(container) for container in _container_query()]
-
-
-def _container_query() -> Any:
-    return Container.objects.select_related("image").prefetch_related(
-        "ports", "endpoints__network", "volume_mounts__volume"
-    )
+    return payloads.container_rows(containers())
 
 
 def _images() -> list[Row]:
@@ -69,7 +63,7 @@ _LISTS: dict[str, Callable[[], list[Row]]] = {
 
 
 def _container(container_id: str) -> Row:
-    container = _container_query().filter(pk=container_id).first()
+    container = containers().filter(pk=container_id).first()
     if container is None:
         raise NotFound(f"There is no container {container_id[:12]}.")
     return payloads.container_row(container)

@@ -9,16 +9,18 @@ from django.shortcuts import get_object_or_404, render
 from webui.core import payloads
 from webui.core.pages import may_operate, only
 from webui.networks.models import Network
+from webui.networks.selectors import networks
 
 
 @login_required
 def network_list(request: HttpRequest) -> HttpResponse:
     """Networks with subnet, gateway and members."""
     query = request.GET.get("q", "").lower()
-    networks = Network.objects.prefetch_related("endpoints__container").order_by(
-        "-is_default", "name"
-    )
-    rows = [payloads.network_row(network) for network in networks if query in network.name.lower()]
+    rows = [
+        payloads.network_row(network)
+        for network in networks().order_by("-is_default", "name")
+        if query in network.name.lower()
+    ]
     return render(request, "pages/networks.html", {"rows": only(request, rows), "query": query})
 
 

@@ -9,14 +9,14 @@ from django.shortcuts import get_object_or_404, render
 from webui.core import payloads
 from webui.core.pages import may_operate, only
 from webui.volumes.models import Volume
+from webui.volumes.services import volumes
 
 
 @login_required
 def volume_list(request: HttpRequest) -> HttpResponse:
     """Volumes, their size, and who uses them."""
     query = request.GET.get("q", "").lower()
-    volumes = Volume.objects.prefetch_related("mounts__container").order_by("name")
-    rows = [payloads.volume_row(volume) for volume in volumes]
+    rows = [payloads.volume_row(volume) for volume in volumes()]
     matching = [row for row in rows if query in row["name"].lower()]
     return render(
         request,

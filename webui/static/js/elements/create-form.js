@@ -16,6 +16,9 @@ import { volumeName, warnings } from "../warnings.js";
 
 const MEMORY_STEPS = [0, 32, 64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 49152, 65536, 131072];
 
+/** @type {Record<string, string>} */
+const FIELD_OF_STAGE = { exec: "command", user: "user", cwd: "working_dir", mounts: "mounts" };
+
 class CreateForm extends HTMLElement {
   /** @type {ImageChoice[]} */
   #images = [];
@@ -269,7 +272,7 @@ class CreateForm extends HTMLElement {
       location.assign(`/containers/${answer.target_id ?? answer.container?.id ?? answer.id}/`);
     } catch (error) {
       await this.#remember(error);
-      showError(this.form, error);
+      showError(this.form, withField(error));
       if (status) status.textContent = "";
       button.disabled = false;
     } finally {
@@ -283,14 +286,13 @@ class CreateForm extends HTMLElement {
    * @param {unknown} error
    */
   async #remember(error) {
-    const name = this.field("name").value.trim();
-    const left = error instanceof ApiError ? error.extra.container_id ?? (error.extra.stage || error.extra.exit_code !== undefined ? name : "") : "";
-    if (!left) return;
+    if (!(error instanceof ApiError) || !error.extra.operation) return;
     try {
-      const row = await api("GET", `/api/v1/containers/${encodeURIComponent(String(left))}`);
-      this.#leftover = row?.started_at ? null : row?.id ?? null;
+      const operation = await api("GET", `/api/v1/operations/${error.extra.operation}`);
+      const row = await api("GET", `/api/v1/containers/${operation.target_id}`);
+      this.#leftover = neverRan(row) ? row.id : null;
     } catch {
-      this.#leftover = null;
+      this.#leftover = null; // Nothing of it is left.
     }
   }
 
@@ -300,11 +302,26 @@ class CreateForm extends HTMLElement {
     this.#leftover = null;
     try {
       const row = await api("GET", `/api/v1/containers/${id}`);
-      if (!row.started_at) await api("DELETE", `/api/v1/containers/${id}?force=true&wait=true`);
+      if (neverRan(row)) await api("DELETE", `/api/v1/containers/${id}?force=true&wait=true`);
     } catch (error) {
       if (!(error instanceof ApiError) || error.status !== 404) throw error;
     }
   }
+}
+
+/** @param {Record<string, any>} row of a container */
+function neverRan(row) {
+  return row.status === "created" || row.exit_reason === "start_failed";
+}
+
+/**
+ * The field that a failed start is about: the runtime names the step, the form has the field.
+ * @param {unknown} error
+ */
+function withField(error) {
+  if (!(error instanceof ApiError) || error.field || typeof error.extra.stage !== "string") return error;
+  const field = FIELD_OF_STAGE[error.extra.stage];
+  return field ? new ApiError(error.code, error.message, { ...error.extra, field }, error.status) : error;
 }
 
 /** A word as a shell would need it. @param {string} word */

@@ -29,7 +29,7 @@ class LiveRegion extends HTMLElement {
           this.#snapshots.add(topic);
           if (!this.#stale(topic, message.data)) return;
         }
-        if (message.type === "gone" && this.dataset.gone) {
+        if (message.type === "gone" && this.dataset.gone && (!this.dataset.match || this.#about(message.data))) {
           this.#leave();
           return;
         }
