@@ -18,6 +18,7 @@ from django.db import DatabaseError, close_old_connections
 
 from runtime.errors import Cancelled, EngineError
 from runtime.model.image import Progress
+from webui.core.dispatch import channel
 from webui.core.payloads import operation_row
 from webui.operations.models import Operation
 from webui.operations.services import operation_claim, operation_fail, operation_succeed
@@ -178,15 +179,10 @@ def _finish(operation: Operation, error: dict[str, Any] | None, result: dict[str
     announce(finished)
 
 
-def channel(operation_id: str) -> str:
-    """The Redis pub/sub channel on which the end of an operation is announced."""
-    return f"slipway:{instance.config().name}:operation:{operation_id}"
-
-
 def announce(operation: Operation) -> None:
     """Wake those who wait for this operation. They look into the database when nothing comes."""
     try:
         message = json.dumps(operation_row(operation))
-        instance.redis_client().publish(channel(str(operation.pk)), message)
+        instance.redis_client().publish(channel(operation.pk), message)
     except redis.RedisError as error:
         logger.warning("The end of operation %s was not announced: %s", operation.pk, error)

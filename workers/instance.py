@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
 import secrets
 import socket
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
 
 import redis
+from django.conf import settings
 
 from runtime.store.files import write_atomic
 from runtime.store.paths import Config
@@ -35,28 +34,13 @@ def engine() -> Engine:
     return Engine(config())
 
 
-def redis_url() -> str:
-    """`REDIS_URL`, or the instance's own Redis on its unix socket."""
-    return os.environ.get("REDIS_URL") or f"unix://{config().redis_socket}?db=0"
-
-
-def broker_url(url: str) -> str:
-    """A Redis URL as Celery spells it: `unix:///path?db=1` is `redis+socket:///path?virtual_host=1`."""
-    parts = urlsplit(url)
-    if parts.scheme != "unix":
-        return url
-    query = parse_qs(parts.query)
-    options = [f"virtual_host={query.get('db', ['0'])[0]}"]
-    if password := query.get("password", [parts.password or ""])[0]:
-        options.append(f"password={password}")
-    return f"redis+socket://{parts.path}?{'&'.join(options)}"
-
-
 @functools.cache
 def redis_client() -> redis.Redis:
     """A pooled client for announcements; every command fails within a second when Redis is away."""
     return redis.Redis.from_url(
-        redis_url(), socket_timeout=_REDIS_TIMEOUT, socket_connect_timeout=_REDIS_TIMEOUT
+        settings.ENVIRONMENT.redis,
+        socket_timeout=_REDIS_TIMEOUT,
+        socket_connect_timeout=_REDIS_TIMEOUT,
     )
 
 
