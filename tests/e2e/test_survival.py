@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -171,3 +173,44 @@ def test_down_with_containers_leaves_nothing_in_the_kernel(own: Platform) -> Non
     assert cgroups == []
     assert str(own.base) not in Path("/proc/self/mounts").read_text()
     assert own.slipway("status").returncode == 3
+
+
+def test_after_a_reboot_nothing_is_shown_as_running_that_is_not(own: Platform) -> None:
+    watched = _Watched(own, own.api())
+    port = free_port()
+    watched.start("plain")
+    watched.start("always", restart={"name": "always", "max_retries": 0}, ports=[f"{port}:80"])
+    before = watched.pid("always")
+    own.stop()
+    _lose_power(own)
+    own.start()
+    ended = watched.wait_ended("plain")
+    assert (ended["exit_code"], ended["exit_reason"]) == (None, "reboot")
+
+    def again() -> bool:
+        row = watched.shown("always")
+        return row is not None and row["status"] == "running"
+
+    wait_until(again, timeout=2 * TRUTH, every=0.1, what="the restart policy holds")
+    assert watched.pid("always") != before
+    watched.api.post(f"/containers/{ended['id']}/start")
+    assert watched.pid("plain") > 0
+
+
+def _lose_power(platform: Platform) -> None:
+    """What a reboot leaves of an instance: its root. Processes, tmpfs, links, tables, cgroups are gone."""
+    config = platform.config
+    states = [json.loads(p.read_text()) for p in (config.run / "containers").glob("*/state.json")]
+    # The monitors first, so that none can write an exit record.
+    for field in ("shim_pid", "pid"):
+        for run in states:
+            os.kill(run[field], signal.SIGKILL)
+    wait_until(lambda: not any(start_time(run["pid"]) for run in states))
+    for name in os.listdir("/sys/class/net"):
+        if name.startswith(config.tag):
+            subprocess.run(["ip", "link", "delete", name], check=False, capture_output=True)
+    subprocess.run(["nft", "delete", "table", "inet", config.nft_table], check=True)
+    for top in Path("/sys/fs/cgroup").glob(f"*/{config.cgroup}"):
+        for directory, _, _ in os.walk(top, topdown=False):
+            os.rmdir(directory)
+    shutil.rmtree(config.run)
