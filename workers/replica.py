@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runtime.errors import NotFound
+from runtime.model.spec import ContainerSpec, NetworkSpec
 from webui.containers.models import Container
 from webui.containers.services import container_apply_observed, container_delete_row
+from webui.hosts.models import Host
+from webui.networks.models import Network
+from webui.volumes.services import volume_delete_row
 
 if TYPE_CHECKING:
     from runtime.engine import Engine
@@ -15,7 +19,7 @@ if TYPE_CHECKING:
 def container_seen(engine: Engine, container_id: str) -> dict[str, Any]:
     """Look at a container and write what is seen; {"id", "name", "status", "exit_code"} as a result.
 
-    Raises NotFound when the container is not on this host.
+    Raises NotFound when the container is not on this host, or not in the database.
     """
     observed = engine.observe(container_id)
     try:
@@ -30,6 +34,40 @@ def container_seen(engine: Engine, container_id: str) -> dict[str, Any]:
     }
 
 
-def container_gone(container_id: str) -> None:
-    """Remove the row of a container that is not on the host any more, and what it reserved."""
+def container_gone(
+    engine: Engine, host: Host, container_id: str, spec: ContainerSpec | None
+) -> None:
+    """Remove the row of a container that is not on the host any more, and what it reserved.
+
+    Rows of volumes that the host does not have go with it: anonymous ones that were removed, and those
+    of a container that never came to be.
+    """
     container_delete_row(container_id=container_id)
+    if spec is None:
+        return
+    for mount in spec.mounts:
+        if mount.type == "volume" and not engine.volumes.exists(mount.source):
+            volume_delete_row(host=host, name=mount.source)
+
+
+def networks_known(engine: Engine, spec: ContainerSpec) -> None:
+    """Tell the host of networks that only the database knows yet: the default one has no operation."""
+    for endpoint in spec.endpoints:
+        try:
+            engine.networks.get(endpoint.network_id)
+        except NotFound:
+            network = Network.objects.filter(pk=endpoint.network_id).first()
+            if network is None:
+                raise
+            engine.networks.ensure(network_spec(network))
+
+
+def network_spec(network: Network) -> NetworkSpec:
+    return NetworkSpec(
+        id=network.pk,
+        name=network.name,
+        subnet=network.subnet,
+        gateway=network.gateway,
+        internal=network.internal,
+        labels=network.labels,
+    )

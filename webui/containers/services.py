@@ -235,7 +235,7 @@ def container_apply_observed(*, container_id: str, observed: Observed) -> Contai
     Raises Container.DoesNotExist.
     """
     container = containers().get(pk=container_id)
-    values = _observed_values(observed)
+    values = observed_values(observed)
     changed = {name: v for name, v in values.items() if getattr(container, name) != v}
     if not changed:
         return container
@@ -250,7 +250,8 @@ def container_apply_observed(*, container_id: str, observed: Observed) -> Contai
     return container
 
 
-def _observed_values(observed: Observed) -> dict[str, Any]:
+def observed_values(observed: Observed) -> dict[str, Any]:
+    """The replica's fields, by name, as `observed` says they are."""
     values: dict[str, Any] = {
         "status": str(observed.status),
         "status_error": observed.error,

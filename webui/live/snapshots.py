@@ -10,11 +10,11 @@ from channels.db import database_sync_to_async
 from runtime.errors import NotFound
 from webui.containers.selectors import containers
 from webui.core import payloads
-from webui.images.models import Image
+from webui.images.selectors import images
 from webui.live import topics
-from webui.networks.models import Network
+from webui.networks.selectors import networks
 from webui.operations.models import Event, Operation
-from webui.volumes.models import Volume
+from webui.volumes.services import volumes
 
 RECENT = 100  # operations and events; a page with older ones asks for them itself
 
@@ -26,20 +26,15 @@ def _containers() -> list[Row]:
 
 
 def _images() -> list[Row]:
-    return [
-        payloads.image_row(image)
-        for image in Image.objects.prefetch_related("references", "containers")
-    ]
+    return [payloads.image_row(image) for image in images()]
 
 
 def _volumes() -> list[Row]:
-    volumes = Volume.objects.prefetch_related("mounts__container")
-    return [payloads.volume_row(volume) for volume in volumes]
+    return [payloads.volume_row(volume) for volume in volumes()]
 
 
 def _networks() -> list[Row]:
-    networks = Network.objects.prefetch_related("endpoints__container")
-    return [payloads.network_row(network) for network in networks]
+    return [payloads.network_row(network) for network in networks()]
 
 
 def _operations() -> list[Row]:

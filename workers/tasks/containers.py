@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from runtime.errors import NotFound
+from runtime.errors import EngineError, NotFound
 from runtime.model.codec import from_json
 from runtime.model.spec import ContainerSpec, Limits, Restart
 from webui.containers.models import Container
+from webui.containers.services import container_changed
 from workers.base import Job, operation_task
-from workers.replica import container_gone, container_seen
+from workers.replica import container_gone, container_seen, networks_known
 
 logger = logging.getLogger(__name__)
 
@@ -33,13 +34,14 @@ def _take_back(job: Job) -> None:
     except NotFound:
         pass
     # Nothing of it is on the host; the row and what it reserves go, so that the name is free again.
-    container_gone(job.target)
+    container_gone(job.engine, job.operation.host, job.target, _spec(job))
 
 
 @operation_task("container.create", on_failure=_take_back)
 def create(job: Job) -> Result:
     """Make the container and, when asked, start it: one hop for both."""
     spec = _spec(job)
+    networks_known(job.engine, spec)
     job.engine.create(spec)
     if job.params.get("start"):
         job.engine.start(job.target)
@@ -107,16 +109,22 @@ def update(job: Job) -> Result:
         spec = job.engine.update_limits(
             job.target, from_json(Limits, job.params["limits"], "limits")
         )
-        container_changed(job.target, spec)
+        container_changed(container_id=job.target, spec=spec)
     if "restart" in job.params:
         policy = from_json(Restart, job.params["restart"], "restart")
-        container_changed(job.target, job.engine.update_restart(job.target, policy))
+        spec = job.engine.update_restart(job.target, policy)
+        container_changed(container_id=job.target, spec=spec)
     return container_seen(job.engine, job.target)
 
 
 @operation_task("container.remove", on_failure=_seen)
 def remove(job: Job) -> Result:
     """Remove it with its writable layer; named volumes stay."""
+    try:
+        spec: ContainerSpec | None = _spec(job)
+    except EngineError:
+        # Unreadable, or gone already: what can be found by its id goes all the same.
+        spec = None
     try:
         job.engine.remove(
             job.target,
@@ -125,5 +133,5 @@ def remove(job: Job) -> Result:
         )
     except NotFound:
         logger.info("Container %s is gone already.", job.target[:12])
-    container_gone(job.target)
+    container_gone(job.engine, job.operation.host, job.target, spec)
     return {"id": job.target}

@@ -7,11 +7,12 @@ import logging
 import signal
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from webui.containers.services import container_usage
 from workers import instance
 from workers.app import app
 from workers.base import announce
-from workers.replica import write_usage
 from workers.watcher.facts import Facts
 from workers.watcher.host import HostFacts
 from workers.watcher.policy import Policy
@@ -37,6 +38,10 @@ def build() -> Watcher:
         facts=Facts(engine, write_usage),
         heartbeat=HostFacts(engine=engine, host_id=host_id).beat,
     )
+
+
+def write_usage(container_id: str, usage: dict[str, Any]) -> None:
+    container_usage(container_id=container_id, usage=usage)
 
 
 def send(kind: str, operation_id: str) -> None:

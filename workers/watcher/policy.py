@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import Any
 
-from runtime.model.state import Observed, Status
+from runtime.errors import BadState
+from runtime.model.state import Action, Observed, Status
 from webui.containers.models import Container
+from webui.containers.services import container_act
+from webui.core.payloads import live_operation
 from webui.hosts.models import Host
-from webui.operations.models import Operation
-from webui.operations.services import operation_create
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ class Policy:
         if container is None:
             return
         if container.spec.get("auto_remove"):
-            self._ask(container, "container.remove", {"force": True, "volumes": True})
+            self._ask(container, "remove", {"force": True, "volumes": True})
         elif end is not None and end.reason == "shim_lost" and not run.user_stopped:
             started = self._start_after_loss(container)
             if not started:
@@ -65,7 +67,7 @@ class Policy:
             for observed in everything:
                 container = Container.objects.filter(pk=observed.id).first()
                 if container is not None and comes_back(_restart(container), observed):
-                    self._ask(container, "container.start", {})
+                    self._ask(container, "start", {})
         # Last, so that a watcher that dies half-way does the rest when it is back; what it has already
         # asked for is live or running by then.
         Host.objects.filter(pk=self._host_id).update(boot_id=self._boot_id)
@@ -78,29 +80,20 @@ class Policy:
         if last is not None and now - last < SHIM_LOST_PAUSE:
             return False
         self._restarted[container.pk] = now
-        self._ask(container, "container.start", {})
+        self._ask(container, "start", {})
         return True
 
     @staticmethod
-    def _ask(container: Container, kind: str, params: dict[str, object]) -> None:
-        live = Operation.objects.filter(
-            target_type="container",
-            target_id=container.pk,
-            status__in=(Operation.Status.PENDING, Operation.Status.RUNNING),
-        )
-        if live.exists():
+    def _ask(container: Container, action: Action, params: dict[str, Any]) -> None:
+        if live_operation("container", container.pk) is not None:
             return
-        logger.info("%s of %s (%s) by the system.", kind, container.name, container.pk[:12])
-        operation_create(
-            host=container.host,
-            kind=kind,
-            target_type="container",
-            target_id=container.pk,
-            target_name=container.name,
-            params=params,
-            user=None,
-            via="system",
-        )
+        logger.info("%s of %s (%s) by the system.", action, container.name, container.pk[:12])
+        try:
+            container_act(
+                container=container, action=action, user=None, via="system", params=params
+            )
+        except BadState as error:
+            logger.info("Container %s: %s", container.pk[:12], error)
 
 
 def _restart(container: Container) -> str:

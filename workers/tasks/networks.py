@@ -1,0 +1,37 @@
+"""Networks: bridges of one host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runtime.errors import NotFound
+from webui.networks.models import Network
+from webui.networks.services import network_delete_row
+from workers.base import Job, operation_task
+from workers.replica import network_spec
+
+
+def _take_back(job: Job) -> None:
+    """After a create that failed: the row goes, so that name and subnet are free again."""
+    network_delete_row(network_id=job.target)
+
+
+@operation_task("network.create", on_failure=_take_back)
+def create(job: Job) -> dict[str, Any]:
+    """Make the bridge; nothing happens when it is there."""
+    network = Network.objects.filter(pk=job.target).first()
+    if network is None:
+        raise NotFound("The network does not exist any more.")
+    job.engine.networks.ensure(network_spec(network))
+    return {"id": network.pk, "name": network.name}
+
+
+@operation_task("network.remove")
+def remove(job: Job) -> dict[str, Any]:
+    """Take the bridge away. Raises NetworkInUse while a container is attached."""
+    try:
+        job.engine.networks.remove(job.target)
+    except NotFound:
+        pass  # done already
+    network_delete_row(network_id=job.target)
+    return {"id": job.target}
