@@ -1,0 +1,79 @@
+"""A container's writable layer: upper and work directories of its overlay, and what lies in them."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import shutil
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.store.paths import Config
+
+_LARGEST = 20  # paths named in a usage
+_DEPTH = 4  # components of a named path: "/var/lib/postgresql/data", not each file below
+
+
+@dataclass(frozen=True, slots=True)
+class WritableUsage:
+    """Bytes on disk of a writable layer, and the directories that hold most of them."""
+
+    total: int  # bytes
+    paths: tuple[tuple[str, int], ...]  # (path in the container, bytes), largest first
+    files: int = 0
+
+
+def prepare(config: Config, container_id: str) -> tuple[Path, Path, Path]:
+    """(upper, work, rootfs) of the container's bundle, made where missing. Raises OSError."""
+    bundle = config.bundle(container_id)
+    upper, work, rootfs = bundle / "upper", bundle / "work", bundle / "rootfs"
+    for directory, mode in ((upper, 0o755), (work, 0o700), (rootfs, 0o755)):
+        try:
+            directory.mkdir(mode=mode)
+        except FileNotFoundError:
+            directory.mkdir(mode=mode, parents=True)
+        except FileExistsError:
+            continue
+        directory.chmod(mode)  # whatever the umask
+    return upper, work, rootfs
+
+
+def remove(config: Config, container_id: str) -> None:
+    """Delete the writable layer and everything in it; nothing is missing when it is gone.
+
+    Raises OSError for what resists, with its path.
+    """
+    bundle = config.bundle(container_id)
+    for name in ("upper", "work", "rootfs"):
+        try:
+            shutil.rmtree(bundle / name)
+        except FileNotFoundError:
+            continue
+
+
+def usage(config: Config, container_id: str) -> WritableUsage:
+    """Walk the writable layer. Files that come and go meanwhile are passed over."""
+    upper = config.bundle(container_id) / "upper"
+    directories: dict[str, int] = {}
+    total = files = 0
+    seen: set[int] = set()
+    for path, names, entries in os.walk(upper, onerror=None, followlinks=False):
+        shown = "/" + os.path.relpath(path, upper).removeprefix(".").lstrip("/")
+        parts = shown.strip("/").split("/")
+        holder = "/" + "/".join(parts[:_DEPTH])
+        for name in (*entries, *names):
+            try:
+                facts = os.lstat(f"{path}/{name}")
+            except OSError:
+                continue
+            # A whiteout marks a deletion; it is not data.
+            if not stat.S_ISREG(facts.st_mode) or (facts.st_nlink > 1 and facts.st_ino in seen):
+                continue
+            seen.add(facts.st_ino)
+            size = facts.st_blocks * 512
+            files += 1
+            total += size
+            directories[holder] = directories.get(holder, 0) + size
+    largest = heapq.nlargest(_LARGEST, directories.items(), key=lambda item: item[1])
+    return WritableUsage(total, tuple(largest), files)
