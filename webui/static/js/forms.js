@@ -41,7 +41,7 @@ function locate(form, path) {
     const row = holder && findAll("[data-row]", holder)[Number(indexed[2])];
     if (holder && row) {
       const wanted = indexed[3] && find(`[name$="${indexed[3]}"]`, row);
-      return { holder, input: wanted || find("input", row) };
+      return { holder, input: wanted || find("[data-primary]", row) || find("input", row) };
     }
   }
   const aliases = [path, path.replace(/^spec\./, ""), path.replace(/^process\./, ""), path.replace(/\.name$/, "")];

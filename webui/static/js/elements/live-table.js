@@ -92,7 +92,9 @@ class LiveTable extends HTMLElement {
     announce(`${row.dataset.name ?? "A row"} is gone.`);
     setTimeout(() => {
       row.remove();
-      if (!this.#rows().length) location.reload();
+      if (!this.#rows().length && this.dataset.filtered !== "true") location.reload();
+      else this.#few([]).catch(() => {});
+      this.#count();
     }, 250);
   }
 
