@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from collections.abc import AsyncIterator, Callable, Hashable
 from typing import Any
 
 import pytest
@@ -38,7 +38,7 @@ async def eventually(check: Callable[[], object], timeout: float = 5.0) -> None:
 
 
 @pytest.fixture
-def layer(private_redis: PrivateRedis, settings: Any) -> Iterator[RedisPubSubChannelLayer]:
+def layer(private_redis: PrivateRedis, settings: Any) -> Any:
     """What another process publishes with."""
     config = {"hosts": [private_redis.url]}
     settings.CHANNEL_LAYERS = {

@@ -26,16 +26,23 @@ class UsageSource(Protocol):
 
 
 class Facts:
-    """What was found out about each container, told to `write(container_id, usage)` when it matters."""
+    """What was found out about each container, told to `write(container_id, usage)` when it matters.
+
+    `killed(container_id, sample)` is told of processes that the kernel killed over the memory limit while
+    the container ran on; an end by it is in the exit record.
+    """
 
     def __init__(
         self,
         source: UsageSource,
+        *,
         write: Callable[[str, dict[str, Any]], None],
+        killed: Callable[[str, StatsSample], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
         self._write = write
+        self._killed = killed
         self._clock = clock
         self._last: dict[str, StatsSample] = {}
         self._told: dict[str, dict[str, Any]] = {}
@@ -51,7 +58,10 @@ class Facts:
             except (EngineError, OSError) as error:
                 logger.debug("No facts about %s: %s", container_id[:12], error)
                 continue
-            self._tell(container_id, sample_facts(sample, self._last.get(container_id)))
+            before = self._last.get(container_id)
+            self._tell(container_id, sample_facts(sample, before))
+            if before is not None and before.oom_kills < sample.oom_kills:
+                self._killed(container_id, sample)
             self._last[container_id] = sample
         for known in (self._last, self._told, self._walked):
             for container_id in known.keys() - ids:
