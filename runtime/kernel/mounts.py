@@ -53,14 +53,12 @@ def describe(step: MountStep) -> str:
 
 
 def mount_overlay(overlay: Overlay) -> None:
-    """Mount the layers at overlay["rootfs"]. Raises KernelFailure."""
+    """Mount the layers, writable for now, at overlay["rootfs"]. Raises KernelFailure."""
     options = f"lowerdir={':'.join(overlay['lower'])}"
-    if not overlay["read_only"] or overlay["upper"]:
-        options += f",upperdir={overlay['upper']},workdir={overlay['work']}"
-    flags = MS_RDONLY if overlay["read_only"] else 0
+    options += f",upperdir={overlay['upper']},workdir={overlay['work']}"
     target = overlay["rootfs"]
     if len(options) < _PAGE:
-        syscalls.mount("overlay", target, "overlay", flags, options)
+        syscalls.mount("overlay", target, "overlay", 0, options)
         return
     # mount(2) takes one page of options. Linux 6.5 added lowerdir+ for one layer at a time.
     fd = syscalls.fsopen("overlay")

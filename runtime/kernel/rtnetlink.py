@@ -75,7 +75,10 @@ class Rtnetlink:
         header = struct.pack("=IHHII", 16 + len(body), kind, flags, self._sequence, 0)
         self._socket.send(header + body)
         reply = self._socket.recv(4096)
-        (answer,), (error,) = struct.unpack_from("=H", reply, 4), struct.unpack_from("=i", reply, 16)
+        (answer,), (error,) = (
+            struct.unpack_from("=H", reply, 4),
+            struct.unpack_from("=i", reply, 16),
+        )
         if answer == _NLMSG_ERROR and error:
             raise NetlinkFailure(f"Cannot {what}: {os.strerror(-error)}.", errno=-error)
 
@@ -84,7 +87,9 @@ def _index(name: str) -> int:
     try:
         return socket.if_nametoindex(name)
     except OSError as error:
-        raise NetlinkFailure(f"There is no interface {name} in the container.", name=name) from error
+        raise NetlinkFailure(
+            f"There is no interface {name} in the container.", name=name
+        ) from error
 
 
 def _pack(address: str) -> tuple[int, bytes]:

@@ -163,7 +163,14 @@ def _machine() -> str:
 _Instruction = tuple[int, int, int, int]  # code, jt, jf, k
 
 # How each comparison falls out of JEQ / JGT / JGE on (high, low) words: see _compare.
-_COMPARE = {"SCMP_CMP_EQ", "SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_GE", "SCMP_CMP_GT"}
+_COMPARE = {
+    "SCMP_CMP_EQ",
+    "SCMP_CMP_NE",
+    "SCMP_CMP_LT",
+    "SCMP_CMP_LE",
+    "SCMP_CMP_GE",
+    "SCMP_CMP_GT",
+}
 
 
 def assemble(profile: Profile, machine: str | None = None) -> bytes:

@@ -58,7 +58,9 @@ class StartSession:
         try:
             line = self._stream.readline()
         except OSError as error:
-            raise InitFailed("launch", f"The container's monitor does not answer: {error}.") from error
+            raise InitFailed(
+                "launch", f"The container's monitor does not answer: {error}."
+            ) from error
         if not line:
             raise InitFailed("launch", "The container's monitor ended before the container ran.")
         message: dict[str, Any] = json.loads(line)

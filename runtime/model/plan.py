@@ -19,7 +19,9 @@ class MountStep(TypedDict):
 
     kind: MountKind
     target: str
-    source: NotRequired[str]  # bind: host path; symlink: what it points to; device: host device node
+    source: NotRequired[
+        str
+    ]  # bind: host path; symlink: what it points to; device: host device node
     fstype: NotRequired[str]  # filesystem: "proc", "tmpfs", "sysfs", "mqueue", "devpts", "cgroup2"
     data: NotRequired[str]  # option string of the file system
     flags: NotRequired[int]  # MS_* of runtime.kernel.constants
@@ -69,7 +71,7 @@ class Capabilities(TypedDict):
 
 
 class Namespaces(TypedDict):
-    """"own", "host", or "pid:<n>" to join those of a process (host's pid namespace)."""
+    """ "own", "host", or "pid:<n>" to join those of a process (host's pid namespace)."""
 
     network: str
     pid: str

@@ -45,7 +45,9 @@ class Reference:
         first, _, others = f"{head}{slash}{name}".partition("/")
         registry, repository = DEFAULT_REGISTRY, f"{head}{slash}{name}"
         # As Docker: a first part that can only be a host name is one.
-        if others and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
+        if others and (
+            "." in first or ":" in first or first == "localhost" or first != first.lower()
+        ):
             registry, repository = first, others
         if registry in ("index.docker.io", "registry-1.docker.io"):
             registry = DEFAULT_REGISTRY

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from runtime.cgroups import open_cgroup
 from runtime.errors import EngineError, InitFailed, error_context
-from runtime.kernel import mounts, syscalls
 from runtime.kernel import constants as c
+from runtime.kernel import mounts, syscalls
 from runtime.kernel.capabilities import NAMES
 from runtime.kernel.rtnetlink import Rtnetlink
 from runtime.shim.tty import become_controlling
@@ -33,7 +33,9 @@ _OWN = {
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 
 
-def run_init(plan: Plan, *, go: int, status: int, terminal: int, configure_network: bool) -> NoReturn:
+def run_init(
+    plan: Plan, *, go: int, status: int, terminal: int, configure_network: bool
+) -> NoReturn:
     """Become the container's process. `go` is readable when the network is there; `terminal` is a
     socket that takes the master side of the container's pty, or -1.
 
@@ -135,6 +137,9 @@ def _build_rootfs(plan: Plan) -> None:
         for path in plan["readonly_paths"]:
             step = {"kind": "remount", "target": path, "flags": c.MS_RDONLY, "recursive": True}
             mounts.execute({**step, "optional": True}, root)  # type: ignore[typeddict-item]
+        if plan["overlay"]["read_only"]:
+            # Last, because mount points are made in it.
+            syscalls.mount_setattr(root, "", attr_set=c.MOUNT_ATTR_RDONLY)
     finally:
         os.close(root)
 

@@ -178,7 +178,7 @@ def hold_ports(ports: list[HeldPort]) -> list[socket.socket]:
         kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}.get(port["protocol"])
         if kind is None:
             continue
-        address = port["host_ip"] or "0.0.0.0"  # noqa: S104 - what the user published on
+        address = port["host_ip"] or "0.0.0.0"
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         channel = socket.socket(family, kind | socket.SOCK_CLOEXEC)
         try:

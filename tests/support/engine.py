@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,9 @@ class Instance:
             self._tear_down()
         finally:
             self._stop_launcher(signal.SIGTERM)
+            # A monitor answers before it exits: give the last one its moment.
+            with suppress(AssertionError):
+                wait_until(lambda: not self.leftovers(), timeout=3)
             left = self.leftovers()
             self.engine.cgroups.remove_root()
             self.engine.networks.clean()

@@ -27,8 +27,21 @@ from runtime.model.spec import (
 )
 from webui.containers.requests import ContainerRequest, MountRequest
 
-_ADJECTIVES = ["amber", "brisk", "calm", "clear", "coral", "deft", "eager", "early", "fair", "fleet", "gentle", "grand", "hazel", "ivory", "jolly", "keen", "level", "lively", "lucid", "merry", "mild", "neat", "noble", "pale", "plain", "prime", "quick", "quiet", "rapid", "ready", "rosy", "sharp", "silver", "sleek", "smooth", "snug", "solid", "still", "sunny", "swift", "teal", "tidy", "trim", "vivid", "warm", "wide", "wise", "young"]
-_NOUNS = ["anchor", "beacon", "berth", "boat", "bow", "brig", "buoy", "canoe", "channel", "cove", "crane", "current", "deck", "dinghy", "dock", "ferry", "galley", "gull", "harbour", "haven", "helm", "hull", "island", "jetty", "keel", "kelp", "lagoon", "lock", "mast", "moor", "oar", "pier", "port", "quay", "reef", "rudder", "sail", "shore", "skiff", "sloop", "spar", "tide", "tiller", "tug", "wake", "wave", "wharf", "yawl"]
+_ADJECTIVES = tuple(
+    """
+    amber brisk calm clear coral deft eager early fair fleet gentle grand hazel ivory jolly
+    keen level lively lucid merry mild neat noble pale plain prime quick quiet rapid ready rosy
+    sharp silver sleek smooth snug solid still sunny swift teal tidy trim vivid warm wide wise
+    young
+""".split()
+)  # noqa: SIM905 - easier to read than quotes around each
+_NOUNS = tuple(
+    """
+    anchor beacon berth boat bow brig buoy canoe channel cove crane current deck dinghy dock
+    ferry galley gull harbour haven helm hull island jetty keel kelp lagoon lock mast moor oar
+    pier port quay reef rudder sail shore skiff sloop spar tide tiller tug wake wave wharf yawl
+""".split()
+)  # noqa: SIM905 - easier to read than quotes around each
 
 
 def random_name() -> str:
@@ -134,16 +147,20 @@ def _ports(
     ports = list(parse_ports(request.ports, "ports", host_ip=host_ip))
     if request.publish_all:
         taken = {(p.container_port, p.protocol) for p in ports}
-        for mapping in parse_ports(config.get("exposed_ports") or (), "ports", host_ip=host_ip):
-            if (mapping.container_port, mapping.protocol) not in taken:
-                ports.append(replace(mapping, host_port=0))
+        exposed = parse_ports(config.get("exposed_ports") or (), "ports", host_ip=host_ip)
+        ports += [
+            replace(mapping, host_port=0)
+            for mapping in exposed
+            if (mapping.container_port, mapping.protocol) not in taken
+        ]
     return tuple(ports)
 
 
 def _mounts(request: ContainerRequest, config: dict[str, Any]) -> tuple[Mount, ...]:
     mounts = [_mount(m, f"mounts[{i}]") for i, m in enumerate(request.mounts)]
-    for index, text in enumerate(request.volumes):
-        mounts.append(_named(parse_volume_spec(text, f"volumes[{index}]")))
+    mounts += [
+        _named(parse_volume_spec(text, f"volumes[{i}]")) for i, text in enumerate(request.volumes)
+    ]
     for text in request.tmpfs:
         target, _, options = text.partition(":")
         mounts.append(

@@ -9,18 +9,25 @@ it up meanwhile and lets the later start fail): a container that has been made c
 
 from __future__ import annotations
 
+import ipaddress
+import re
+import secrets
 from dataclasses import replace
 
-from runtime.errors import AddressInUse, AlreadyExists, NotFound, PortInUse, SpecInvalid
+from runtime.errors import AddressInUse, AlreadyExists, Conflict, NotFound, PortInUse, SpecInvalid
+from runtime.model.parse import parse_address
 from runtime.model.spec import ContainerSpec, EndpointSpec, PortMapping
 from runtime.model.subnets import mac_for, next_address
 from webui.containers.models import Container
 from webui.hosts.models import Host
+from webui.images.models import Image
 from webui.networks.models import Endpoint, Network, PortReservation
+from webui.operations.models import Operation
 from webui.volumes.models import Volume, VolumeMount
 
 EPHEMERAL = range(32768, 61000)  # where Docker, too, picks host ports
-_EVERYWHERE = {"0.0.0.0": 4, "::": 6}
+_EVERYWHERE = ("0.0.0.0", "::")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 
 
 def check_name(host: Host, name: str, *, other_than: str = "") -> None:
@@ -54,7 +61,12 @@ def find_network(host: Host, name: str) -> Network:
 def reserve_address(
     network: Network, container: Container, *, address: str, mac_address: str, aliases: list[str]
 ) -> EndpointSpec:
-    """Claim an address of the network: the given one, or the lowest free one."""
+    """Claim an address of the network: the given one, or the lowest free one.
+
+    Raises SpecInvalid for an address that is not the network's, AddressInUse for one that is taken.
+    """
+    if address:
+        address = _check_address(network, address)
     taken = set(Endpoint.objects.filter(network=network).values_list("address", flat=True))
     taken.add(network.gateway)
     if address and address in taken:
@@ -64,7 +76,7 @@ def reserve_address(
             field="ip",
         )
     chosen = address or next_address(network.subnet, taken)
-    mac = mac_address or mac_for(chosen)
+    mac = _check_mac(network, mac_address) if mac_address else mac_for(chosen)
     Endpoint.objects.create(
         container=container, network=network, address=chosen, mac_address=mac, aliases=aliases
     )
@@ -76,6 +88,37 @@ def reserve_address(
         mac_address=mac,
         aliases=tuple(aliases),
     )
+
+
+def _check_address(network: Network, address: str) -> str:
+    parsed = ipaddress.ip_address(parse_address(address, "ip"))
+    subnet = ipaddress.ip_network(network.subnet)
+    ends = (subnet.network_address, subnet.broadcast_address)
+    if parsed not in subnet or parsed in ends or str(parsed) == network.gateway:
+        reason = "is the gateway" if str(parsed) == network.gateway else "is no host's address"
+        raise SpecInvalid(
+            "ip",
+            f"{address} {reason} of network {network.name} ({network.subnet}).",
+            hint=f"Choose another address of {network.subnet}, or leave it empty to get a free one.",
+        )
+    return str(parsed)
+
+
+def _check_mac(network: Network, mac_address: str) -> str:
+    mac = mac_address.lower()
+    if not _MAC.fullmatch(mac) or int(mac[:2], 16) & 1:
+        raise SpecInvalid(
+            "mac_address",
+            f"{mac_address!r} is not a unicast MAC address.",
+            hint="Write six bytes, the first an even one: 02:42:ac:1e:00:05.",
+        )
+    if Endpoint.objects.filter(network=network, mac_address=mac).exists():
+        raise AddressInUse(
+            f"{mac} is taken on {network.name}.",
+            hint="Leave the MAC address empty to get one of its own.",
+            field="mac_address",
+        )
+    return mac
 
 
 def reserve_ports(host: Host, container: Container, spec: ContainerSpec) -> ContainerSpec:
@@ -113,8 +156,10 @@ def reserve_ports(host: Host, container: Container, spec: ContainerSpec) -> Cont
 
 
 def _pick(asked: PortMapping, held: list[PortReservation]) -> PortMapping:
+    """Begin anywhere: a port that another program of the host has is not met again and again."""
     used = {r.host_port for r in held}
-    for port in EPHEMERAL:
+    start = secrets.randbelow(len(EPHEMERAL))
+    for port in (*EPHEMERAL[start:], *EPHEMERAL[:start]):
         if port not in used:
             return replace(asked, host_port=port)
     raise PortInUse("No free host port is left.", field="ports")
@@ -125,11 +170,27 @@ def _overlap(reservation: PortReservation, mapping: PortMapping) -> bool:
     if (reservation.protocol, reservation.host_port) != (mapping.protocol, mapping.host_port):
         return False
     one, other = reservation.host_ip, mapping.host_ip
-    if one == other:
-        return True
-    families = [_EVERYWHERE.get(ip) for ip in (one, other)]
-    version = {6 if ":" in ip else 4 for ip in (one, other)}
-    return len(version) == 1 and any(families)
+    same_family = (":" in one) == (":" in other)
+    return one == other or (same_family and (one in _EVERYWHERE or other in _EVERYWHERE))
+
+
+def check_staying(host: Host, image: Image, spec: ContainerSpec) -> None:
+    """Raise Conflict when somebody has asked to remove what the container is to be made of.
+
+    The request to remove found it unused, and its worker has not got to it yet.
+    """
+    names = {"image.remove": "image", "network.remove": "network", "volume.remove": "mounts"}
+    wanted = {image.digest, *(e.network_id for e in spec.endpoints)}
+    wanted |= {m.source for m in spec.mounts if m.type == "volume"}
+    removal = Operation.objects.filter(
+        host=host, kind__in=names, target_id__in=wanted, status__in=Operation.LIVE
+    ).first()
+    if removal is not None:
+        raise Conflict(
+            f"{removal.target_name} is being removed.",
+            hint="Choose another one, or wait until it is gone and make it anew.",
+            field=names[removal.kind],
+        )
 
 
 def reserve_volumes(host: Host, container: Container, spec: ContainerSpec) -> None:

@@ -22,16 +22,19 @@ from webui.containers.models import Container
 from webui.containers.requests import ContainerRequest, LimitsRequest, UpdateRequest
 from webui.containers.reserving import (
     check_name,
+    check_staying,
     find_network,
     reserve_address,
     reserve_ports,
     reserve_volumes,
 )
 from webui.containers.selectors import containers
+from webui.containers.wording import request_words
 from webui.core.fields import new_id
 from webui.core.payloads import container_row
 from webui.core.publish import publish_gone, publish_row
 from webui.hosts.models import Host
+from webui.hosts.services import host_lock
 from webui.images.selectors import image_find
 from webui.operations.models import Operation
 from webui.operations.services import event_record, operation_create
@@ -52,14 +55,15 @@ def container_create(
     AddressInUse, each naming its field.
     """
     image = image_find(host, request.image, field="image")
-    spec = build_spec(
-        request,
-        container_id=new_id(),
-        image=image.digest,
-        config=image.config,
-        host_ip=publish_address,
-    )
-    with transaction.atomic():
+    with request_words(request), transaction.atomic():
+        spec = build_spec(
+            request,
+            container_id=new_id(),
+            image=image.digest,
+            config=image.config,
+            host_ip=publish_address,
+        )
+        host_lock(host=host)
         if not request.name:
             while Container.objects.filter(host=host, name=spec.name).exists():
                 spec = replace(spec, name=random_name())
@@ -76,6 +80,7 @@ def container_create(
         )
         spec = reserve_ports(host, container, _attach(host, container, spec, request))
         validate_spec(spec)
+        check_staying(host, image, spec)
         reserve_volumes(host, container, spec)
         container.spec = to_json(spec)
         container.save(update_fields=["spec"])
@@ -152,6 +157,7 @@ def container_rename(*, container: Container, name: str, user: User | None, via:
     """The new name is taken at once; the host learns it by an operation."""
     validate_name(name)
     with transaction.atomic():
+        host_lock(host=container.host)
         check_name(container.host, name, other_than=container.pk)
         container.name = name
         container.spec = {**container.spec, "name": name}

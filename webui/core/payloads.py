@@ -35,9 +35,9 @@ def container_row(container: Container, operation: Operation | None = None) -> R
 
 def container_rows(containers: Iterable[Container]) -> list[Row]:
     """Many containers, with one query for the live operations of all."""
-    live = Operation.objects.filter(
-        target_type="container", status__in=(Operation.Status.PENDING, Operation.Status.RUNNING)
-    ).order_by("created_at")
+    live = Operation.objects.filter(target_type="container", status__in=Operation.LIVE).order_by(
+        "created_at"
+    )
     newest = {operation.target_id: operation for operation in live}
     return [_container_row(container, newest.get(container.pk)) for container in containers]
 
@@ -103,7 +103,7 @@ def live_operation(target_type: str, target_id: str) -> Operation | None:
         Operation.objects.filter(
             target_type=target_type,
             target_id=target_id,
-            status__in=(Operation.Status.PENDING, Operation.Status.RUNNING),
+            status__in=Operation.LIVE,
         )
         .order_by("-created_at")
         .first()

@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
-from runtime.errors import Conflict, ImageInUse
+from runtime.errors import ImageInUse, SpecInvalid
 from runtime.model.codec import to_json
 from runtime.model.image import ImageRecord
 from runtime.model.reference import Reference
@@ -17,6 +17,7 @@ from webui.core import crypto
 from webui.core.payloads import image_row
 from webui.core.publish import publish_gone, publish_row
 from webui.hosts.models import Host
+from webui.hosts.services import host_lock
 from webui.images.models import Image, Registry
 from webui.images.models import Reference as ReferenceRow
 from webui.images.selectors import images
@@ -52,7 +53,7 @@ def image_import(
     """Ask the host to import the upload that lies in the spool under `operation_id`."""
     full = Reference.parse(reference).full if reference else ""
     with transaction.atomic():
-        operation = operation_create(
+        return operation_create(
             host=host,
             kind="image.import",
             target_type="image",
@@ -63,7 +64,6 @@ def image_import(
             params={"reference": full, "filename": filename},
             operation_id=operation_id,
         )
-    return operation
 
 
 def image_starter(*, host: Host, user: User | None, via: str) -> Operation:
@@ -83,30 +83,32 @@ def image_starter(*, host: Host, user: User | None, via: str) -> Operation:
 
 def image_remove(*, image: Image, user: User | None, via: str) -> Operation:
     """Raises ImageInUse while a container is made of it."""
-    holders = list(image.containers.values_list("name", flat=True)[:5])
-    if holders:
-        raise ImageInUse(
-            f"The image is in use by {', '.join(holders)}.",
-            hint="Remove these containers first.",
-            holders=holders,
+    with transaction.atomic():
+        host_lock(host=image.host)
+        holders = list(image.containers.values_list("name", flat=True))
+        if holders:
+            raise ImageInUse(
+                f"The image is in use by {', '.join(holders[:5])}.",
+                hint="Remove these containers first.",
+                holders=holders,
+            )
+        names = [r.name for r in image.references.all()]
+        return operation_create(
+            host=image.host,
+            kind="image.remove",
+            target_type="image",
+            target_id=image.digest,
+            target_name=names[0] if names else image.digest[7:19],
+            user=user,
+            via=via,
         )
-    names = [r.name for r in image.references.all()]
-    return operation_create(
-        host=image.host,
-        kind="image.remove",
-        target_type="image",
-        target_id=image.digest,
-        target_name=names[0] if names else image.digest[7:19],
-        user=user,
-        via=via,
-    )
 
 
 def image_tag(*, image: Image, reference: str) -> Image:
     """Give it one more name; a name that another image had moves here, as with Docker."""
     name = Reference.parse(reference)
     if name.digest:
-        raise Conflict("A tag cannot hold a digest.", field="reference")
+        raise SpecInvalid("reference", "A name that is given to an image holds no digest.")
     _point(image, name.full)
     image_publish(digest=image.digest)
     return images().get(pk=image.pk)

@@ -14,6 +14,7 @@ from webui.core.fields import new_id
 from webui.core.payloads import network_row
 from webui.core.publish import publish_gone, publish_row
 from webui.hosts.models import Host
+from webui.hosts.services import host_lock
 from webui.networks.models import Network
 from webui.operations.models import Operation
 from webui.operations.services import operation_create
@@ -52,6 +53,7 @@ def network_create(
     if name in RESERVED:
         raise Conflict(f"{name!r} is a word of its own.", hint="Choose another name.", field="name")
     with transaction.atomic():
+        host_lock(host=host)
         if Network.objects.filter(host=host, name=name).exists():
             raise AlreadyExists(
                 f"There is a network named {name!r} already.",
@@ -101,22 +103,24 @@ def network_remove(*, network: Network, user: User | None, via: str) -> Operatio
     """Raises NetworkInUse while a container is on it, Conflict for the default one."""
     if network.is_default:
         raise Conflict("The default network stays.", hint="Containers fall back to it.")
-    members = list(network.endpoints.values_list("container__name", flat=True)[:5])
-    if members:
-        raise NetworkInUse(
-            f"Network {network.name} is in use by {', '.join(members)}.",
-            hint="Remove these containers first.",
-            members=members,
+    with transaction.atomic():
+        host_lock(host=network.host)
+        members = list(network.endpoints.values_list("container__name", flat=True))
+        if members:
+            raise NetworkInUse(
+                f"Network {network.name} is in use by {', '.join(members[:5])}.",
+                hint="Remove these containers first.",
+                members=members,
+            )
+        return operation_create(
+            host=network.host,
+            kind="network.remove",
+            target_type="network",
+            target_id=network.pk,
+            target_name=network.name,
+            user=user,
+            via=via,
         )
-    return operation_create(
-        host=network.host,
-        kind="network.remove",
-        target_type="network",
-        target_id=network.pk,
-        target_name=network.name,
-        user=user,
-        via=via,
-    )
 
 
 def network_delete_row(*, network_id: str) -> None:

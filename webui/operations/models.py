@@ -22,6 +22,8 @@ class Operation(models.Model):
         FAILED = "failed"
         CANCELLED = "cancelled"
 
+    LIVE = (Status.PENDING, Status.RUNNING)
+
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     host = models.ForeignKey("hosts.Host", on_delete=models.CASCADE)
     kind = models.CharField(max_length=64)  # "container.create", "image.pull": the task's name
@@ -55,7 +57,7 @@ class Operation(models.Model):
 
     @property
     def is_live(self) -> bool:
-        return self.status in (self.Status.PENDING, self.Status.RUNNING)
+        return self.status in self.LIVE
 
 
 class Event(models.Model):

@@ -104,8 +104,7 @@ def _end(
     """An operation ends once: whoever comes second changes nothing."""
     operation.status, operation.result, operation.error = status, result, error
     operation.finished_at = timezone.now()
-    live = (Operation.Status.PENDING, Operation.Status.RUNNING)
-    changed = Operation.objects.filter(pk=operation.pk, status__in=live).update(
+    changed = Operation.objects.filter(pk=operation.pk, status__in=Operation.LIVE).update(
         status=status, result=result, error=error, finished_at=operation.finished_at
     )
     if changed != 1:

@@ -12,6 +12,7 @@ from webui.accounts.models import User
 from webui.core.payloads import volume_row
 from webui.core.publish import publish_gone, publish_row
 from webui.hosts.models import Host
+from webui.hosts.services import host_lock
 from webui.operations.models import Operation
 from webui.operations.services import operation_create
 from webui.volumes.models import Volume
@@ -37,6 +38,7 @@ def volume_create(
     """Raises SpecInvalid or AlreadyExists for the field "name"."""
     validate_volume_name(name)
     with transaction.atomic():
+        host_lock(host=host)
         if Volume.objects.filter(host=host, name=name).exists():
             raise AlreadyExists(
                 f"There is a volume named {name!r} already.",
@@ -51,14 +53,16 @@ def volume_create(
 
 def volume_remove(*, volume: Volume, user: User | None, via: str) -> Operation:
     """Raises VolumeInUse while a container, running or not, mounts it."""
-    holders = sorted({m.container.name for m in volume.mounts.all()})
-    if holders:
-        raise VolumeInUse(
-            f"Volume {volume.name} is mounted by {', '.join(holders[:5])}.",
-            hint="Remove these containers first; their data stays in the volume.",
-            holders=holders,
-        )
-    return _operation(volume, "volume.remove", user, via)
+    with transaction.atomic():
+        host_lock(host=volume.host)
+        holders = sorted(set(volume.mounts.values_list("container__name", flat=True)))
+        if holders:
+            raise VolumeInUse(
+                f"Volume {volume.name} is mounted by {', '.join(holders[:5])}.",
+                hint="Remove these containers first; their data stays in the volume.",
+                holders=holders,
+            )
+        return _operation(volume, "volume.remove", user, via)
 
 
 def _operation(volume: Volume, kind: str, user: User | None, via: str) -> Operation:

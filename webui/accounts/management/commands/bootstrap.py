@@ -18,7 +18,7 @@ class Command(BaseCommand):
     help = "Make this host's row, its default network and the first administrator, where missing."
 
     @transaction.atomic
-    def handle(self, *_: Any, **__: Any) -> None:
+    def handle(self, *args: Any, **options: Any) -> None:
         host_id = settings.ENVIRONMENT.host_id
         if not host_id:
             message = "There is no host-id file below SLIPWAY_ROOT; `./slipway up` makes it."

@@ -18,7 +18,7 @@ class Command(BaseCommand):
         parser.add_argument("--name", default="command line")
         parser.add_argument("--read-only", action="store_true")
 
-    def handle(self, *_: Any, **options: Any) -> None:
+    def handle(self, *args: Any, **options: Any) -> None:
         user = User.objects.filter(username=options["username"]).first()
         if user is None:
             message = f"There is no user {options['username']!r}."
