@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 
-from celery.exceptions import CPendingDeprecationWarning
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 
 def main() -> None:
@@ -18,7 +18,9 @@ def main() -> None:
     # Loaded now, so that the first task is as quick as the others.
     instance.engine().networks.warm_up()
     options = ["--loglevel", "INFO", "--without-gossip", "--without-mingle", "-O", "fair"]
-    app.worker_main(["worker", *options, *sys.argv[1:]])
+    # Celery warns of root. Root's work is what this worker is for, and its messages are ids (JSON).
+    warnings.simplefilter("ignore", SecurityWarning)
+    app.worker_main(["--quiet", "worker", *options, *sys.argv[1:]])
 
 
 if __name__ == "__main__":
