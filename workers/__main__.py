@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 
-from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
+from celery.concurrency.thread import TaskPool
+from celery.exceptions import CPendingDeprecationWarning
+from celery.platforms import SecurityWarning
+
+from workers import instance
+from workers.app import app
+
+logger = logging.getLogger("workers")
 
 
-def main() -> None:
+def main() -> int:
     """Run the worker until SIGTERM: it takes no new work, then finishes what it has."""
-    from workers import instance  # noqa: PLC0415 - as late as what it prepares for
-    from workers.app import app  # noqa: PLC0415 - sets Django up
-
     # Said at each lost connection: Celery would rather cancel what runs. Ours runs on and may run twice.
     warnings.simplefilter("ignore", CPendingDeprecationWarning)
-    # Loaded now, so that the first task is as quick as the others.
-    instance.engine().networks.warm_up()
-    options = ["--loglevel", "INFO", "--without-gossip", "--without-mingle", "-O", "fair"]
-    # Celery warns of root. Root's work is what this worker is for, and its messages are ids (JSON).
+    # Root is what this worker is for, and JSON what it takes.
     warnings.simplefilter("ignore", SecurityWarning)
-    app.worker_main(["--quiet", "worker", *options, *sys.argv[1:]])
+    _prepare()
+    worker = app.Worker(
+        pool_cls=TaskPool,
+        loglevel="INFO",
+        optimization="fair",
+        without_gossip=True,
+        without_mingle=True,
+        quiet=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def _prepare() -> None:
+    """Load now what the first task would wait for."""
+    from runtime.errors import EngineError  # noqa: PLC0415 - with the rest that needs Django
+    from workers.networks import default_network_ready  # noqa: PLC0415 - models need Django
+
+    app.loader.import_default_modules()
+    engine = instance.engine()
+    try:
+        engine.networks.warm_up()
+        default_network_ready(engine, instance.host_id())
+    except (EngineError, OSError) as error:
+        # The first container that needs it says so to somebody who can act.
+        logger.warning("The default network is not ready: %s", error)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

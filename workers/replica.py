@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runtime.errors import NotFound
-from runtime.model.spec import ContainerSpec, NetworkSpec
+from runtime.model.spec import ContainerSpec
 from webui.containers.models import Container
 from webui.containers.services import container_apply_observed, container_delete_row
 from webui.hosts.models import Host
-from webui.networks.models import Network
 from webui.volumes.services import volume_delete_row
 
 if TYPE_CHECKING:
@@ -48,26 +47,3 @@ def container_gone(
     for mount in spec.mounts:
         if mount.type == "volume" and not engine.volumes.exists(mount.source):
             volume_delete_row(host=host, name=mount.source)
-
-
-def networks_known(engine: Engine, spec: ContainerSpec) -> None:
-    """Tell the host of networks that only the database knows yet: the default one has no operation."""
-    for endpoint in spec.endpoints:
-        try:
-            engine.networks.get(endpoint.network_id)
-        except NotFound:
-            network = Network.objects.filter(pk=endpoint.network_id).first()
-            if network is None:
-                raise
-            engine.networks.ensure(network_spec(network))
-
-
-def network_spec(network: Network) -> NetworkSpec:
-    return NetworkSpec(
-        id=network.pk,
-        name=network.name,
-        subnet=network.subnet,
-        gateway=network.gateway,
-        internal=network.internal,
-        labels=network.labels,
-    )

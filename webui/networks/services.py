@@ -127,3 +127,13 @@ def network_delete_row(*, network_id: str) -> None:
     """The host has taken it away."""
     if Network.objects.filter(pk=network_id, is_default=False).delete()[0]:
         publish_gone("networks", network_id)
+
+
+def network_move(*, network: Network, subnet: str) -> Network:
+    """Give a network without members another subnet: the host uses its own for something else."""
+    network.subnet, network.gateway = subnet, gateway_for(subnet)
+    Network.objects.filter(pk=network.pk, endpoints=None).update(
+        subnet=network.subnet, gateway=network.gateway
+    )
+    publish_row("networks", network_row(network))
+    return network

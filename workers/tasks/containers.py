@@ -11,7 +11,8 @@ from runtime.model.spec import ContainerSpec, Limits, Restart
 from webui.containers.models import Container
 from webui.containers.services import container_changed
 from workers.base import Job, operation_task
-from workers.replica import container_gone, container_seen, networks_known
+from workers.networks import networks_known
+from workers.replica import container_gone, container_seen
 
 logger = logging.getLogger(__name__)
 

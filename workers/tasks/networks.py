@@ -8,7 +8,7 @@ from runtime.errors import NotFound
 from webui.networks.models import Network
 from webui.networks.services import network_delete_row
 from workers.base import Job, operation_task
-from workers.replica import network_spec
+from workers.networks import network_spec
 
 
 def _take_back(job: Job) -> None:

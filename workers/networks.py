@@ -1,0 +1,65 @@
+"""Networks that the database knows and the host does not yet."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from runtime.errors import NotFound
+from runtime.model.spec import ContainerSpec, NetworkSpec
+from runtime.model.subnets import next_subnet, overlapping
+from webui.networks.models import Network
+from webui.networks.services import network_move
+
+if TYPE_CHECKING:
+    from runtime.engine import Engine
+
+logger = logging.getLogger(__name__)
+
+
+def network_spec(network: Network) -> NetworkSpec:
+    return NetworkSpec(
+        id=network.pk,
+        name=network.name,
+        subnet=network.subnet,
+        gateway=network.gateway,
+        internal=network.internal,
+        labels=network.labels,
+    )
+
+
+def default_network_ready(engine: Engine, host_id: str) -> None:
+    """Make the default network's bridge. No operation asks for it: its row is there from the first start.
+
+    Its subnet was chosen without a look at the host. Where that uses it already the network moves, as long
+    as no container has an address in it. Raises Conflict, NetlinkFailure, FirewallFailure.
+    """
+    network = Network.objects.filter(host_id=host_id, is_default=True).first()
+    if network is None or _is_known(engine, network.pk):
+        return
+    used = list(engine.networks.host_subnets())
+    if overlapping(network.subnet, used) and not network.endpoints.exists():
+        others = Network.objects.filter(host_id=host_id).exclude(pk=network.pk)
+        free = next_subnet([*used, *others.values_list("subnet", flat=True)])
+        logger.info("The default network moves from %s to %s.", network.subnet, free)
+        network = network_move(network=network, subnet=free)
+    engine.networks.ensure(network_spec(network))
+
+
+def networks_known(engine: Engine, spec: ContainerSpec) -> None:
+    """Tell the host of the container's networks. Raises NotFound for one that the database lacks too."""
+    for endpoint in spec.endpoints:
+        if _is_known(engine, endpoint.network_id):
+            continue
+        network = Network.objects.filter(pk=endpoint.network_id).first()
+        if network is None:
+            raise NotFound("The container's network does not exist any more.", field="network")
+        engine.networks.ensure(network_spec(network))
+
+
+def _is_known(engine: Engine, network_id: str) -> bool:
+    try:
+        engine.networks.get(network_id)
+    except NotFound:
+        return False
+    return True

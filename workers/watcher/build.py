@@ -1,0 +1,59 @@
+"""Puts the watcher of this instance together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from runtime.model.stats import StatsSample
+from webui.containers.models import Container
+from webui.containers.services import container_usage
+from webui.operations.services import event_record
+from workers import instance
+from workers.app import app
+from workers.base import announce
+from workers.watcher.facts import Facts
+from workers.watcher.host import HostFacts
+from workers.watcher.policy import Policy
+from workers.watcher.reconcile import Reconciler
+from workers.watcher.service import Watcher
+from workers.watcher.sweep import Sweep
+
+
+def build() -> Watcher:
+    """The watcher of this instance, from the environment."""
+    engine = instance.engine()
+    host_id = instance.host_id()
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return Watcher(
+        config=instance.config(),
+        engine=engine,
+        reconciler=Reconciler(
+            engine=engine, host_id=host_id, policy=Policy(host_id=host_id, boot_id=boot_id)
+        ),
+        sweep=Sweep(host_id=host_id, send=send, announce=announce),
+        facts=Facts(engine, write=write_usage, killed=record_oom_kill),
+        heartbeat=HostFacts(engine=engine, host_id=host_id).beat,
+    )
+
+
+def write_usage(container_id: str, usage: dict[str, Any]) -> None:
+    container_usage(container_id=container_id, usage=usage)
+
+
+def record_oom_kill(container_id: str, sample: StatsSample) -> None:
+    container = Container.objects.filter(pk=container_id).select_related("host").first()
+    if container is not None:
+        event_record(
+            host=container.host,
+            type="container.process_oom_killed",
+            target_type="container",
+            target_id=container.pk,
+            target_name=container.name,
+            data={"oom_kills": sample.oom_kills, "memory_limit": sample.memory_limit},
+        )
+
+
+def send(kind: str, operation_id: str) -> None:
+    """Put an operation into this host's queue. Raises what kombu raises, soon, when Redis is away."""
+    app.send_task(kind, args=[operation_id], queue=f"host.{instance.host_id()}", retry=False)
