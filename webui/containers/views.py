@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from webui.containers.form import form_context
 from webui.containers.models import Container
 from webui.containers.selectors import container_find, containers
 from webui.core import payloads
-from webui.core.pages import Row, may_operate, only, sort_rows
+from webui.core.pages import Row, may_operate, sort_rows
 from webui.networks.models import Network
 from webui.operations.models import Event, Operation
 
@@ -33,18 +34,20 @@ SORTS: dict[str, Callable[[Row], Any]] = {
 @login_required
 def container_list(request: HttpRequest) -> HttpResponse:
     """All containers; filters (`q`, `state`, `image`, `network`) and `sort` live in the URL."""
-    everything = payloads.container_rows(containers())
+    wanted = containers()
+    if "only" in request.GET:
+        wanted = wanted.filter(id__in=request.GET["only"].split(","))
     filters = {name: request.GET.get(name, "") for name in ("q", "state", "image", "network")}
-    rows = [row for row in everything if _matches(row, filters)]
+    rows = [row for row in payloads.container_rows(wanted) if _matches(row, filters)]
     sort = request.GET.get("sort", "")
-    counts = {status: sum(row["status"] == status for row in everything) for status in Status}
+    counts = Counter(Container.objects.order_by().values_list("status", flat=True))
     return render(
         request,
         "pages/containers.html",
         {
-            "rows": only(request, sort_rows(rows, sort, SORTS)),
-            "total": len(everything),
-            "states": [(status, count) for status, count in counts.items() if count],
+            "rows": sort_rows(rows, sort, SORTS),
+            "total": counts.total(),
+            "states": [(status, counts[status]) for status in Status if counts[status]],
             "networks": Network.objects.order_by("name"),
             "filters": filters,
             "filtered": any(filters.values()),

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from django import template
@@ -57,6 +58,7 @@ DOING = {
 
 
 @register.simple_tag
+@cache
 def icon(name: str, extra: str = "") -> SafeString:
     """An icon of the sprite, hidden from assistive technology: the label stands beside it."""
     return format_html(
