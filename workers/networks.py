@@ -37,13 +37,21 @@ def default_network_ready(engine: Engine, host_id: str) -> None:
     network = Network.objects.filter(host_id=host_id, is_default=True).first()
     if network is None or _is_known(engine, network.pk):
         return
+    engine.networks.ensure(network_spec(moved_off_the_host(engine, network)))
+
+
+def moved_off_the_host(engine: Engine, network: Network) -> Network:
+    """The network, on another subnet when this host uses its own already and no container has an address.
+
+    For a subnet that nobody asked for: it was chosen without a look at the host. Raises Conflict.
+    """
     used = list(engine.networks.host_subnets())
-    if overlapping(network.subnet, used) and not network.endpoints.exists():
-        others = Network.objects.filter(host_id=host_id).exclude(pk=network.pk)
-        free = next_subnet([*used, *others.values_list("subnet", flat=True)])
-        logger.info("The default network moves from %s to %s.", network.subnet, free)
-        network = network_move(network=network, subnet=free)
-    engine.networks.ensure(network_spec(network))
+    if not overlapping(network.subnet, used) or network.endpoints.exists():
+        return network
+    others = Network.objects.filter(host_id=network.host_id).exclude(pk=network.pk)
+    free = next_subnet([*used, *others.values_list("subnet", flat=True)])
+    logger.info("The network %s moves from %s to %s.", network.name, network.subnet, free)
+    return network_move(network=network, subnet=free)
 
 
 def networks_known(engine: Engine, spec: ContainerSpec) -> None:

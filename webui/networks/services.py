@@ -61,6 +61,7 @@ def network_create(
                 field="name",
             )
         taken = list(Network.objects.filter(host=host).values_list("subnet", flat=True))
+        chosen_here = not subnet
         subnet = subnet or next_subnet(taken)
         spec = NetworkSpec(
             id=new_id(),
@@ -94,6 +95,8 @@ def network_create(
             target_name=name,
             user=user,
             via=via,
+            # The host may use what was chosen here for something else; its worker then chooses again.
+            params={"subnet_may_move": chosen_here},
         )
         transaction.on_commit(lambda: publish_row("networks", network_row(network)))
     return network, operation
