@@ -88,12 +88,15 @@ class ControlSocket:
         self.clients.pop(client.fileno(), None)
         client.channel.close()
 
-    def close(self) -> None:
+    def retire(self) -> None:
+        """No new clients; those who wait are still answered."""
         try:
             os.unlink(self._path)
         except FileNotFoundError:
             pass
         self.listener.close()
+
+    def close(self) -> None:
         for client in list(self.clients.values()):
             self.drop(client)
 

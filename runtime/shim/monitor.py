@@ -290,7 +290,10 @@ class Monitor:
         self._remove_cgroup()
         for channel in self.held:
             channel.close()
+        # Nothing of ours may appear in the run directory once somebody has been told: it may be gone.
         record.save("exited")
+        if self.control is not None:
+            self.control.retire()
         result = to_json(record.exit)
         for client in (*self._stopping, *self._waiting):
             client.answer(result)

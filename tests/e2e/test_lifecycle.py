@@ -26,7 +26,8 @@ def create(api: Api, starter: str) -> Iterator[Create]:
     made: list[str] = []
 
     def create_one(command: str | list[str], **fields: Any) -> dict[str, Any]:
-        body = {"image": starter, "command": command, "start": True} | fields
+        words = ["sh", "-c", command] if isinstance(command, str) else command
+        body = {"image": starter, "command": words, "start": True} | fields
         row: dict[str, Any] = api.post("/containers", body)
         made.append(row["id"])
         return row

@@ -52,7 +52,7 @@ class _Watched:
             {
                 "image": "slipway/starter:latest",
                 "name": name,
-                "command": _WAITS_FOR_A_WORD,
+                "command": ["sh", "-c", _WAITS_FOR_A_WORD],
                 "env": {"NAME": name},
                 "volumes": ["ctl:/ctl"],
                 "start": True,

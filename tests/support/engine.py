@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +51,14 @@ class Instance:
         finally:
             self._stop_launcher(signal.SIGTERM)
             # A monitor answers before it exits: give the last one its moment.
-            with suppress(AssertionError):
-                wait_until(lambda: not self.leftovers(), timeout=3)
-            left = self.leftovers()
+            deadline = time.monotonic() + 3
+            while (left := self.leftovers()) and time.monotonic() < deadline:
+                time.sleep(0.01)
             self.engine.cgroups.remove_root()
             self.engine.networks.clean()
             self.engine.close()
             self._directory.cleanup()
-        assert left == []
+        assert left == [], left
 
     def _tear_down(self) -> None:
         for container_id in self.engine.bundles.ids():
