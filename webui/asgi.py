@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 
+import django
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webui.settings")
+django.setup(set_prefix=False)
 
-from django.core.asgi import get_asgi_application  # noqa: E402 - settings first
+# What follows imports models, which only a configured Django has.
+from channels.auth import AuthMiddlewareStack  # noqa: E402
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
-django_application = get_asgi_application()
-
-from channels.auth import AuthMiddlewareStack
-from channels.routing import ProtocolTypeRouter, URLRouter
-
-from webui.core.origin import SameOrigin
-from webui.live.routing import websocket_urlpatterns
+from webui.core.bodies import BodyHandler  # noqa: E402
+from webui.core.origin import SameOrigin  # noqa: E402
+from webui.live.routing import websocket_urlpatterns  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
-        "http": django_application,
+        "http": BodyHandler(),
         "websocket": SameOrigin(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
     }
 )

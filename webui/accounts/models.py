@@ -23,6 +23,11 @@ class User(AbstractUser):
             self.is_superuser or self.role in (self.Role.OPERATOR, self.Role.ADMIN)
         )
 
+    @property
+    def is_admin(self) -> bool:
+        """May change settings that concern everybody: registries, accounts."""
+        return self.is_active and (self.is_superuser or self.role == self.Role.ADMIN)
+
 
 class ApiToken(models.Model):
     """A bearer token; only its SHA-256 is stored. `prefix` is shown so that people tell them apart."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
+from django.http.multipartparser import MultiPartParserError
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 from pydantic import ValidationError as PydanticError
@@ -14,6 +16,8 @@ from runtime.errors import EngineError, NotFound
 from webui.api import containers, docs, events, hosts, images, networks, operations, tokens, volumes
 from webui.api.auth import BearerAuth, SessionAuth
 from webui.core import errors
+
+logger = logging.getLogger(__name__)
 
 api = NinjaAPI(
     title="Slipway",
@@ -72,6 +76,25 @@ def on_forbidden(request: HttpRequest, error: PermissionDenied) -> HttpResponse:
 @api.exception_handler(Http404)
 def on_missing(request: HttpRequest, error: Http404) -> HttpResponse:
     return _answer(request, NotFound(str(error) or "There is no such thing."))
+
+
+@api.exception_handler(MultiPartParserError)
+@api.exception_handler(SuspiciousOperation)
+@api.exception_handler(UnreadablePostError)
+def on_bad_body(request: HttpRequest, error: Exception) -> HttpResponse:
+    body: dict[str, Any] = {"code": "bad_request", "message": str(error), "extra": {}}
+    return api.create_response(request, body, status=400)
+
+
+@api.exception_handler(Exception)
+def on_mistake(request: HttpRequest, error: Exception) -> HttpResponse:
+    logger.error("%s %s failed unexpectedly.", request.method, request.path, exc_info=error)
+    body: dict[str, Any] = {
+        "code": "internal",
+        "message": f"Slipway made a mistake: {type(error).__name__}.",
+        "extra": {"hint": "The web process's log holds the details."},
+    }
+    return api.create_response(request, body, status=500)
 
 
 @api.exception_handler(HttpError)

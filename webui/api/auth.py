@@ -33,10 +33,16 @@ class SessionAuth(APIKeyCookie):
 
     param_name = settings.SESSION_COOKIE_NAME
 
+    def __call__(self, request: HttpRequest) -> Any:
+        # Before the CSRF token is looked for, which reads the body: a stranger's is not worth it.
+        if not request.user.is_authenticated:
+            return None
+        return super().__call__(request)
+
     def authenticate(self, request: HttpRequest, key: str | None) -> Any:
         request.slipway_via = "ui"  # type: ignore[attr-defined]
         request.slipway_read_only = False  # type: ignore[attr-defined]
-        return request.user if request.user.is_authenticated else None
+        return request.user
 
 
 def reader(request: HttpRequest) -> User:
@@ -45,6 +51,14 @@ def reader(request: HttpRequest) -> User:
     if not isinstance(user, User):
         raise NotAllowed("Sign in first.")
     return user
+
+
+def admin(request: HttpRequest) -> tuple[User, str]:
+    """As `operator`, of somebody who may change settings. Raises NotAllowed."""
+    user, via = operator(request)
+    if not user.is_admin:
+        raise NotAllowed("Only an admin may do this.", hint="Ask an admin.")
+    return user, via
 
 
 def operator(request: HttpRequest) -> tuple[User, str]:

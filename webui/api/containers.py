@@ -214,7 +214,7 @@ async def container_logs(
         follow=query.follow,
         since=parse_time(query.since, "since"),
         until=parse_time(query.until, "until"),
-        streams=[s for s in ("stdout", "stderr") if getattr(query, s)],  # type: ignore[misc]
+        streams=[s for s in ("stdout", "stderr") if getattr(query, s)],
     )
     if query.format == "json" and not query.follow:
         return [line async for batch in batches for line in batch]

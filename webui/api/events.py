@@ -17,7 +17,7 @@ router = Router()
 @router.get("", response=list[Any])
 def event_list(
     request: HttpRequest,
-    type: str = "",
+    type: str = "",  # noqa: A002 - the name of the parameter
     target: str = "",
     limit: int = 100,
     offset: int = 0,

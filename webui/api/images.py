@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
-from uuid import UUID, uuid4
 
-from django.conf import settings
 from django.http import HttpRequest
 from ninja import File, Form, Router, UploadedFile
 from pydantic import Field
 
-from runtime.errors import NotFound, SpecInvalid, StorageFull
+from runtime.errors import NotFound, SpecInvalid
 from runtime.model.reference import Reference
 from webui.api.answers import Answer, WaitQuery, answer
 from webui.api.auth import operator, reader
+from webui.api.uploads import SpooledUpload
 from webui.containers.requests import Request
-from webui.core.errors import TooLarge
 from webui.core.payloads import image_row, operation_row
 from webui.hosts.selectors import current_host
 from webui.images import services
@@ -77,47 +75,28 @@ def image_import(
     """Upload a root file system tar, a `docker save` archive or an OCI archive as `archive`."""
     user, via = operator(request)
     upload = archive or file
-    if upload is None:
-        raise SpecInvalid("archive", "Choose an archive to import.")
+    if not isinstance(upload, SpooledUpload):
+        raise SpecInvalid(
+            "archive",
+            "There is no archive in the request.",
+            hint="Choose a file; scripts send a form with the file in its field `archive`.",
+        )
     if reference:
         Reference.parse(reference)
-    operation_id = uuid4()
-    _spool(upload, operation_id)
+    kept = upload.keep()
     try:
         operation = services.image_import(
             host=current_host(),
-            operation_id=operation_id,
+            operation_id=upload.upload_id,
             reference=reference,
             filename=str(upload.name)[:200],
             user=user,
             via=via,
         )
     except BaseException:
-        (settings.SLIPWAY.spool / str(operation_id)).unlink(missing_ok=True)
+        kept.unlink(missing_ok=True)
         raise
     return answer(wait, operation, lambda: _result(operation), 201)
-
-
-def _spool(upload: UploadedFile, operation_id: UUID) -> None:
-    """Put the upload where the worker looks for it: below the spool, named by the operation."""
-    if (upload.size or 0) > settings.UPLOAD_LIMIT:
-        raise TooLarge(
-            f"The archive is larger than {settings.UPLOAD_LIMIT >> 30} GiB.",
-            hint="Raise SLIPWAY_UPLOAD_LIMIT, or pull the image from a registry.",
-            field="archive",
-        )
-    target = settings.SLIPWAY.spool / str(operation_id)
-    try:
-        with target.open("xb") as out:
-            for chunk in upload.chunks(1 << 20):
-                out.write(chunk)
-    except OSError as error:
-        target.unlink(missing_ok=True)
-        raise StorageFull(
-            f"The upload could not be kept: {error.strerror}.",
-            hint="Free disk space on the host.",
-            field="archive",
-        ) from error
 
 
 def _result(operation: Operation) -> Any:

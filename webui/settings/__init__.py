@@ -146,9 +146,9 @@ WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
 WHITENOISE_MAX_AGE = 0 if DEBUG else 300  # seconds; ETags make the next look cheap
 
-DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
-FILE_UPLOAD_TEMP_DIR = str(SLIPWAY.spool) if SLIPWAY.spool.is_dir() else None
-FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]
+DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024  # bytes of a request, except for these (bodies.py):
+UPLOAD_PATHS = ("/api/v1/images/import",)
+FILE_UPLOAD_HANDLERS = ["webui.api.uploads.SpoolHandler"]
 UPLOAD_LIMIT = ENVIRONMENT.upload_limit
 
 LOGGING: dict[str, Any] = {
@@ -156,7 +156,7 @@ LOGGING: dict[str, Any] = {
     "disable_existing_loggers": False,
     "formatters": {
         # The supervisor prefixes time and process.
-        "line": {"format": "%(levelname)s %(name)s: %(message)s"}
+        "line": {"()": "webui.core.logs.formatter"}
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
@@ -165,5 +165,7 @@ LOGGING: dict[str, Any] = {
         "axes": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},
         "celery.app.trace": {"level": "WARNING"},
+        # A client's mistakes are answered, not logged; what is ours arrives as an error.
+        "django.request": {"level": "ERROR"},
     },
 }

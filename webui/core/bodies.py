@@ -1,0 +1,120 @@
+"""Request bodies: small ones whole and with a limit, uploads as they come in.
+
+Django's ASGI handler writes every body to a temporary file before anything else looks at the request.
+An image archive has gigabytes, and whoever sends one may not even be signed in; so the body of an upload
+is handed on unread, and the view's thread pulls it through while it writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from asgiref.sync import ThreadSensitiveContext
+from django.conf import settings
+from django.core.handlers.asgi import ASGIHandler
+
+from webui.core import errors
+
+Scope = dict[str, Any]
+
+
+class BodyHandler(ASGIHandler):
+    """Django's ASGI handler with a limit for bodies, except those of `settings.UPLOAD_PATHS`."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body = UploadBody(receive) if is_upload(scope) else _limited(receive)
+        try:
+            async with ThreadSensitiveContext():
+                await self.handle(scope, body, send)
+        except errors.TooLarge as error:
+            await _refuse(error, send)
+
+    async def read_body(self, receive: Any) -> Any:
+        if isinstance(receive, UploadBody):
+            return receive
+        return await super().read_body(receive)
+
+
+def is_upload(scope: Scope) -> bool:
+    """A form with files for a path that takes them; anything else is small."""
+    kinds = [value for name, value in scope["headers"] if name == b"content-type"]
+    return scope["path"] in settings.UPLOAD_PATHS and any(
+        kind.lower().startswith(b"multipart/form-data") for kind in kinds
+    )
+
+
+def _limited(receive: Any) -> Any:
+    taken = 0
+    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+
+    async def next_message() -> Any:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > limit:
+            raise errors.TooLarge(f"A request may have {limit >> 20} MiB at most.")
+        return message
+
+    return next_message
+
+
+async def _refuse(error: errors.TooLarge, send: Any) -> None:
+    """The body is being read, so nothing has been answered yet, and no view is there to do it."""
+    body = json.dumps(errors.body(error.payload())).encode()
+    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+class UploadBody:
+    """The body of one request: a file to the view's thread, and to the handler its `receive`.
+
+    The server holds back a sender that is faster than the reader, so nothing piles up.
+    """
+
+    def __init__(self, receive: Any) -> None:
+        self._receive = receive
+        self._loop = asyncio.get_running_loop()
+        self._read = asyncio.Event()
+        self._rest = b""
+        self._more = True
+
+    async def __call__(self) -> Any:
+        """The message after the body, which is when the client goes away."""
+        await self._read.wait()
+        return await self._receive()
+
+    def read(self, size: int | None = -1) -> bytes:
+        """At most `size` bytes, b"" at the end. Raises OSError when the client has gone."""
+        wanted = -1 if size is None else size
+        parts = [self._rest]
+        have = len(self._rest)
+        while self._more and (wanted < 0 or not have):
+            chunk = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
+            parts.append(chunk)
+            have += len(chunk)
+        whole = b"".join(parts)
+        wanted = len(whole) if wanted < 0 else wanted
+        self._rest = whole[wanted:]
+        return whole[:wanted]
+
+    async def _next(self) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self._more = False
+            self._receive = _gone
+            self._read.set()
+            raise ConnectionResetError("The upload broke off.")
+        self._more = message.get("more_body", False)
+        if not self._more:
+            self._read.set()
+        return bytes(message.get("body", b""))
+
+    def close(self) -> None:
+        """What was not read is the server's to drop."""
+
+
+async def _gone() -> Any:
+    return {"type": "http.disconnect"}
