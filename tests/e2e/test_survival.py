@@ -7,8 +7,10 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +200,10 @@ def test_after_a_reboot_nothing_is_shown_as_running_that_is_not(own: Platform) -
 
 
 def _lose_power(platform: Platform) -> None:
-    """What a reboot leaves of an instance: its root. Processes, tmpfs, links, tables, cgroups are gone."""
+    """What a reboot leaves of an instance: its root. Processes, tmpfs, links, tables, cgroups are gone.
+
+    The kernel's boot id stays what it is here, so what was noted under it is moved to an earlier boot.
+    """
     config = platform.config
     states = [json.loads(p.read_text()) for p in (config.run / "containers").glob("*/state.json")]
     # The monitors first, so that none can write an exit record.
@@ -214,3 +219,9 @@ def _lose_power(platform: Platform) -> None:
         for directory, _, _ in os.walk(top, topdown=False):
             os.rmdir(directory)
     shutil.rmtree(config.run)
+    earlier = "00000000-0000-0000-0000-000000000000"
+    for note in config.containers.glob("*/active.json"):
+        note.write_text(json.dumps(json.loads(note.read_text()) | {"boot_id": earlier}))
+    with closing(sqlite3.connect(config.db / "slipway.sqlite3")) as database:
+        database.execute("UPDATE hosts_host SET boot_id = ?", (earlier,))
+        database.commit()
