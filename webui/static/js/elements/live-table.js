@@ -23,6 +23,12 @@ class LiveTable extends HTMLElement {
   #structure = false;
   #ordered = 0;
   #loaded = false;
+  /** Rows by id, as far as they were looked up. @type {Map<string, HTMLElement>} */
+  #index = new Map();
+  /** Rows that somebody can see; only those are given numbers every second. @type {Set<Element>} */
+  #seen = new Set();
+  /** @type {IntersectionObserver|null} */
+  #eye = null;
   /** @type {(() => void)|null} */
   #stopStats = null;
 
@@ -39,7 +45,8 @@ class LiveTable extends HTMLElement {
       });
     }
     if (this.dataset.stats) this.#stopStats = watchAll((samples) => this.#samples(samples));
-    for (const row of this.#rows()) this.#drawStats(row);
+    this.#eye = new IntersectionObserver((entries) => this.#looked(entries), { rootMargin: "200px 0px" });
+    this.#watchRows();
     this.addEventListener("change", (event) => this.#selection(event));
     this.addEventListener("click", (event) => this.#bulk(event));
     document.addEventListener("slipway:filter", this.#filter);
@@ -48,6 +55,8 @@ class LiveTable extends HTMLElement {
   disconnectedCallback() {
     this.#loaded = false;
     unlisten(this);
+    this.#eye?.disconnect();
+    this.#seen.clear();
     this.#stopStats?.();
     document.removeEventListener("slipway:filter", this.#filter);
   }
@@ -61,9 +70,26 @@ class LiveTable extends HTMLElement {
     return findAll("tbody > tr[data-id]", this);
   }
 
-  /** @param {string} id */
+  /** @param {string} id @returns {HTMLElement|null} */
   #row(id) {
-    return find(`tbody > tr[data-id="${CSS.escape(id)}"]`, this);
+    const known = this.#index.get(id);
+    if (known?.isConnected && known.dataset.id === id) return known;
+    this.#index = new Map(this.#rows().map((row) => [row.dataset.id ?? "", row]));
+    return this.#index.get(id) ?? null;
+  }
+
+  #watchRows() {
+    for (const row of this.#rows()) this.#eye?.observe(row);
+  }
+
+  /** @param {IntersectionObserverEntry[]} entries */
+  #looked(entries) {
+    for (const entry of entries) {
+      if (entry.isIntersecting && entry.target.isConnected) {
+        this.#seen.add(entry.target);
+        this.#drawStats(/** @type {HTMLElement} */ (entry.target));
+      } else this.#seen.delete(entry.target);
+    }
   }
 
   /** @param {{id: string, revision: number}[]} rows */
@@ -126,8 +152,9 @@ class LiveTable extends HTMLElement {
     this.#head(page);
     for (const row of this.#rows()) {
       if (!before.has(row.dataset.id)) row.classList.add("arrived");
-      this.#drawStats(row);
+      if (this.#seen.has(row)) this.#drawStats(row);
     }
+    this.#watchRows();
     this.#count();
   }
 
@@ -165,9 +192,8 @@ class LiveTable extends HTMLElement {
 
   /** @param {Record<string, import("../stats.js").Sample>} samples */
   #samples(samples) {
-    for (const id of Object.keys(samples)) {
-      const row = this.#row(id);
-      if (row) this.#drawStats(row);
+    for (const row of this.#seen) {
+      if (row instanceof HTMLElement && samples[row.dataset.id ?? ""]) this.#drawStats(row);
     }
     if (this.dataset.order) this.#order();
   }

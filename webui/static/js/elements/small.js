@@ -5,6 +5,8 @@ import { api } from "../api.js";
 import { announce, element, find, icon } from "../dom.js";
 import { relative } from "../format.js";
 
+const EXACT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
 /** @type {Set<RelativeTime>} */
 const times = new Set();
 
@@ -32,7 +34,8 @@ class RelativeTime extends HTMLElement {
     // "for 5 min" and "started 5 min ago" are the same element in different sentences.
     const text = /(^|\s)for$/.test(before) ? relative(moment).replace(/ ago$/, "").replace("just now", "a moment") : relative(moment);
     if (this.textContent !== text) this.textContent = text;
-    this.title = moment.toLocaleString();
+    const exact = EXACT.format(moment);
+    if (this.title !== exact) this.title = exact;
   }
 }
 
