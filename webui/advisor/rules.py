@@ -229,6 +229,21 @@ RULES: tuple[Callable[[Container], Iterator[Advice]], ...] = (
     declared_directory_unmounted,
 )
 
+RULE_IDS = frozenset(
+    {
+        "no-memory-limit",
+        "no-cpu-limit",
+        "data-outside-volume",
+        "anonymous-volume",
+        "oom-killed",
+        "throttled",
+        "restart-loop",
+        "privileged",
+        "dangerous-mount",
+        "database-published",
+    }
+)
+
 
 def size(count: int | None) -> str:
     """Bytes in binary units: "412 MiB"."""

@@ -13,7 +13,19 @@ from ninja.errors import AuthenticationError, HttpError, ValidationError
 from pydantic import ValidationError as PydanticError
 
 from runtime.errors import EngineError, NotFound
-from webui.api import containers, docs, events, hosts, images, networks, operations, tokens, volumes
+from webui.api import (
+    containers,
+    docs,
+    events,
+    hosts,
+    images,
+    networks,
+    operations,
+    registries,
+    silences,
+    tokens,
+    volumes,
+)
 from webui.api.auth import BearerAuth, SessionAuth
 from webui.core import errors
 
@@ -31,12 +43,14 @@ api = NinjaAPI(
 
 for prefix, module in (
     ("/containers", containers),
+    ("/containers", silences),
     ("/images", images),
     ("/volumes", volumes),
     ("/networks", networks),
     ("/operations", operations),
     ("/events", events),
     ("/hosts", hosts),
+    ("/registries", registries),
     ("/tokens", tokens),
 ):
     api.add_router(prefix, module.router, tags=[prefix.strip("/")])

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from ninja import NinjaAPI
 from ninja.openapi.docs import DocsBase
 
+Schema = dict[str, Any]
+
 
 class Page(DocsBase):
     def render_page(self, request: HttpRequest, api: NinjaAPI, **_: Any) -> HttpResponse:
-        schema = api.get_openapi_schema()
-        groups: dict[str, list[dict[str, Any]]] = {}
+        if not request.user.is_authenticated:
+            return redirect_to_login(request.get_full_path())
+        schema: Schema = api.get_openapi_schema()
+        groups: dict[str, list[Schema]] = {}
         for path, methods in schema["paths"].items():
             for method, operation in methods.items():
                 tag = (operation.get("tags") or ["other"])[0]
-                groups.setdefault(tag, []).append(_endpoint(path, method, operation))
+                groups.setdefault(tag, []).append(_endpoint(schema, path, method, operation))
         return render(request, "pages/api_docs.html", {"groups": groups, "schema": schema})
 
 
-def _endpoint(path: str, method: str, operation: dict[str, Any]) -> dict[str, Any]:
-    """{method, path, text, parameters: [{name, place, required, kind}]} of one operation."""
+def _endpoint(schema: Schema, path: str, method: str, operation: Schema) -> Schema:
+    """{method, path, text, parameters and fields: [{name, place, required, kind}]} of one operation."""
     return {
         "method": method.upper(),
         "path": path,
@@ -32,9 +37,54 @@ def _endpoint(path: str, method: str, operation: dict[str, Any]) -> dict[str, An
                 "name": p["name"],
                 "place": p["in"],
                 "required": p.get("required", False),
-                "kind": p.get("schema", {}).get("type", ""),
+                "kind": _kind(p.get("schema", {})),
             }
             for p in operation.get("parameters", [])
         ],
-        "body": ", ".join(operation.get("requestBody", {}).get("content", {})),
+        "fields": _fields(schema, operation.get("requestBody", {}).get("content", {})),
     }
+
+
+def _fields(schema: Schema, content: Schema) -> list[Schema]:
+    """The body's fields; each kind of body has a schema, mostly by reference."""
+    found = []
+    for kind, body in content.items():
+        model = _resolved(schema, body.get("schema", {}))
+        required = model.get("required", ())
+        found += [
+            {
+                "name": name,
+                "place": "form" if "form" in kind else "JSON",
+                "required": name in required,
+                "kind": _kind(field),
+            }
+            for name, field in model.get("properties", {}).items()
+        ]
+    return found
+
+
+def _resolved(schema: Schema, model: Schema) -> Schema:
+    """Follow a reference; of "this or nothing" take this."""
+    for choice in model.get("anyOf", ()):
+        if choice.get("type") != "null":
+            return _resolved(schema, choice)
+    if "$ref" in model:
+        named: Schema = schema["components"]["schemas"][_name(model)]
+        return named
+    return model
+
+
+def _name(model: Schema) -> str:
+    return str(model["$ref"]).rpartition("/")[2]
+
+
+def _kind(field: Schema) -> str:
+    """ "string", "array of string", "string or null", a schema's name."""
+    if "anyOf" in field:
+        return " or ".join(_kind(choice) for choice in field["anyOf"])
+    if "$ref" in field:
+        return _name(field)
+    if "enum" in field:
+        return " or ".join(str(value) for value in field["enum"])
+    kind = str(field.get("type", "any"))
+    return f"array of {_kind(field['items'])}" if kind == "array" and "items" in field else kind

@@ -11,7 +11,7 @@ from pydantic import Field
 from runtime.errors import NotFound, SpecInvalid
 from runtime.model.reference import Reference
 from webui.api.answers import Answer, WaitQuery, answer
-from webui.api.auth import operator, reader
+from webui.api.auth import admin, operator, reader
 from webui.api.uploads import SpooledUpload
 from webui.containers.requests import Request
 from webui.core.payloads import image_row, operation_row
@@ -43,13 +43,17 @@ def image_list(request: HttpRequest) -> list[Any]:
 
 @router.post("/pull", response=ANY)
 def image_pull(request: HttpRequest, body: PullRequest, wait: WaitQuery) -> Answer:
-    """Pull from a registry; Docker Hub unless the reference names another."""
-    user, via = operator(request)
+    """Pull from a registry; Docker Hub unless the reference names another.
+
+    Credentials are kept for this registry. Only an admin may allow plain HTTP.
+    """
+    user, via = operator(request) if body.plain_http is None else admin(request)
     operation = services.image_pull(
         host=current_host(),
         reference=body.reference,
         username=body.username,
         password=body.password,
+        plain_http=body.plain_http,
         user=user,
         via=via,
     )

@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from runtime.errors import NotFound, SpecInvalid
 from runtime.model.reference import Reference
 from webui.hosts.models import Host
-from webui.images.models import Image
+from webui.images.models import Image, Registry
 from webui.images.models import Reference as ReferenceRow
 
 
@@ -40,3 +40,11 @@ def _missing(key: str, field: str) -> NotFound:
         hint="Pull or import it first; the images page shows what is here.",
         field=field,
     )
+
+
+def registry_find(hostname: str) -> Registry:
+    """Raises NotFound."""
+    registry = Registry.objects.filter(hostname=hostname).first()
+    if registry is None:
+        raise NotFound(f"Nothing is known about the registry {hostname!r}.", field="hostname")
+    return registry

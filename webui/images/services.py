@@ -28,13 +28,33 @@ STARTER = "slipway/starter:latest"
 
 
 def image_pull(
-    *, host: Host, reference: str, username: str, password: str, user: User | None, via: str
+    *,
+    host: Host,
+    reference: str,
+    username: str = "",
+    password: str = "",
+    plain_http: bool | None = None,
+    user: User | None,
+    via: str,
 ) -> Operation:
-    """Ask the host to pull. Credentials are kept, encrypted, for this registry and the next time."""
+    """Ask the host to pull. Credentials are kept, encrypted, for this registry and the next time.
+
+    Raises SpecInvalid for a bad reference, or when only one of the credentials is given.
+    """
     parsed = Reference.parse(reference)
+    if bool(username) != bool(password):
+        field = "password" if username else "username"
+        raise SpecInvalid(
+            field, f"{field} is missing.", hint="Give user name and password, or neither."
+        )
     with transaction.atomic():
-        if username or password:
-            registry_save(hostname=parsed.registry, username=username, password=password)
+        if username or plain_http is not None:
+            registry_save(
+                hostname=parsed.registry,
+                username=username or None,
+                password=password,
+                plain_http=plain_http,
+            )
         return operation_create(
             host=host,
             kind="image.pull",
@@ -196,16 +216,48 @@ def image_publish(*, digest: str) -> None:
 
 
 def registry_save(
-    *, hostname: str, username: str = "", password: str = "", plain_http: bool | None = None
+    *,
+    hostname: str,
+    username: str | None = None,
+    password: str | None = None,
+    plain_http: bool | None = None,
 ) -> Registry:
-    """Remember how to talk to a registry."""
-    values: dict[str, Any] = {"username": username}
-    if password:
+    """Remember how to talk to a registry; None leaves what is known. Raises SpecInvalid.
+
+    An empty user name takes the password away as well.
+    """
+    name = _registry_name(hostname)
+    values: dict[str, Any] = {}
+    if username is not None:
+        values["username"] = username
+        if not username:
+            values["encrypted_password"] = ""
+    if password and username != "":
         values["encrypted_password"] = crypto.encrypt(password)
     if plain_http is not None:
         values["plain_http"] = plain_http
-    registry, _ = Registry.objects.update_or_create(hostname=hostname, defaults=values)
+    registry, _ = Registry.objects.update_or_create(hostname=name, defaults=values)
     return registry
+
+
+def _registry_name(hostname: str) -> str:
+    """As references name it: "docker.io", "registry.example:5000"."""
+    try:
+        name = Reference.parse(f"{hostname.strip()}/x", "hostname")
+    except SpecInvalid:
+        name = None
+    # A first part that is no host name reads as part of a repository on Docker Hub.
+    if name is None or name.repository not in ("x", "library/x"):
+        raise SpecInvalid(
+            "hostname",
+            f"{hostname!r} is not a registry's host name.",
+            hint="Write it as in a reference, without https://: registry.example:5000.",
+        )
+    return name.registry
+
+
+def registry_remove(*, registry: Registry) -> None:
+    registry.delete()
 
 
 def registry_access(hostname: str) -> tuple[tuple[str, str] | None, bool]:
