@@ -226,7 +226,7 @@ def registry_save(
 
     An empty user name takes the password away as well.
     """
-    name = _registry_name(hostname)
+    name = registry_name(hostname)
     values: dict[str, Any] = {}
     if username is not None:
         values["username"] = username
@@ -240,7 +240,7 @@ def registry_save(
     return registry
 
 
-def _registry_name(hostname: str) -> str:
+def registry_name(hostname: str) -> str:
     """As references name it: "docker.io", "registry.example:5000"."""
     try:
         name = Reference.parse(f"{hostname.strip()}/x", "hostname")
