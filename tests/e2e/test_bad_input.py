@@ -60,8 +60,8 @@ _REQUESTS: list[tuple[str, dict[str, Any], int, str]] = [
     ("memory not a size", {"limits": {"memory": "much"}}, 422, "limits.memory"),
     ("cpus below zero", {"limits": {"cpus": -1}}, 422, "limits.cpus"),
     ("bad port", {"ports": ["70000:80"]}, 422, "ports"),
-    ("volume that escapes", {"volumes": ["../etc:/data"]}, 422, "mounts"),
-    ("relative target", {"volumes": ["data:relative"]}, 422, "mounts"),
+    ("volume that escapes", {"volumes": ["../etc:/data"]}, 422, "volumes"),
+    ("relative target", {"volumes": ["data:relative"]}, 422, "volumes"),
     ("unknown network", {"network": "nowhere"}, 404, "network"),
 ]
 

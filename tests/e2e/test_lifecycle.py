@@ -7,6 +7,7 @@ import os
 import socket
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def test_containers_of_one_network_find_each_other_by_name(api: Api, create: Cre
 def test_the_websocket_tells_every_change_and_follows_the_log(
     platform: Platform, api: Api, create: Create
 ) -> None:
-    with platform.browser_session() as session, Live(session, platform.url) as live:
+    with closing(platform.browser_session()) as session, Live(session, platform.url) as live:
         live.subscribe("containers")
         live.wait_for(lambda m: m["type"] == "snapshot" and m["topic"] == "containers")
         row = create("echo out; echo err >&2; sleep 600", name="talker")
@@ -98,7 +99,7 @@ def test_the_websocket_tells_every_change_and_follows_the_log(
         lines: dict[str, str] = {}
 
         def both_lines(message: dict[str, Any]) -> bool:
-            if message["topic"] == f"logs:{ours}" and message["type"] == "lines":
+            if message["topic"] == f"logs:{ours}" and message["type"] in ("snapshot", "lines"):
                 lines.update({line["stream"]: line["text"] for line in message["data"]})
             return len(lines) == 2
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import httpx
 from websockets import Origin
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
 
 class Live:
@@ -17,7 +17,7 @@ class Live:
 
     def __init__(self, session: httpx.Client, url: str) -> None:
         cookies = "; ".join(f"{name}={value}" for name, value in session.cookies.items())
-        self._socket: ClientConnection = connect(
+        self._opening = connect(
             url.replace("http://", "ws://") + "/ws/live/",
             additional_headers={"Cookie": cookies},
             origin=Origin(url),
@@ -25,10 +25,11 @@ class Live:
         self.seen: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
+        self._socket = self._opening.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
+    def __exit__(self, *failure: Any) -> None:
+        self._opening.__exit__(*failure)
 
     def subscribe(self, *topics: str, **options: Any) -> None:
         self._socket.send(json.dumps({"action": "subscribe", "topics": topics, "options": options}))
