@@ -100,6 +100,16 @@ class UploadBody:
         self._rest = whole[wanted:]
         return whole[:wanted]
 
+    def readline(self, size: int | None = -1) -> bytes:
+        """One line: Django empties a body that nobody has read to its end line by line."""
+        limit = 1 << 16 if size is None or size < 0 else size
+        block = self.read(limit)
+        end = block.find(b"\n") + 1
+        if end:
+            self._rest = block[end:] + self._rest
+            return block[:end]
+        return block
+
     async def _next(self) -> bytes:
         message = await self._receive()
         if message["type"] == "http.disconnect":
