@@ -52,8 +52,8 @@ class Supervisor:
         self._on_ready = on_ready
         self._selector = selectors.DefaultSelector()
         self._listener: socket.socket | None = None
-        self._ready_fd = -1
         self._stop_requests = 0
+        self._greeted = False
         pid = os.getpid()
         self._state = state.SupervisorState(
             pid=pid, start_time=start_time(pid), started_at=time.time(), url=instance.url
@@ -140,7 +140,8 @@ class Supervisor:
             self._selector.unregister(fd)
             said = os.read(fd, 1)
             os.close(fd)
-            if said:
+            if said and not self._greeted:
+                self._greeted = True
                 self._on_ready()
 
         self._selector.register(fd, selectors.EVENT_READ, on_readable)
