@@ -6,15 +6,18 @@ boot, and the boot is the first digits of the kernel's boot id. It fits Operatio
 
 from __future__ import annotations
 
-import functools
 import os
-from pathlib import Path
+
+from runtime.kernel import procfs
 
 
 def process_name(pid: int | None = None) -> str:
-    """The name of a process, by default this one. Raises FileNotFoundError when there is none."""
+    """The name of a process, by default this one. Raises ProcessLookupError when there is none."""
     pid = os.getpid() if pid is None else pid
-    return f"{pid}.{_start_time(pid)}.{_boot()}"
+    started = procfs.start_time(pid)
+    if not started:
+        raise ProcessLookupError(pid)
+    return f"{pid}.{started}.{procfs.boot_id()[:8]}"
 
 
 def is_alive(name: str) -> bool:
@@ -24,19 +27,5 @@ def is_alive(name: str) -> bool:
         return False
     try:
         return process_name(int(pid)) == name
-    except (FileNotFoundError, ProcessLookupError):
+    except ProcessLookupError:
         return False
-
-
-def _start_time(pid: int) -> int:
-    stat = Path(f"/proc/{pid}/stat").read_bytes()
-    # The command's name stands in parentheses and may hold anything, spaces and parentheses too.
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    if fields[0] in (b"Z", b"X"):
-        raise ProcessLookupError(pid)
-    return int(fields[19])
-
-
-@functools.cache
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
+from runtime.kernel import procfs
 from runtime.model.stats import StatsSample
 from webui.containers.models import Container
 from webui.containers.services import container_usage
@@ -24,12 +24,11 @@ def build() -> Watcher:
     """The watcher of this instance, from the environment."""
     engine = instance.engine()
     host_id = instance.host_id()
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return Watcher(
         config=instance.config(),
         engine=engine,
         reconciler=Reconciler(
-            engine=engine, host_id=host_id, policy=Policy(host_id=host_id, boot_id=boot_id)
+            engine=engine, host_id=host_id, policy=Policy(host_id=host_id, boot_id=procfs.boot_id())
         ),
         sweep=Sweep(host_id=host_id, send=send, announce=announce),
         facts=Facts(engine, write=write_usage, killed=record_oom_kill),
