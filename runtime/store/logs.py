@@ -13,13 +13,17 @@ from __future__ import annotations
 import os
 import select
 import struct
-import threading
 import time as clock
 from collections import deque
 from collections.abc import Collection, Iterator
 from itertools import chain
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    # Not at run time: the shim is forked with this module in it, and importing `threading` makes every
+    # fork write to another 400 kB of its memory.
+    import threading
+    from pathlib import Path
 
 STDOUT, STDERR = 1, 2
 STREAMS = {STDOUT: "stdout", STDERR: "stderr"}
