@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from ninja import Query, Schema
+from ninja import Query, Schema, Status
 from pydantic import Field
 
 from runtime.errors import EngineError, from_payload
@@ -14,7 +14,7 @@ from webui.core.payloads import operation_row
 from webui.operations.models import Operation
 
 Row = dict[str, Any]
-Answer = tuple[int, Any]
+Answer = Status[Any]
 
 
 class Wait(Schema):
@@ -32,13 +32,13 @@ def answer(
 ) -> Answer:
     """Answer as the client asked. A failed operation raises its error, with its own HTTP number."""
     if not wait.wait:
-        return 202, operation_row(operation)
+        return Status(202, operation_row(operation))
     ended = wait_for(operation.pk, wait.timeout)
     if ended.is_live:
-        return 202, operation_row(ended)
+        return Status(202, operation_row(ended))
     if ended.error is not None:
         raise _error(ended)
-    return status, result()
+    return Status(status, result())
 
 
 def _error(operation: Operation) -> EngineError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from django.http import HttpRequest
-from ninja import File, Form, Router, UploadedFile
+from ninja import File, Form, Router, Status, UploadedFile
 from pydantic import Field
 
 from runtime.errors import NotFound, SpecInvalid
@@ -136,7 +136,7 @@ def image_remove(request: HttpRequest, key: str, wait: WaitQuery) -> Answer:
     named = _full(key)
     if named in names and len(names) > 1:
         services.image_untag(image=image, reference=named)
-        return 200, image_row(images().get(pk=image.pk))
+        return Status(200, image_row(images().get(pk=image.pk)))
     operation = services.image_remove(image=image, user=user, via=via)
     return answer(wait, operation, lambda: _result(operation))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpRequest
-from ninja import Router
+from ninja import Router, Status
 from pydantic import Field
 
 from webui.api.auth import admin
@@ -49,7 +49,7 @@ def registry_list(request: HttpRequest) -> list[Any]:
 def registry_create(request: HttpRequest, body: NewRegistryRequest) -> Any:
     """Make known, or change, how to talk to a registry: `registry.example:5000`."""
     admin(request)
-    return 201, _row(services.registry_save(**body.model_dump()))
+    return Status(201, _row(services.registry_save(**body.model_dump())))
 
 
 @router.get("/{hostname}", response=Any)
@@ -70,4 +70,4 @@ def registry_remove(request: HttpRequest, hostname: str) -> Any:
     """Forget it and its password."""
     admin(request)
     services.registry_remove(registry=registry_find(hostname))
-    return 204, None
+    return Status(204, None)

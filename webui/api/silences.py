@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpRequest
-from ninja import Router
+from ninja import Router, Status
 from pydantic import Field
 
 from webui.advisor import services
@@ -47,7 +47,7 @@ def silence_create(request: HttpRequest, key: str, body: SilenceRequest) -> Any:
     silence = services.silence_create(
         container=container_find(key), rule=body.rule, reason=body.reason, user=user
     )
-    return 201, _row(silence)
+    return Status(201, _row(silence))
 
 
 @router.delete("/{key}/silences/{rule}", response={204: None})
@@ -55,4 +55,4 @@ def silence_remove(request: HttpRequest, key: str, rule: str) -> Any:
     """Show the advice again."""
     operator(request)
     services.silence_remove(container=container_find(key), rule=rule)
-    return 204, None
+    return Status(204, None)

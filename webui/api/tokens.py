@@ -7,7 +7,7 @@ from typing import Any
 
 from django.http import HttpRequest
 from django.utils import timezone
-from ninja import Router
+from ninja import Router, Status
 from pydantic import Field
 
 from runtime.errors import NotFound
@@ -57,7 +57,7 @@ def token_make(request: HttpRequest, body: TokenRequest) -> Any:
     token, text = token_create(
         user=user, name=body.name, read_only=body.read_only, expires_at=expires
     )
-    return 201, {**_row(token), "token": text}
+    return Status(201, {**_row(token), "token": text})
 
 
 @router.delete("/{token_id}", response={204: None})
@@ -67,4 +67,4 @@ def token_revoke(request: HttpRequest, token_id: int) -> Any:
         raise NotAllowed("A token that may only read revokes no tokens.")
     if not user.tokens.filter(pk=token_id).delete()[0]:
         raise NotFound("You have no such token.")
-    return 204, None
+    return Status(204, None)

@@ -11,6 +11,7 @@ from django.db.models import F
 
 from runtime.errors import BadState, NotFound, SpecInvalid
 from runtime.model.codec import from_json, to_json
+from runtime.model.parse import parse_signal
 from runtime.model.spec import ContainerSpec, Limits
 from runtime.model.state import Action, Observed, RunState, Status
 from runtime.model.validate import validate_spec
@@ -134,7 +135,12 @@ def container_act(
     via: str,
     params: dict[str, Any] | None = None,
 ) -> Operation:
-    """Ask for start, stop, restart, kill, pause, unpause or remove. Raises BadState when not possible now."""
+    """Ask for start, stop, restart, kill, pause, unpause or remove.
+
+    Raises BadState when that is not possible now, SpecInvalid for a signal that there is not.
+    """
+    if signal := (params or {}).get("signal"):
+        parse_signal(signal, "signal")
     status = Status(container.status)
     forced = action == "remove" and bool((params or {}).get("force"))
     if not forced and not status.allows(action):

@@ -70,8 +70,11 @@ def request_field(field: str, request: ContainerRequest) -> str:
 
 def _port(index: int, request: ContainerRequest) -> str:
     """One text may stand for a range of ports."""
-    for position, text in enumerate(request.ports):
-        count = len(parse_port_spec(text))
+    try:
+        counts = [len(parse_port_spec(text)) for text in request.ports]
+    except SpecInvalid:
+        return f"ports[{index}]"  # it is about a text, then
+    for position, count in enumerate(counts):
         if index < count:
             return f"ports[{position}]"
         index -= count
