@@ -53,7 +53,7 @@ def taken(api: Api, starter: str) -> Iterator[dict[str, Any]]:
 
 _REQUESTS: list[tuple[str, dict[str, Any], int, str]] = [
     ("unknown image", {"image": "nowhere/nothing:1"}, 404, "image"),
-    ("bad reference", {"image": "UPPER case!"}, 422, "image"),
+    ("bad reference", {"image": "UPPER case!"}, 404, "image"),
     ("taken name", {"name": "taken"}, 409, "name"),
     ("bad name", {"name": "-no"}, 422, "name"),
     ("memory too small", {"limits": {"memory": "1k"}}, 422, "limits.memory"),
@@ -89,6 +89,14 @@ def test_a_bad_request_names_its_field_and_leaves_nothing(
     assert error["message"].endswith(".")
     assert error["extra"]["field"].startswith(field)
     assert _traces(platform) == before
+
+
+@pytest.mark.parametrize("reference", ["UPPER/case", "name:", "a//b", "name@sha256:short"])
+def test_a_reference_that_is_none_is_refused_before_anything_is_pulled(
+    api: Api, reference: str
+) -> None:
+    error = api.post("/images/pull", {"reference": reference}, expect=422)
+    assert (error["code"], error["extra"]["field"]) == ("spec_invalid", "reference")
 
 
 def test_a_taken_port_is_refused_at_once(api: Api, starter: str, taken: dict[str, Any]) -> None:
