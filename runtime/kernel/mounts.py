@@ -10,12 +10,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from runtime.errors import KernelFailure
 from runtime.kernel import syscalls
 from runtime.kernel.constants import (
+    AT_EMPTY_PATH,
+    AT_RECURSIVE,
     MNT_DETACH,
+    MOVE_MOUNT_T_EMPTY_PATH,
     MS_BIND,
     MS_NODEV,
     MS_NOEXEC,
@@ -23,24 +27,20 @@ from runtime.kernel.constants import (
     MS_PRIVATE,
     MS_RDONLY,
     MS_REC,
-    MS_REMOUNT,
     MS_SHARED,
     MS_SLAVE,
     O_PATH,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_CLONE,
     RESOLVE_IN_ROOT,
 )
 
 if TYPE_CHECKING:
     from runtime.model.plan import MountStep, Overlay
 
-_PROPAGATION = {
-    "private": MS_PRIVATE,
-    "rprivate": MS_PRIVATE | MS_REC,
-    "shared": MS_SHARED,
-    "rshared": MS_SHARED | MS_REC,
-    "slave": MS_SLAVE,
-    "rslave": MS_SLAVE | MS_REC,
-}
+_PROPAGATION = {"private": MS_PRIVATE, "shared": MS_SHARED, "slave": MS_SLAVE}
+# MS_* and MOUNT_ATTR_* of these have the same values.
+_ATTRIBUTES = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
 _PAGE = 4096
 
 
@@ -53,28 +53,22 @@ def describe(step: MountStep) -> str:
 
 
 def mount_overlay(overlay: Overlay) -> None:
-    """Mount the layers, writable for now, at overlay["rootfs"]. Raises KernelFailure."""
-    options = f"lowerdir={':'.join(overlay['lower'])}"
-    options += f",upperdir={overlay['upper']},workdir={overlay['work']}"
-    target = overlay["rootfs"]
-    if len(options) < _PAGE:
-        syscalls.mount("overlay", target, "overlay", 0, options)
-        return
-    # mount(2) takes one page of options. Linux 6.5 added lowerdir+ for one layer at a time.
-    fd = syscalls.fsopen("overlay")
-    try:
-        for layer in overlay["lower"]:
-            syscalls.fsconfig(fd, 1, "lowerdir+", layer)
-        syscalls.fsconfig(fd, 1, "upperdir", overlay["upper"])
-        syscalls.fsconfig(fd, 1, "workdir", overlay["work"])
-        syscalls.fsconfig(fd, 6)
-        tree = syscalls.fsmount(fd)
-    finally:
-        os.close(fd)
-    try:
-        syscalls.move_mount(tree, target)
-    finally:
-        os.close(tree)
+    """Mount the layers, writable for now, at overlay["rootfs"]. Raises KernelFailure or OSError."""
+    options = _overlay_options(overlay, overlay["lower"])
+    with ExitStack() as opened:
+        if len(options) >= _PAGE:
+            # mount(2) takes one page of options. A descriptor's name is short whatever it stands for.
+            names = []
+            for layer in overlay["lower"]:
+                descriptor = os.open(layer, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                opened.callback(os.close, descriptor)
+                names.append(_fd(descriptor))
+            options = _overlay_options(overlay, names)
+        syscalls.mount("overlay", overlay["rootfs"], "overlay", 0, options)
+
+
+def _overlay_options(overlay: Overlay, lower: list[str]) -> str:
+    return f"lowerdir={':'.join(lower)},upperdir={overlay['upper']},workdir={overlay['work']}"
 
 
 def execute(step: MountStep, root: int) -> None:
@@ -87,9 +81,17 @@ def execute(step: MountStep, root: int) -> None:
 
 
 def _named(error: KernelFailure | OSError, step: MountStep) -> KernelFailure:
-    number = error.errno or 0
-    path = str(error.filename or step["target"]) if isinstance(error, OSError) else step["target"]
-    return KernelFailure("mount", number, path, step=describe(step))
+    """The same error, with the step; a path of ours in /proc/self/fd becomes the container's."""
+    call, path = "mount", str(getattr(error, "filename", None) or "")
+    if isinstance(error, KernelFailure):
+        call, path = error.extra["syscall"], error.extra["path"]
+    if not path.startswith("/") or path.startswith("/proc/self/fd/"):
+        path = step["target"]
+    return KernelFailure(call, error.errno or 0, path, hint=_hint(error), step=describe(step))
+
+
+def _hint(error: KernelFailure | OSError) -> str:
+    return error.hint if isinstance(error, KernelFailure) else ""
 
 
 def _bind(step: MountStep, root: int) -> None:
@@ -100,36 +102,36 @@ def _bind(step: MountStep, root: int) -> None:
             os.close(source)
             source = beneath
         kind = "dir" if stat.S_ISDIR(os.fstat(source).st_mode) else "file"
-        make = kind if step.get("make") else ""
-        recursive = MS_REC if step.get("recursive") else 0
-        target = resolve(root, step["target"], make=make)
+        target = resolve(root, step["target"], make=kind if step.get("make") else "")
         try:
-            syscalls.mount(_fd(source), _fd(target), "", MS_BIND | recursive)
+            _attach_copy(source, target, step)
         finally:
             os.close(target)
     finally:
         os.close(source)
-    _finish_bind(step, root)
 
 
-def _finish_bind(step: MountStep, root: int) -> None:
-    # The mount lies over the target now: resolve it again to change the mount, not what it covers.
-    flags = step.get("flags", 0)
-    propagation = _PROPAGATION[step.get("propagation") or "rprivate"]
-    target = resolve(root, step["target"])
+def _attach_copy(source: int, target: int, step: MountStep) -> None:
+    """Mount a copy of the tree at `source` on `target`.
+
+    Flags and propagation are set while nobody sees the copy, and no path is looked up a second time: a
+    container that shares the volume can neither write before it is read-only nor exchange the target.
+    """
+    recursive = AT_RECURSIVE if step.get("recursive") else 0
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | recursive
+    tree = syscalls.open_tree("", flags, source)
     try:
-        syscalls.mount("none", _fd(target), "", propagation)
-        if flags:
-            recursive = 0x8000 if step.get("recursive") else 0
-            attributes = flags & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
-            try:
-                syscalls.mount_setattr(target, "", attr_set=attributes, flags=0x1000 | recursive)
-            except KernelFailure as error:
-                if error.errno != errno.ENOSYS:
-                    raise
-                syscalls.mount("none", _fd(target), "", MS_BIND | MS_REMOUNT | flags)
+        name = step.get("propagation") or "rprivate"
+        syscalls.mount_setattr(
+            tree,
+            "",
+            attr_set=step.get("flags", 0) & _ATTRIBUTES,
+            propagation=_PROPAGATION[name.removeprefix("r")],
+            flags=AT_EMPTY_PATH | (AT_RECURSIVE if name.startswith("r") or recursive else 0),
+        )
+        syscalls.move_mount(tree, "", target, MOVE_MOUNT_T_EMPTY_PATH)
     finally:
-        os.close(target)
+        os.close(tree)
 
 
 def _filesystem(step: MountStep, root: int) -> None:
@@ -143,13 +145,12 @@ def _filesystem(step: MountStep, root: int) -> None:
 
 
 def _remount(step: MountStep, root: int) -> None:
-    """Change what lies at the target; a path that is no mount point becomes one first."""
+    """Lay a copy of what is at the target over it, with other flags."""
     target = resolve(root, step["target"])
     try:
-        syscalls.mount(_fd(target), _fd(target), "", MS_BIND | MS_REC)
+        _attach_copy(target, target, step)
     finally:
         os.close(target)
-    _finish_bind(step, root)
 
 
 def _mask(step: MountStep, root: int) -> None:
