@@ -20,10 +20,8 @@ def platform() -> Iterator[Platform]:
 
 
 @pytest.fixture(scope="session")
-def api(platform: Platform) -> Iterator[Api]:
-    client = platform.api()
-    yield client
-    client.close()
+def api(platform: Platform) -> Api:
+    return platform.api()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import os
 import socket
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -85,7 +84,7 @@ def test_containers_of_one_network_find_each_other_by_name(api: Api, create: Cre
 def test_the_websocket_tells_every_change_and_follows_the_log(
     platform: Platform, api: Api, create: Create
 ) -> None:
-    with closing(platform.browser_session()) as session, Live(session, platform.url) as live:
+    with Live(platform.browser_session(), platform.url) as live:
         live.subscribe("containers")
         live.wait_for(lambda m: m["type"] == "snapshot" and m["topic"] == "containers")
         row = create("echo out; echo err >&2; sleep 600", name="talker")

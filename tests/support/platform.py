@@ -59,6 +59,7 @@ class Platform:
         }
         self.process: subprocess.Popen[bytes] | None = None
         self._password = ""
+        self._clients: list[httpx.Client] = []
 
     @property
     def config(self) -> Config:
@@ -124,6 +125,8 @@ class Platform:
 
     def destroy(self) -> None:
         """End everything and remove every trace, whatever state the platform is in."""
+        for client in self._clients:
+            client.close()
         try:
             self.slipway("down", "--containers")
         finally:
@@ -148,6 +151,7 @@ class Platform:
     def browser_session(self) -> httpx.Client:
         """A client signed in as a browser is: with a session cookie, sending the CSRF token."""
         client = httpx.Client(base_url=self.url, timeout=60.0, follow_redirects=True)
+        self._clients.append(client)
         client.get("/login/")
         token = client.cookies["slipway_csrf"]
         answer = client.post(
@@ -172,7 +176,9 @@ class Platform:
         token = made.stdout.strip()
         if made.returncode or not token:
             raise PlatformFailed(f"No token: {made.stdout}{made.stderr}")
-        return Api(self.url, token)
+        api = Api(self.url, token)
+        self._clients.append(api.http)
+        return api
 
 
 class Api:
@@ -204,6 +210,3 @@ class Api:
     def delete(self, path: str, *, force: bool = False, **kwargs: Any) -> Any:
         params = {"wait": "true"} | ({"force": "true"} if force else {})
         return self.call("DELETE", path, params=params, **kwargs)
-
-    def close(self) -> None:
-        self.http.close()
