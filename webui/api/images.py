@@ -110,14 +110,7 @@ def _result(operation: Operation) -> Any:
     return image_row(image) if image else operation_row(operation)
 
 
-@router.get("/{path:key}", response=Any)
-def image_get(request: HttpRequest, key: str) -> Any:
-    """By id, enough of its digits, or a reference."""
-    reader(request)
-    image = image_find(current_host(), key)
-    return {**image_row(image), "config": image.config, "history": image.layers}
-
-
+# Before the routes of one image: a key may hold slashes, and the first route that fits is taken.
 @router.post("/{path:key}/tag", response=Any)
 def image_tag(request: HttpRequest, key: str, body: TagRequest) -> Any:
     """One more name for the image."""
@@ -125,6 +118,14 @@ def image_tag(request: HttpRequest, key: str, body: TagRequest) -> Any:
     return image_row(
         services.image_tag(image=image_find(current_host(), key), reference=body.reference)
     )
+
+
+@router.get("/{path:key}", response=Any)
+def image_get(request: HttpRequest, key: str) -> Any:
+    """By id, enough of its digits, or a reference."""
+    reader(request)
+    image = image_find(current_host(), key)
+    return {**image_row(image), "config": image.config, "history": image.layers}
 
 
 @router.delete("/{path:key}", response=ANY)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db import transaction
 
-from runtime.errors import AlreadyExists, Conflict, NetworkInUse
+from runtime.errors import AlreadyExists, Conflict, NetworkInUse, SpecInvalid
 from runtime.model.spec import NetworkSpec
 from runtime.model.subnets import gateway_for, next_subnet, overlapping
 from runtime.model.validate_names import validate_name
@@ -67,7 +67,7 @@ def network_create(
             id=new_id(),
             name=name,
             subnet=subnet,
-            gateway=gateway or gateway_for(subnet),
+            gateway=gateway or _first_address(subnet),
             internal=internal,
             labels=labels or {},
         )
@@ -100,6 +100,15 @@ def network_create(
         )
         transaction.on_commit(lambda: publish_row("networks", network_row(network)))
     return network, operation
+
+
+def _first_address(subnet: str) -> str:
+    try:
+        return gateway_for(subnet)
+    except Conflict:
+        raise SpecInvalid(
+            "subnet", f"{subnet} has no room for containers.", hint="Use a prefix of /8 to /29."
+        ) from None
 
 
 def network_remove(*, network: Network, user: User | None, via: str) -> Operation:
