@@ -1,0 +1,98 @@
+"""What hosts report becomes rows: only differences are written, and each change is an event."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from runtime.model.state import ExitRecord, HealthState, Observed, RunState, Status
+from tests.support.web import Site
+from webui.containers.models import Container
+from webui.containers.services import container_apply_observed, container_missing, container_usage
+from webui.core import publish
+from webui.core.payloads import container_row
+from webui.operations.models import Event
+
+RUN = RunState(status=Status.RUNNING, boot_id="b", pid=42, started_at=1000.5)
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    said: list[dict[str, Any]] = []
+    monkeypatch.setattr(publish, "group_send", lambda group, event: said.append(event["message"]))
+    return said
+
+
+def seen(container: Container, run: RunState) -> Container:
+    return container_apply_observed(
+        container_id=container.pk, observed=Observed(container.pk, run.status, run)
+    )
+
+
+def kinds() -> list[str]:
+    return list(Event.objects.order_by("id").values_list("type", flat=True))
+
+
+def test_a_start_is_written_once_with_an_event_and_a_row(
+    site: Site, published: list[dict[str, Any]]
+) -> None:
+    container = site.make("web")
+    published.clear()
+    now = seen(container, RUN)
+    assert (now.status, now.pid, now.present) == ("running", 42, True)
+    assert now.revision == container.revision + 1
+    assert kinds() == ["container.started"]
+    rows = [m for m in published if m["type"] == "row"]
+    assert {m["topic"] for m in rows} == {"containers", f"container:{container.pk}"}
+    assert rows[0]["rev"] == now.revision
+    published.clear()
+    assert seen(container, RUN).revision == now.revision
+    assert published == []
+
+
+def test_an_end_has_its_code_and_reason(site: Site) -> None:
+    container = site.make("web")
+    seen(container, RUN)
+    end = ExitRecord(
+        code=137, reason="oom_killed", started_at=1000.5, finished_at=1002, oom_killed=True
+    )
+    gone = replace(RUN, status=Status.EXITED, pid=0, finished_at=1002.0, exit=end)
+    now = seen(container, gone)
+    assert (now.exit_code, now.exit_reason, now.oom_killed) == (137, "oom_killed", True)
+    assert kinds() == ["container.started", "container.oom_killed"]
+    assert Event.objects.order_by("id").last().data["ran_for"] == 1.5  # type: ignore[union-attr]
+    seen(container, gone)
+    assert len(kinds()) == 2
+    again = seen(container, replace(RUN, started_at=1010.0))
+    assert (again.exit_code, again.oom_killed) == (None, False)
+    assert kinds()[-1] == "container.started"
+
+
+def test_pausing_health_and_loss_are_seen(site: Site) -> None:
+    container = site.make("web")
+    seen(container, RUN)
+    seen(container, replace(RUN, status=Status.PAUSED))
+    seen(container, RUN)
+    now = seen(container, replace(RUN, health=HealthState(status="healthy")))
+    assert now.health["status"] == "healthy"
+    assert kinds() == ["container.started", "container.paused", "container.unpaused"]
+    container_missing(container_id=container.pk)
+    container.refresh_from_db()
+    assert (container.status, container.present) == ("unknown", False)
+
+
+def test_usage_is_merged_and_makes_advice(site: Site) -> None:
+    container = site.make("web", limits={"memory": "64m", "cpus": 1})
+    container_usage(container_id=container.pk, usage={"oom_kills": 1})
+    container_usage(container_id=container.pk, usage={"throttled_share": 0.5})
+    row = container_row(Container.objects.get(pk=container.pk))
+    assert {a["rule"] for a in row["advice"]} == {"oom-killed", "throttled"}
+
+
+def test_a_container_nobody_knows_is_an_error(site: Site) -> None:
+    with pytest.raises(Container.DoesNotExist):
+        container_apply_observed(
+            container_id="0" * 64, observed=Observed("0" * 64, RUN.status, RUN)
+        )
