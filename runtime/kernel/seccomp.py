@@ -98,7 +98,10 @@ def default_profile(caps: int) -> Profile:
         profile.add(["clone"], ALLOW, flags)
         # C libraries fall back to clone(2), whose flags a filter can see, only on ENOSYS.
         profile.add(["clone3"], _ERRNO | _ENOSYS)
-    profile.add(["socket"], ALLOW, Condition(0, "SCMP_CMP_NE", seccomp_default.AF_VSOCK))
+    # The kernel reads 32 bits of the family: compared as 64, a stray upper bit would let it pass.
+    vsock = Condition(0, "SCMP_CMP_MASKED_EQ", seccomp_default.AF_VSOCK, 0xFFFFFFFF)
+    profile.add(["socket"], _ERRNO | _EPERM, vsock)
+    profile.add(["socket"], ALLOW)
     for value in seccomp_default.PERSONALITIES:
         profile.add(["personality"], ALLOW, Condition(0, "SCMP_CMP_EQ", value))
     return profile
@@ -112,8 +115,9 @@ def parse_profile(text: str, caps: int) -> Profile:
         for entry in data.get("syscalls", []):
             if _applies(entry, caps):
                 names = entry.get("names") or [entry["name"]]
-                conditions = tuple(_condition(a) for a in entry.get("args") or ())
-                profile.add(names, _action(entry["action"], entry.get("errnoRet")), *conditions)
+                action = _action(entry["action"], entry.get("errnoRet"))
+                for conditions in _alternatives(entry.get("args") or ()):
+                    profile.add(names, action, *conditions)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SpecInvalid(
             "security.seccomp",
@@ -126,6 +130,17 @@ def parse_profile(text: str, caps: int) -> Profile:
 def _action(name: str, errno: int | None) -> int:
     action = _ACTIONS[name]
     return action | (_EPERM if errno is None else errno) if action == _ERRNO else action
+
+
+def _alternatives(args: Iterable[dict[str, Any]]) -> list[tuple[Condition, ...]]:
+    """One rule with all conditions; with two on the same argument one rule each, as the field has it.
+
+    That is how runc reads such profiles, and how Docker's own was written for years.
+    """
+    conditions = tuple(_condition(a) for a in args)
+    if len({c.index for c in conditions}) < len(conditions):
+        return [(condition,) for condition in conditions]
+    return [conditions]
 
 
 def _condition(data: dict[str, Any]) -> Condition:

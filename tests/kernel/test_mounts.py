@@ -220,7 +220,7 @@ def test_devices_and_links(root: Path) -> None:
 @pytest.mark.parametrize("count", [2, 120])
 def test_layers_are_stacked_however_many(root: Path, tmp_path: Path, count: int) -> None:
     """120 layers' paths do not fit into the page that mount(2) takes."""
-    lower = []
+    lower: list[str] = []
     for number in range(count):
         layer = tmp_path / "layers" / f"{number:064d}" / "diff"
         layer.mkdir(parents=True)
