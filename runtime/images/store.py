@@ -58,7 +58,7 @@ class ImageStore:
                 field="image",
             ) from None
 
-    def list(self) -> list[ImageRecord]:
+    def records(self) -> list[ImageRecord]:
         """Every image; one whose file is damaged is left out."""
         found = []
         for path in sorted(self._config.images.glob("*.json")):
@@ -243,7 +243,7 @@ class ImageStore:
             (self._config.blobs / image_id.removeprefix("sha256:")).unlink(missing_ok=True)
             kept = {
                 chain
-                for other in self.list()
+                for other in self.records()
                 for chain in chain_ids([layer.diff_id for layer in other.layers])
             }
             chains = chain_ids([layer.diff_id for layer in record.layers])

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import struct
 
 from runtime.errors import KernelFailure
 from runtime.kernel.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
+    CLONE_PARENT,
     LINUX_CAPABILITY_VERSION_3,
     MOVE_MOUNT_F_EMPTY_PATH,
     O_PATH,
@@ -22,12 +24,16 @@ from runtime.kernel.constants import (
 )
 
 _libc = ctypes.CDLL(None, use_errno=True)
+# Keeps the interpreter's lock during the call, as a fork must.
+_python = ctypes.PyDLL(None, use_errno=True)
+_python.syscall.argtypes = [ctypes.c_long, *[ctypes.c_ulong] * 5]
+_python.syscall.restype = ctypes.c_long
 _machine = os.uname().machine
 
 # Calls without a wrapper in Debian 12's C library.
 _NUMBERS = {
-    "x86_64": {"pivot_root": 155, "capget": 125, "capset": 126, "seccomp": 317},
-    "aarch64": {"pivot_root": 41, "capget": 90, "capset": 91, "seccomp": 277},
+    "x86_64": {"clone": 56, "pivot_root": 155, "capget": 125, "capset": 126, "seccomp": 317},
+    "aarch64": {"clone": 220, "pivot_root": 41, "capget": 90, "capset": 91, "seccomp": 277},
 }[_machine if _machine in ("x86_64", "aarch64") else "x86_64"]
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
 _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 436, 437, 442
@@ -47,6 +53,24 @@ def _syscall(call: str, number: int, *args: object, path: str = "") -> int:
 def unshare(flags: int) -> None:
     """unshare(2): leave the namespaces in `flags` (CLONE_NEW*) for new ones."""
     _check(_libc.unshare(ctypes.c_int(flags)), "unshare", hex(flags))
+
+
+def fork_sibling() -> int:
+    """fork, but the child is a child of our own parent (clone(2) with CLONE_PARENT).
+
+    For a single-threaded process: the C library's fork handlers, which guard its locks against other
+    threads, are not run; the interpreter's are. Returns 0 in the child.
+    """
+    _python.PyOS_BeforeFork()
+    pid = int(_python.syscall(_NUMBERS["clone"], CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0))
+    if pid == 0:
+        _python.PyOS_AfterFork_Child()
+        return 0
+    number = ctypes.get_errno()
+    _python.PyOS_AfterFork_Parent()
+    if pid < 0:
+        raise KernelFailure("clone", number)
+    return pid
 
 
 def setns(fd: int, kind: int = 0) -> None:

@@ -61,8 +61,6 @@ def _report(status: int, error: InitFailed) -> None:
 
 
 def _become(plan: Plan, go: int, terminal: int, configure_network: bool) -> NoReturn:
-    # When the shim dies nobody supervises us: die with it.
-    syscalls.prctl(c.PR_SET_PDEATHSIG, signal.SIGKILL)
     os.setsid()
     with error_context("cgroup"):
         open_cgroup(plan["cgroup"]).enter()
@@ -70,7 +68,8 @@ def _become(plan: Plan, go: int, terminal: int, configure_network: bool) -> NoRe
         _enter_namespaces(plan)
     with error_context("mounts"):
         _build_rootfs(plan)
-    if plan["wait_for_network"] and os.read(go, 1) != b"g":
+    # The starter has ended and the network is there; or the monitor is gone, and nobody wants us.
+    if os.read(go, 1) != b"g":
         os._exit(128)
     with error_context("network"):
         if configure_network:
@@ -94,7 +93,8 @@ def _become(plan: Plan, go: int, terminal: int, configure_network: bool) -> NoRe
     _change_directory(plan["cwd"])
     with error_context("privileges"):
         _drop_privileges(plan, user)
-        # A change of credentials has cleared it.
+        # When the monitor dies nobody supervises us: die with it. Set here because a change of
+        # credentials clears it.
         syscalls.prctl(c.PR_SET_PDEATHSIG, signal.SIGKILL)
     execute(plan["args"], environment)
 
@@ -136,7 +136,7 @@ def _build_rootfs(plan: Plan) -> None:
             mounts.execute({"kind": "mask", "target": path, "optional": True}, root)
         for path in plan["readonly_paths"]:
             step = {"kind": "remount", "target": path, "flags": c.MS_RDONLY, "recursive": True}
-            mounts.execute({**step, "optional": True}, root)  # type: ignore[typeddict-item]
+            mounts.execute({**step, "optional": True}, root)
         if plan["overlay"]["read_only"]:
             # Last, because mount points are made in it.
             syscalls.mount_setattr(root, "", attr_set=c.MOUNT_ATTR_RDONLY)
@@ -200,10 +200,8 @@ def _limit_resources(plan: Plan) -> None:
 
 
 def _reset_signals() -> None:
-    # What the interpreter and the shim ignore would stay ignored across execve.
-    for number in (
-        signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT
-    ):  # fmt: skip
+    # What the interpreter, or who started the platform, ignores would stay ignored across execve.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 

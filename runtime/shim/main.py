@@ -5,18 +5,15 @@ from __future__ import annotations
 import gc
 import json
 import os
-import signal
 import socket
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from runtime.errors import EngineError
-from runtime.kernel import constants as c
-from runtime.kernel import syscalls
-from runtime.model.codec import to_json
-from runtime.model.plan import Plan
+from runtime.shim.life import Life
 from runtime.shim.monitor import Monitor
 
-_MAX_PLAN = 8 << 20  # bytes
+_CHUNK = 1 << 16  # bytes
 
 
 def run_shim(channel: socket.socket) -> NoReturn:
@@ -35,60 +32,70 @@ def run_shim(channel: socket.socket) -> NoReturn:
 
 
 def _detach() -> None:
-    """Be nobody's child in spirit: a signal to the platform's terminal or group must not end containers."""
+    """Be nobody's child in spirit: what ends the platform's group must not end containers.
+
+    The launcher has blocked the signals and made us non-dumpable before the fork, where it costs no
+    monitor a page of its own.
+    """
     os.setsid()
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.chdir("/")
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.close(null)
-    # What joins a container later must not be inspected from inside (CVE-2016-9962).
-    syscalls.prctl(c.PR_SET_DUMPABLE, 0)
-    syscalls.prctl(c.PR_SET_PDEATHSIG, 0)
     gc.enable()
 
 
 def _start(channel: socket.socket) -> Monitor | None:
-    stream = channel.makefile("rb")
-    line = stream.readline(_MAX_PLAN)
-    if not line:
+    """The monitor of a running container, or None: the start failed and nothing is left of it."""
+    raw = _receive_line(channel)
+    if not raw:
         return None
-    plan: Plan = json.loads(line)
-    _name(plan["id"])
-    monitor = Monitor(plan)
     try:
-        pid = monitor.prepare()
-        _send(channel, {"stage": "netns", "pid": pid})
-        if plan["wait_for_network"] and not stream.readline(1024):
-            # The engine has gone or given up: it undoes its side, this is ours.
-            monitor.abandon()
-            return None
-        monitor.begin()
+        monitor = Monitor(Life(raw))
     except EngineError as error:
-        monitor.abandon()
         _send(channel, {"stage": "failed", "error": error.payload()})
         return None
-    except OSError as error:
+    del raw
+    _name(monitor.plan["id"])
+    _send(channel, {"stage": "netns", "pid": monitor.pid})
+    if monitor.plan["wait_for_network"] and not _receive_line(channel):
+        # The engine has gone or given up: it undoes its side, this is ours.
         monitor.abandon()
-        failure = EngineError(f"The container's monitor failed: {error}", path=error.filename or "")
+        return None
+    if (failure := _begin(monitor)) is not None:
         _send(channel, {"stage": "failed", "error": failure.payload()})
         return None
-    _send(channel, {"stage": "running", "state": to_json(monitor.record.state())})
-    stream.close()
+    _send(channel, {"stage": "running", "state": monitor.record.state})
     channel.close()
     return monitor
 
 
+def _receive_line(channel: socket.socket) -> bytes:
+    """One line; b"" when the other side has gone. Nothing follows a line unasked, so none is cut."""
+    data = b""
+    while not data.endswith(b"\n"):
+        chunk = channel.recv(_CHUNK)
+        if not chunk:
+            return b""
+        data += chunk
+    return data
+
+
+def _begin(monitor: Monitor) -> EngineError | None:
+    try:
+        return monitor.begin()
+    except OSError as error:
+        monitor.abandon()
+        return EngineError(f"The container's monitor failed: {error}")
+
+
 def _name(container_id: str) -> None:
     """What `ps` and `top` show."""
-    try:
-        with open("/proc/self/comm", "w", encoding="ascii") as file:
-            file.write(f"slw-{container_id[:11]}")
-    except OSError:
-        pass
+    with suppress(OSError):
+        fd = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(fd, f"slw-{container_id[:11]}".encode())
+        os.close(fd)
 
 
 def _send(channel: socket.socket, message: dict[str, Any]) -> None:

@@ -1,0 +1,123 @@
+"""One life of a container's process: made by a starter, watched through descriptors."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+from typing import Any
+
+from runtime.errors import EngineError, InitFailed, from_payload
+from runtime.shim.starter import run_starter
+from runtime.store.logs import STDERR, STDOUT
+
+START_TIMEOUT = 120.0  # seconds from fork to exec; mounts on a loaded host may take long
+_MAX_MESSAGE = 1 << 20
+_MAX_FDS = 253  # SCM_MAX_FD
+
+
+class Life:
+    """Init as the monitor has it. Raises EngineError when the starter could not make it."""
+
+    def __init__(self, raw: bytes | None, run_dir: str = "", netns: int = -1) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        starter = os.fork()
+        if starter == 0:
+            ours.close()
+            run_starter(theirs, raw, run_dir, netns)
+        theirs.close()
+        try:
+            data, fds, _, _ = socket.recv_fds(ours, _MAX_MESSAGE, _MAX_FDS)
+        finally:
+            os.waitpid(starter, 0)
+            ours.close()
+        if not data:
+            raise EngineError("The container's starter died.")
+        message: dict[str, Any] = json.loads(data)
+        if "error" in message:
+            raise from_payload(message["error"])
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        names = message["fds"]
+        self._fds = dict(zip(names, fds, strict=False))
+        rest = fds[len(names) :]
+        self.netns = rest.pop(0) if message["has_netns"] else -1
+        self.held = rest  # published ports, bound
+        self.plan: dict[str, Any] | None = message["plan"]
+        self.own_pid_namespace: bool = message["own_pid_namespace"]
+        self.pid: int = message["pid"]
+        self.start_time: int = message["start_time"]
+        self.pidfd = self._fds.pop("pidfd")
+        self.outputs: dict[int, int] = {}  # descriptor -> stream of runtime.store.logs
+        for name, stream in (("out", STDOUT), ("err", STDERR)):
+            if name in self._fds:
+                self._watch(self._fds.pop(name), stream)
+
+    def _watch(self, fd: int, stream: int) -> None:
+        os.set_blocking(fd, False)
+        self.outputs[fd] = stream
+
+    def execute(self) -> EngineError | None:
+        """Let init go on: the network is there. Returns when the command runs, or why it does not."""
+        go, status = self._fds.pop("go"), self._fds.pop("status")
+        try:
+            os.write(go, b"g")
+        except BrokenPipeError:
+            pass  # init has failed already; status says why
+        os.close(go)
+        data = b""
+        poller = select.poll()
+        poller.register(status, select.POLLIN)
+        try:
+            while poller.poll(int(START_TIMEOUT * 1000)):
+                chunk = os.read(status, 65536)
+                if not chunk:
+                    break
+                data += chunk
+            else:
+                return InitFailed("init", f"The container did not start in {START_TIMEOUT:.0f} s.")
+        finally:
+            os.close(status)
+        if data:
+            return from_payload(json.loads(data))
+        self._receive_terminal()
+        return None
+
+    def _receive_terminal(self) -> None:
+        """The master side of the container's terminal, when it has one, carries its output."""
+        if "terminal" not in self._fds:
+            return
+        with socket.socket(fileno=self._fds.pop("terminal")) as channel:
+            _, fds, _, _ = socket.recv_fds(channel, 1, 1)
+        if fds:
+            os.set_inheritable(fds[0], False)
+            self._watch(fds[0], STDOUT)
+
+    def signal(self, number: int) -> None:
+        """Raises ProcessLookupError when it is gone; never meets another process of the same pid."""
+        signal.pidfd_send_signal(self.pidfd, number)
+
+    def reap(self) -> int:
+        """Its exit code, negative for a signal; blocks until it has ended."""
+        try:
+            _, status = os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            return 128
+        return os.waitstatus_to_exitcode(status)
+
+    def end(self) -> None:
+        """Kill it, whatever it is doing, and let go of it."""
+        try:
+            self.signal(signal.SIGKILL)
+        except OSError:
+            pass
+        self.reap()
+        self.close()
+
+    def close(self) -> None:
+        for fd in (self.pidfd, *self.outputs, *self._fds.values()):
+            os.close(fd)
+        self.outputs = {}
+        self._fds = {}

@@ -1,0 +1,57 @@
+"""Published ports, held on the host without listening.
+
+The kernel rewrites packets before they could reach these sockets: they only keep other programs from
+taking a port that would never answer, and find those that have it already.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from runtime.errors import EngineError, PortInUse
+from runtime.model.plan import HeldPort
+
+_MOST = 200  # a message between processes carries at most 253 descriptors
+
+
+def hold_ports(ports: list[HeldPort]) -> list[socket.socket]:
+    """Bind every port. Raises PortInUse for the first that cannot be had."""
+    held: list[socket.socket] = []
+    for port in ports[:_MOST]:
+        kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}.get(port["protocol"])
+        if kind is None:
+            continue
+        address = port["host_ip"] or "0.0.0.0"
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        channel = socket.socket(family, kind | socket.SOCK_CLOEXEC)
+        held.append(channel)
+        try:
+            if kind == socket.SOCK_STREAM:
+                # Connections in TIME_WAIT are no reason to refuse …
+                channel.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            channel.bind((address, port["host_port"]))
+            # … but nobody may share the port with us from now on.
+            channel.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        except OSError as error:
+            for one in held:
+                one.close()
+            raise _port_error(port, address, error) from error
+    return held
+
+
+def _port_error(port: HeldPort, address: str, error: OSError) -> EngineError:
+    where = f"{address}:{port['host_port']}/{port['protocol']}"
+    if error.errno == errno.EADDRINUSE:
+        return PortInUse(
+            f"Port {where} is taken by another program on this host.",
+            hint="Choose another host port, or stop the program that listens there.",
+            field="ports",
+            port=port["host_port"],
+        )
+    return PortInUse(
+        f"Port {where} cannot be published: {error.strerror}.",
+        hint="The address must be one of this host's.",
+        field="ports",
+        port=port["host_port"],
+    )

@@ -1,0 +1,88 @@
+"""The short-lived process that makes a container's init: reads the plan, takes ports, forks.
+
+It is a child of the monitor and ends as soon as init exists. What starting costs in memory (the plan, the
+mount steps, the pages that all that code touches) goes with it; the monitor, which stays for the life
+of the container, never loads any of it. Init is forked as the monitor's child, not as the starter's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import Any, NoReturn
+
+from runtime.errors import EngineError
+from runtime.kernel import procfs
+from runtime.model.plan import Plan
+from runtime.shim.namespaces import Namespaces
+from runtime.shim.ports import hold_ports
+from runtime.shim.spawn import spawn
+from runtime.store.files import write_atomic
+
+PLAN_FILE = "plan.json"
+# What the monitor keeps of a plan.
+_KEPT = (
+    "id",
+    "bundle",
+    "run_dir",
+    "boot_id",
+    "cgroup",
+    "events_socket",
+    "logs",
+    "restart",
+    "restart_count",
+    "stop_signal",
+    "stop_timeout",
+    "wait_for_network",
+)
+
+
+def run_starter(to_monitor: socket.socket, raw: bytes | None, run_dir: str, netns: int) -> NoReturn:
+    """Fork init and hand it to the monitor: one message with descriptors, or one with an error.
+
+    `raw` is the plan as JSON, None for the one that an earlier start has left in `run_dir`; `netns` is
+    the container's network namespace from an earlier start, or -1. Never returns.
+    """
+    try:
+        message, fds = _start(raw, run_dir, netns)
+    except EngineError as error:
+        message, fds = {"error": error.payload()}, []
+    except BaseException as error:  # noqa: BLE001 - the last frame of this process
+        failure = EngineError(f"The container's starter failed: {type(error).__name__}: {error}")
+        message, fds = {"error": failure.payload()}, []
+    socket.send_fds(to_monitor, [json.dumps(message).encode()], fds)
+    os._exit(0)
+
+
+def _start(raw: bytes | None, run_dir: str, netns: int) -> tuple[dict[str, Any], list[int]]:
+    first = raw is not None
+    if raw is None:
+        with open(f"{run_dir}/{PLAN_FILE}", "rb") as file:
+            raw = file.read()
+    plan: Plan = json.loads(raw)
+    held: list[socket.socket] = []
+    if first:
+        os.makedirs(plan["run_dir"], mode=0o700, exist_ok=True)
+        held = hold_ports(plan["ports"])
+        if plan["restart"].get("name", "no") != "no":
+            # Only a policy needs it again; the run directory is volatile, so there is nothing to sync.
+            write_atomic(f"{plan['run_dir']}/{PLAN_FILE}", raw, mode=0o600, durable=False)
+    namespaces = Namespaces(plan, netns)
+    child = spawn(plan, namespaces, first=first)
+    kept = {name: plan[name] for name in _KEPT}  # type: ignore[literal-required]
+    message = {
+        "plan": kept if first else None,
+        "own_pid_namespace": plan["namespaces"]["pid"] == "own",
+        "pid": child.pid,
+        "start_time": procfs.start_time(child.pid),
+        "fds": [name for name, _ in child.fds],
+        "has_netns": namespaces.net >= 0,
+        "held": len(held),
+    }
+    fds = [fd for _, fd in child.fds]
+    if namespaces.net >= 0:
+        fds.append(namespaces.net)
+    # Raw descriptors from here on: a socket object closes its own when it goes out of scope.
+    fds += [channel.detach() for channel in held]
+    return message, fds
