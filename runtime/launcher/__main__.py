@@ -18,6 +18,7 @@ import runtime.cgroups.v1
 import runtime.cgroups.v2
 import runtime.shim.main
 from runtime.cgroups.shims import enter_shims
+from runtime.errors import EngineError
 from runtime.kernel import constants as c
 from runtime.kernel import syscalls
 from runtime.launcher.rehearse import rehearse
@@ -38,7 +39,10 @@ def main() -> int:
         signal.signal(number, _stop)
     # A process inside a container must not be able to look into one that joins it (CVE-2016-9962).
     syscalls.prctl(c.PR_SET_DUMPABLE, 0)
-    rehearse(config)
+    try:
+        rehearse(config)
+    except (EngineError, OSError) as error:
+        _say(f"launcher: monitors will take more memory, for the rehearsal failed: {error}")
     # What is loaded now is never collected, so that no collector writes to shared pages.
     gc.collect()
     gc.disable()
