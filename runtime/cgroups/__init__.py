@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from runtime.cgroups import files
 from runtime.cgroups.v1 import LegacyCgroup
 from runtime.cgroups.v2 import UnifiedCgroup
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 class Cgroup(Protocol):
@@ -52,8 +53,8 @@ class Cgroup(Protocol):
 
     def exists(self) -> bool: ...
 
-    def counters(self) -> dict[str, Any]:
-        """Fields of StatsSample that the groups know."""
+    def counters(self, read: Callable[[str], str] = files.read) -> dict[str, Any]:
+        """Fields of StatsSample that the groups know; `read` may keep its files open (kept.py)."""
 
     def read(self, controller: str, file: str) -> str:
         """Content of one file, stripped. Raises OSError."""

@@ -11,11 +11,14 @@ import errno
 import os
 import signal
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.cgroups import files
 from runtime.cgroups.parse import blkio_bytes, flat_keyed, number
 from runtime.errors import KernelFailure, Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Groups that are made only when a limit asks for them: entering a cpuset costs more than all others.
 ON_DEMAND = frozenset({"cpuset"})
@@ -116,34 +119,39 @@ class LegacyCgroup:
         except OSError:
             return 0
 
-    def counters(self) -> dict[str, Any]:
+    def counters(self, read: Callable[[str], str] = files.read) -> dict[str, Any]:
+        """StatsSample's fields that the groups know; `read` may keep its files open."""
+
+        def get(*where: str) -> str:
+            return self._try(*where, read=read)
+
         result: dict[str, Any] = {}
-        if text := self._try("cpuacct", "cpuacct.usage"):
+        if text := get("cpuacct", "cpuacct.usage"):
             result["cpu_usage"] = int(text)
-        if text := self._try("cpu", "cpu.stat"):
+        if text := get("cpu", "cpu.stat"):
             stat = flat_keyed(text)
             result["cpu_periods"] = stat.get("nr_periods", 0)
             result["cpu_throttled_periods"] = stat.get("nr_throttled", 0)
             result["cpu_throttled_time"] = stat.get("throttled_time", 0)
-            quota = number(self._try("cpu", "cpu.cfs_quota_us") or "-1")
+            quota = number(get("cpu", "cpu.cfs_quota_us") or "-1")
             if quota:
-                period = number(self._try("cpu", "cpu.cfs_period_us") or "100000")
+                period = number(get("cpu", "cpu.cfs_period_us") or "100000")
                 result["cpu_limit"] = quota / period
-        if text := self._try("memory", "memory.stat"):
+        if text := get("memory", "memory.stat"):
             stat = flat_keyed(text)
             cache = stat.get("total_inactive_file", 0)
-            usage = number(self._try("memory", "memory.usage_in_bytes") or "0")
+            usage = number(get("memory", "memory.usage_in_bytes") or "0")
             limit = stat.get("hierarchical_memory_limit", 0)
             result["memory"] = max(usage - cache, 0)
             result["memory_cache"] = stat.get("total_cache", 0)
             result["memory_limit"] = number(str(limit))
             result["swap"] = stat.get("total_swap", 0)
-            result["memory_peak"] = number(self._try("memory", "memory.max_usage_in_bytes") or "0")
-            result["oom_kills"] = self.oom_kills()
-        if text := self._try("pids", "pids.current"):
+            result["memory_peak"] = number(get("memory", "memory.max_usage_in_bytes") or "0")
+            result["oom_kills"] = flat_keyed(get("memory", "memory.oom_control")).get("oom_kill", 0)
+        if text := get("pids", "pids.current"):
             result["pids"] = int(text)
-            result["pids_limit"] = number(self._try("pids", "pids.max") or "max")
-        if text := self._try("blkio", "blkio.throttle.io_service_bytes_recursive"):
+            result["pids_limit"] = number(get("pids", "pids.max") or "max")
+        if text := get("blkio", "blkio.throttle.io_service_bytes_recursive"):
             result["block_read"], result["block_write"] = blkio_bytes(text)
         return result
 
@@ -155,12 +163,12 @@ class LegacyCgroup:
     def write(self, controller: str, file: str, value: str) -> None:
         files.write(f"{self.paths[controller]}/{file}", value)
 
-    def _try(self, controller: str, file: str) -> str:
+    def _try(self, controller: str, file: str, *, read: Callable[[str], str] = files.read) -> str:
         directory = self.paths.get(controller)
         if directory is None:
             return ""
         try:
-            return files.read(f"{directory}/{file}")
+            return read(f"{directory}/{file}")
         except OSError:
             return ""
 

@@ -11,11 +11,14 @@ import errno
 import os
 import signal
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.cgroups import files
 from runtime.cgroups.parse import cpu_max, flat_keyed, io_stat, number, pressure
 from runtime.errors import KernelFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class UnifiedCgroup:
@@ -98,31 +101,36 @@ class UnifiedCgroup:
     def oom_kills(self) -> int:
         return flat_keyed(self._try("memory.events")).get("oom_kill", 0)
 
-    def counters(self) -> dict[str, Any]:
-        cpu = flat_keyed(self._try("cpu.stat"))
+    def counters(self, read: Callable[[str], str] = files.read) -> dict[str, Any]:
+        """StatsSample's fields that the group knows; `read` may keep its files open."""
+
+        def get(*where: str) -> str:
+            return self._try(*where, read=read)
+
+        cpu = flat_keyed(get("cpu.stat"))
         result: dict[str, Any] = {
             "cpu_usage": cpu.get("usage_usec", 0) * 1000,
             "cpu_periods": cpu.get("nr_periods", 0),
             "cpu_throttled_periods": cpu.get("nr_throttled", 0),
             "cpu_throttled_time": cpu.get("throttled_usec", 0) * 1000,
-            "cpu_limit": cpu_max(self._try("cpu.max") or "max"),
+            "cpu_limit": cpu_max(get("cpu.max") or "max"),
         }
-        if text := self._try("memory.current"):
-            stat = flat_keyed(self._try("memory.stat"))
+        if text := get("memory.current"):
+            stat = flat_keyed(get("memory.stat"))
             result["memory"] = max(int(text) - stat.get("inactive_file", 0), 0)
             result["memory_cache"] = stat.get("file", 0)
-            result["memory_limit"] = number(self._try("memory.max") or "max")
-            result["memory_peak"] = number(self._try("memory.peak") or "0")
-            result["swap"] = number(self._try("memory.swap.current") or "0")
-            result["oom_kills"] = self.oom_kills()
-        if text := self._try("pids.current"):
+            result["memory_limit"] = number(get("memory.max") or "max")
+            result["memory_peak"] = number(get("memory.peak") or "0")
+            result["swap"] = number(get("memory.swap.current") or "0")
+            result["oom_kills"] = flat_keyed(get("memory.events")).get("oom_kill", 0)
+        if text := get("pids.current"):
             result["pids"] = int(text)
-            result["pids_limit"] = number(self._try("pids.max") or "max")
-        result["block_read"], result["block_write"] = io_stat(self._try("io.stat"))
+            result["pids_limit"] = number(get("pids.max") or "max")
+        result["block_read"], result["block_write"] = io_stat(get("io.stat"))
         result["pressure"] = {
             key: value
             for resource in ("cpu", "memory", "io")
-            for key, value in pressure(self._try(f"{resource}.pressure"), resource).items()
+            for key, value in pressure(get(f"{resource}.pressure"), resource).items()
         }
         return result
 
@@ -134,9 +142,9 @@ class UnifiedCgroup:
     def write(self, controller: str, file: str, value: str) -> None:
         files.write(f"{self.directory}/{file}", value)
 
-    def _try(self, file: str) -> str:
+    def _try(self, file: str, *, read: Callable[[str], str] = files.read) -> str:
         try:
-            return files.read(f"{self.directory}/{file}")
+            return read(f"{self.directory}/{file}")
         except OSError:
             return ""
 

@@ -7,6 +7,7 @@ import platform
 import time
 from typing import Any
 
+from runtime.cgroups.kept import KeptFiles
 from runtime.cgroups.manager import CgroupManager
 from runtime.engine.planning import boot_id
 from runtime.engine.wiring import Wiring
@@ -29,11 +30,12 @@ class Meter:
         self._cgroups = cgroups
         self._wiring = wiring
         self._links: dict[str, tuple[str, ...]] = {}  # id -> host ends of its interfaces
+        self._files = KeptFiles()
 
     def stats(self, container_id: str) -> StatsSample:
         """One reading. Raises NotFound when the container has no groups: it does not run."""
         group = self._cgroups.open(container_id)
-        counters = group.counters()
+        counters = group.counters(self._files.read)
         if not counters.get("cpu_usage") and not group.exists():
             self._links.pop(container_id, None)
             raise NotFound(f"Container {container_id[:12]} does not run.", id=container_id)
@@ -58,8 +60,14 @@ class Meter:
         totals = [0, 0, 0, 0]
         for link in links:
             for index, name in enumerate(_COUNTERS):
-                totals[index] += _number(f"/sys/class/net/{link}/statistics/{name}")
+                totals[index] += self._count(f"/sys/class/net/{link}/statistics/{name}")
         return totals[0], totals[1], totals[2], totals[3]
+
+    def _count(self, path: str) -> int:
+        try:
+            return int(self._files.read(path))
+        except (OSError, ValueError):
+            return 0
 
     def host(self) -> HostSample:
         """One reading of the whole machine."""

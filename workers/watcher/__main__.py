@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 from contextlib import suppress
 
@@ -21,7 +22,14 @@ async def run() -> None:
         await build().run()
 
 
+def allow_many_files() -> None:
+    """A dozen files of each container are kept open for its samples, and logs that somebody follows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 if __name__ == "__main__":
+    allow_many_files()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webui.settings")
     django.setup()
     asyncio.run(run())
