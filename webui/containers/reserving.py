@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from runtime.errors import AddressInUse, AlreadyExists, Conflict, NotFound, PortInUse, SpecInvalid
 from runtime.model.parse import parse_address
-from runtime.model.spec import ContainerSpec, EndpointSpec, PortMapping
+from runtime.model.spec import ContainerSpec, EndpointSpec, Mount, PortMapping
 from runtime.model.subnets import mac_for, next_address
 from webui.containers.models import Container
 from webui.hosts.models import Host
@@ -27,6 +27,7 @@ from webui.volumes.models import Volume, VolumeMount
 
 EPHEMERAL = range(32768, 61000)  # where Docker, too, picks host ports
 _EVERYWHERE = ("0.0.0.0", "::")
+_HOLDER = ("protocol", "host_ip", "host_port", "container__name")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 
 
@@ -58,10 +59,10 @@ def find_network(host: Host, name: str) -> Network:
     return network
 
 
-def reserve_address(
-    network: Network, container: Container, *, address: str, mac_address: str, aliases: list[str]
+def choose_address(
+    network: Network, *, address: str, mac_address: str, aliases: list[str]
 ) -> EndpointSpec:
-    """Claim an address of the network: the given one, or the lowest free one.
+    """An endpoint with the given address, or with the lowest free one.
 
     Raises SpecInvalid for an address that is not the network's, AddressInUse for one that is taken.
     """
@@ -76,16 +77,12 @@ def reserve_address(
             field="ip",
         )
     chosen = address or next_address(network.subnet, taken)
-    mac = _check_mac(network, mac_address) if mac_address else mac_for(chosen)
-    Endpoint.objects.create(
-        container=container, network=network, address=chosen, mac_address=mac, aliases=aliases
-    )
     return EndpointSpec(
         network_id=network.pk,
         address=chosen,
         prefix_length=int(network.subnet.partition("/")[2]),
         gateway=network.gateway,
-        mac_address=mac,
+        mac_address=_check_mac(network, mac_address) if mac_address else mac_for(chosen),
         aliases=tuple(aliases),
     )
 
@@ -121,57 +118,50 @@ def _check_mac(network: Network, mac_address: str) -> str:
     return mac
 
 
-def reserve_ports(host: Host, container: Container, spec: ContainerSpec) -> ContainerSpec:
-    """Claim every published port; port 0 becomes a free one. Raises PortInUse with the field."""
+def choose_ports(host: Host, spec: ContainerSpec) -> ContainerSpec:
+    """The spec with a free host port instead of each 0. Raises PortInUse with the field."""
     if not spec.ports:
         return spec
-    held = list(PortReservation.objects.filter(host=host).select_related("container"))
-    chosen: list[PortMapping] = []
-    for index, asked in enumerate(spec.ports):
-        mapping = asked if asked.host_port else _pick(asked, held)
-        holder = next((r for r in held if _overlap(r, mapping)), None)
-        if holder is not None:
-            same = holder.container_id == container.pk
-            raise PortInUse(
-                f"Port {mapping.host_port}/{mapping.protocol} is published "
-                + ("twice here." if same else f"by container {holder.container.name}."),
-                hint="Choose another host port"
-                + ("." if same else f", or remove {holder.container.name} first."),
-                field=f"ports[{index}]",
-                port=mapping.host_port,
-                holder=holder.container_id,
-            )
-        held.append(
-            PortReservation.objects.create(
-                host=host,
-                container=container,
-                protocol=mapping.protocol,
-                host_ip=mapping.host_ip,
-                host_port=mapping.host_port,
-                container_port=mapping.container_port,
-            )
-        )
-        chosen.append(mapping)
-    return replace(spec, ports=tuple(chosen))
+    if any(port.host_port == 0 for port in spec.ports):
+        spec = replace(spec, ports=_pick(host, spec.ports))
+    wanted = {port.host_port for port in spec.ports}
+    held = PortReservation.objects.filter(host=host, host_port__in=wanted)
+    for holder in held.select_related("container").only(*_HOLDER):
+        for index, mapping in enumerate(spec.ports):
+            if _overlap(holder, mapping):
+                raise _taken(index, mapping, holder.container)
+    return spec
 
 
-def _pick(asked: PortMapping, held: list[PortReservation]) -> PortMapping:
+def _pick(host: Host, ports: tuple[PortMapping, ...]) -> tuple[PortMapping, ...]:
     """Begin anywhere: a port that another program of the host has is not met again and again."""
-    used = {r.host_port for r in held}
+    held = PortReservation.objects.filter(host=host, host_port__gte=EPHEMERAL.start)
+    used = {*held.values_list("host_port", flat=True), *(port.host_port for port in ports)}
     start = secrets.randbelow(len(EPHEMERAL))
-    for port in (*EPHEMERAL[start:], *EPHEMERAL[:start]):
-        if port not in used:
-            return replace(asked, host_port=port)
-    raise PortInUse("No free host port is left.", field="ports")
+    free = (p for p in (*EPHEMERAL[start:], *EPHEMERAL[:start]) if p not in used)
+    try:
+        return tuple(replace(p, host_port=p.host_port or next(free)) for p in ports)
+    except RuntimeError:  # what a generator makes of the end of another
+        raise PortInUse("No free host port is left.", field="ports") from None
 
 
-def _overlap(reservation: PortReservation, mapping: PortMapping) -> bool:
+def _overlap(holder: PortReservation, mapping: PortMapping) -> bool:
     """One address per family stands for all: 0.0.0.0:80 and 127.0.0.1:80 cannot both be had."""
-    if (reservation.protocol, reservation.host_port) != (mapping.protocol, mapping.host_port):
+    if (holder.protocol, holder.host_port) != (mapping.protocol, mapping.host_port):
         return False
-    one, other = reservation.host_ip, mapping.host_ip
+    one, other = holder.host_ip, mapping.host_ip
     same_family = (":" in one) == (":" in other)
     return one == other or (same_family and (one in _EVERYWHERE or other in _EVERYWHERE))
+
+
+def _taken(index: int, mapping: PortMapping, holder: Container) -> PortInUse:
+    return PortInUse(
+        f"Port {mapping.host_port}/{mapping.protocol} is published by container {holder.name}.",
+        hint=f"Choose another host port, or remove {holder.name} first.",
+        field=f"ports[{index}]",
+        port=mapping.host_port,
+        holder=holder.pk,
+    )
 
 
 def check_staying(host: Host, image: Image, spec: ContainerSpec) -> None:
@@ -193,18 +183,44 @@ def check_staying(host: Host, image: Image, spec: ContainerSpec) -> None:
         )
 
 
-def reserve_volumes(host: Host, container: Container, spec: ContainerSpec) -> None:
-    """Rows for the volumes it mounts; those that do not exist come into being with it."""
+def claim(container: Container, spec: ContainerSpec) -> None:
+    """Write down what the spec claims, in rows that go with the container's."""
+    host = container.host
+    Endpoint.objects.bulk_create(
+        Endpoint(
+            container=container,
+            network_id=endpoint.network_id,
+            address=endpoint.address,
+            mac_address=endpoint.mac_address,
+            aliases=list(endpoint.aliases),
+        )
+        for endpoint in spec.endpoints
+    )
+    PortReservation.objects.bulk_create(
+        PortReservation(
+            host=host,
+            container=container,
+            protocol=port.protocol,
+            host_ip=port.host_ip,
+            host_port=port.host_port,
+            container_port=port.container_port,
+        )
+        for port in spec.ports
+    )
     for index, mount in enumerate(spec.mounts):
-        if mount.type != "volume":
-            continue
-        if mount.subpath and not Volume.objects.filter(host=host, name=mount.source).exists():
-            raise SpecInvalid(
-                f"mounts[{index}].subpath", f"Volume {mount.source} is new and has no directories."
-            )
-        volume, _ = Volume.objects.get_or_create(
-            host=host, name=mount.source, defaults={"anonymous": mount.anonymous}
+        if mount.type == "volume":
+            _claim_volume(container, mount, f"mounts[{index}]")
+
+
+def _claim_volume(container: Container, mount: Mount, field: str) -> None:
+    """A volume that does not exist comes into being with the container."""
+    volume, made = Volume.objects.get_or_create(
+        host=container.host, name=mount.source, defaults={"anonymous": mount.anonymous}
+    )
+    if made and mount.subpath:
+        raise SpecInvalid(
+            f"{field}.subpath", f"Volume {mount.source} is new and has no directories."
         )
-        VolumeMount.objects.create(
-            container=container, volume=volume, target=mount.target, read_only=mount.read_only
-        )
+    VolumeMount.objects.create(
+        container=container, volume=volume, target=mount.target, read_only=mount.read_only
+    )

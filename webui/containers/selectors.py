@@ -10,9 +10,17 @@ from webui.containers.models import Container
 
 def containers() -> QuerySet[Container]:
     """Newest first; a handful of queries whatever their number."""
-    return Container.objects.select_related("image", "host").prefetch_related(
-        "ports", "endpoints__network", "silences"
+    return (
+        Container.objects.select_related("image", "host")
+        # Large, and in no row; whoever wants them gets them with one more query.
+        .defer("image__config", "image__layers", "host__facts")
+        .prefetch_related("ports", "endpoints__network", "silences")
     )
+
+
+def container_names() -> QuerySet[Container]:
+    """As little as rows of other things say about containers."""
+    return Container.objects.only("id", "name", "image").order_by("name")
 
 
 def container_find(key: str) -> Container:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -24,10 +25,10 @@ from webui.containers.requests import ContainerRequest, LimitsRequest, UpdateReq
 from webui.containers.reserving import (
     check_name,
     check_staying,
+    choose_address,
+    choose_ports,
+    claim,
     find_network,
-    reserve_address,
-    reserve_ports,
-    reserve_volumes,
 )
 from webui.containers.selectors import containers
 from webui.containers.wording import request_words
@@ -65,26 +66,20 @@ def container_create(
             host_ip=publish_address,
         )
         host_lock(host=host)
-        if not request.name:
-            while Container.objects.filter(host=host, name=spec.name).exists():
-                spec = replace(spec, name=random_name())
-        validate_name(spec.name)
-        check_name(host, spec.name)
+        spec = _name(host, spec, given=bool(request.name))
+        spec = choose_ports(host, _attach(host, spec, request))
+        validate_spec(spec)
+        check_staying(host, image, spec)
         container = Container.objects.create(
             id=spec.id,
             host=host,
             name=spec.name,
             image=image,
             image_reference=request.image,
-            spec={},
+            spec=to_json(spec),
             created_by=user,
         )
-        spec = reserve_ports(host, container, _attach(host, container, spec, request))
-        validate_spec(spec)
-        check_staying(host, image, spec)
-        reserve_volumes(host, container, spec)
-        container.spec = to_json(spec)
-        container.save(update_fields=["spec"])
+        claim(container, spec)
         operation = operation_create(
             host=host,
             kind="container.create",
@@ -99,18 +94,27 @@ def container_create(
     return container, operation
 
 
-def _attach(
-    host: Host, container: Container, spec: ContainerSpec, request: ContainerRequest
-) -> ContainerSpec:
+def _name(host: Host, spec: ContainerSpec, *, given: bool) -> ContainerSpec:
+    """The spec with a name nobody has; one that was given is not changed but refused."""
+    if given:
+        validate_name(spec.name)
+        check_name(host, spec.name)
+        return spec
+    while Container.objects.filter(host=host, name=spec.name).exists():
+        # With a number there are always more.
+        spec = replace(spec, name=f"{random_name()}-{secrets.randbelow(100_000)}")
+    return spec
+
+
+def _attach(host: Host, spec: ContainerSpec, request: ContainerRequest) -> ContainerSpec:
     """One endpoint on the chosen network; none for host, none and container:X."""
     if spec.namespaces.network:
         if spec.namespaces.network.startswith("container:"):
             return _join(host, spec)
         return spec
     network = find_network(host, request.network)
-    endpoint = reserve_address(
+    endpoint = choose_address(
         network,
-        container,
         address=request.ip,
         mac_address=request.mac_address,
         aliases=request.network_aliases,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from django.db import connection
+
 from webui.hosts.models import Host
 
 
@@ -12,4 +14,5 @@ def host_lock(*, host: Host) -> None:
     is the lock (it begins IMMEDIATE); PostgreSQL locks the row, without stopping those who only refer
     to it.
     """
-    list(Host.objects.select_for_update(no_key=True).filter(pk=host.pk).values_list("pk"))
+    if connection.features.has_select_for_update:
+        list(Host.objects.select_for_update(no_key=True).filter(pk=host.pk).values_list("pk"))

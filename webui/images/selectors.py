@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet
 
 from runtime.errors import NotFound, SpecInvalid
 from runtime.model.reference import Reference
+from webui.containers.selectors import container_names
 from webui.hosts.models import Host
 from webui.images.models import Image, Registry
 from webui.images.models import Reference as ReferenceRow
@@ -13,12 +14,14 @@ from webui.images.models import Reference as ReferenceRow
 
 def images() -> QuerySet[Image]:
     """Newest first, with what a row's payload reads."""
-    return Image.objects.prefetch_related("references", "containers").order_by("-added_at")
+    return Image.objects.prefetch_related(
+        "references", Prefetch("containers", container_names())
+    ).order_by("-added_at")
 
 
 def image_find(host: Host, key: str, *, field: str = "image") -> Image:
     """By reference, digest or enough hex digits of it. Raises NotFound with `field`."""
-    found = images().filter(host=host)
+    found = Image.objects.filter(host=host)
     digits = key.removeprefix("sha256:")
     if len(digits) >= 6 and all(c in "0123456789abcdef" for c in digits):
         matches = list(found.filter(digest__startswith=f"sha256:{digits}")[:2])
@@ -28,10 +31,10 @@ def image_find(host: Host, key: str, *, field: str = "image") -> Image:
         name = Reference.parse(key, field).full
     except SpecInvalid:
         raise _missing(key, field) from None
-    row = ReferenceRow.objects.filter(host=host, name=name).first()
+    row = ReferenceRow.objects.filter(host=host, name=name).select_related("image").first()
     if row is None:
         raise _missing(key, field)
-    return found.get(pk=row.image_id)
+    return row.image
 
 
 def _missing(key: str, field: str) -> NotFound:

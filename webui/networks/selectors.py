@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet
 
 from runtime.errors import NotFound
+from webui.containers.selectors import container_names
 from webui.networks.models import Network
 
 
@@ -12,7 +13,7 @@ def networks() -> QuerySet[Network]:
     """By name, with what a row's payload reads."""
     return (
         Network.objects.select_related("host")
-        .prefetch_related("endpoints__container")
+        .prefetch_related("endpoints", Prefetch("endpoints__container", container_names()))
         .order_by("name")
     )
 

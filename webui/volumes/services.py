@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet
 from django.utils import timezone
 
 from runtime.errors import AlreadyExists, NotFound, VolumeInUse
 from runtime.model.validate_names import validate_volume_name
 from webui.accounts.models import User
+from webui.containers.selectors import container_names
 from webui.core.payloads import volume_row
 from webui.core.publish import publish_gone, publish_row
 from webui.hosts.models import Host
@@ -21,7 +22,9 @@ from webui.volumes.models import Volume
 def volumes() -> QuerySet[Volume]:
     """By name, with what a row's payload reads."""
     return (
-        Volume.objects.select_related("host").prefetch_related("mounts__container").order_by("name")
+        Volume.objects.select_related("host")
+        .prefetch_related("mounts", Prefetch("mounts__container", container_names()))
+        .order_by("name")
     )
 
 
