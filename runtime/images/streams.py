@@ -65,7 +65,7 @@ def decompressed(source: Peekable) -> IO[bytes]:
         "zstd": lambda: zstandard.ZstdDecompressor().stream_reader(
             buffered, read_across_frames=True
         ),
-        "xz": lambda: lzma.LZMAFile(buffered),
+        "xz": lambda: lzma.LZMAFile(buffered),  # noqa: SIM115 - the caller closes what is below
         "bzip2": lambda: bz2.BZ2File(buffered),
         "": lambda: buffered,
     }
