@@ -70,8 +70,8 @@ class Observer:
             raise NotFound(
                 f"There is no container {container_id[:12]} on this host.", id=container_id
             )
-        if error := self.death(container_id):
-            return Observed(container_id, Status.DEAD, None, error=error)
+        if cause := self.death(container_id):
+            return Observed(container_id, Status.DEAD, None, error=cause)
         try:
             state = self._bundles.state(container_id)
         except EngineError as error:

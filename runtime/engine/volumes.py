@@ -54,7 +54,7 @@ class VolumeManager:
         """
         with error_context("fill volume", volume=name), self._lock(name):
             data = self.path(name)
-            if any(os.scandir(data)):
+            if os.listdir(data):
                 return False
             tree = MergedTree(layers)
             source = tree.resolve(target)

@@ -65,9 +65,9 @@ def _start(raw: bytes | None, run_dir: str, netns: int) -> tuple[dict[str, Any],
     if first:
         os.makedirs(plan["run_dir"], mode=0o700, exist_ok=True)
         held = hold_ports(plan["ports"])
-        if plan["restart"].get("name", "no") != "no":
-            # Only a policy needs it again; the run directory is volatile, so there is nothing to sync.
-            write_atomic(f"{plan['run_dir']}/{PLAN_FILE}", raw, mode=0o600, durable=False)
+        # For restarts by policy, which a running container may be given later. The run directory is
+        # volatile, so there is nothing to sync.
+        write_atomic(f"{plan['run_dir']}/{PLAN_FILE}", raw, mode=0o600, durable=False)
     namespaces = Namespaces(plan, netns)
     child = spawn(plan, namespaces, first=first)
     kept = {name: plan[name] for name in _KEPT}  # type: ignore[literal-required]

@@ -152,8 +152,13 @@ class BundleStore:
         write_json(directory / "state.json", to_json(state), mode=0o600, durable=False)
 
     def drop_run(self, container_id: str) -> None:
-        """Remove state.json, socket and the rest of the run directory."""
-        try:
-            shutil.rmtree(self._config.container_run(container_id))
-        except FileNotFoundError:
-            pass
+        """Remove state.json, socket and the rest of the run directory; nothing there is no error."""
+        directory = self._config.container_run(container_id)
+        while True:
+            try:
+                shutil.rmtree(directory)
+            except FileNotFoundError:
+                # A monitor that is just leaving took its socket away between our look and our unlink.
+                if directory.exists():
+                    continue
+            return

@@ -258,6 +258,17 @@ def test_a_stopped_container_is_not_brought_back(instance: Instance) -> None:
     assert observed.run.user_stopped
 
 
+def test_a_policy_given_while_it_runs_is_followed(instance: Instance) -> None:
+    spec = instance.run(instance.shell("echo run; sleep 0.3; exit 1"))
+    changed = instance.engine.update_restart(spec.id, Restart("on-failure", 1))
+    assert changed.restart == Restart("on-failure", 1)
+    observed = instance.wait_for(spec, Status.EXITED, timeout=20)
+    assert observed.run is not None
+    assert observed.run.restart_count == 1
+    assert [r.reason for r in instance.engine.exits(spec.id)] == ["exited", "exited"]
+    assert instance.output(spec).split() == ["run", "run"]
+
+
 def test_many_start_at_once(instance: Instance) -> None:
 
     network = instance.network()
