@@ -1,4 +1,4 @@
-"""What surrounds every task: claim, heartbeat, errors, retries, the outcome and its announcement.
+"""What surrounds every task: claim, heartbeat, errors, retries, and the outcome.
 
 A task takes the id of an operation and nothing else, so that writing to the broker never means running a
 spec of one's choice as root. It may be delivered twice or begun again after a crash: the claim is a
@@ -7,19 +7,15 @@ compare-and-set, and each step of the engine finds itself already done.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import redis
 from django.db import DatabaseError, close_old_connections
 
 from runtime.errors import Cancelled, EngineError
 from runtime.model.image import Progress
-from webui.core.dispatch import channel
-from webui.core.payloads import operation_row
 from webui.operations.models import Operation
 from webui.operations.services import operation_claim, operation_fail, operation_succeed
 from workers import instance
@@ -168,21 +164,11 @@ def _finish(operation: Operation, error: dict[str, Any] | None, result: dict[str
     for wait in (*_SAVE_WAITS, None):
         try:
             if error is None:
-                finished = operation_succeed(operation=operation, result=result)
+                operation_succeed(operation=operation, result=result)
             else:
-                finished = operation_fail(operation=operation, error=error)
-            break
+                operation_fail(operation=operation, error=error)
+            return
         except DatabaseError:
             if wait is None:
                 raise
             time.sleep(wait)
-    announce(finished)
-
-
-def announce(operation: Operation) -> None:
-    """Wake those who wait for this operation. They look into the database when nothing comes."""
-    try:
-        message = json.dumps(operation_row(operation))
-        instance.redis_client().publish(channel(operation.pk), message)
-    except redis.RedisError as error:
-        logger.warning("The end of operation %s was not announced: %s", operation.pk, error)

@@ -1,4 +1,4 @@
-"""What every process of a host's worker side shares: the instance's Config, its Redis, its host id, its engine."""
+"""What every process of a host's worker side shares: the instance's Config, its host id, its engine."""
 
 from __future__ import annotations
 
@@ -7,17 +7,11 @@ import secrets
 import socket
 from typing import TYPE_CHECKING
 
-import redis
-from django.conf import settings
-
 from runtime.store.files import write_atomic
 from runtime.store.paths import Config
 
 if TYPE_CHECKING:
     from runtime.engine import Engine
-
-# A dead Redis must not hold a container's task up: what goes there is news, never the truth.
-_REDIS_TIMEOUT = 1.0  # seconds
 
 
 @functools.cache
@@ -32,16 +26,6 @@ def engine() -> Engine:
     from runtime.engine import Engine  # noqa: PLC0415 - heavy; only workers that run tasks need it
 
     return Engine(config())
-
-
-@functools.cache
-def redis_client() -> redis.Redis:
-    """A pooled client for announcements; every command fails within a second when Redis is away."""
-    return redis.Redis.from_url(
-        settings.ENVIRONMENT.redis,
-        socket_timeout=_REDIS_TIMEOUT,
-        socket_connect_timeout=_REDIS_TIMEOUT,
-    )
 
 
 def host_id() -> str:

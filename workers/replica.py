@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 def container_seen(engine: Engine, container_id: str) -> dict[str, Any]:
     """Look at a container and write what is seen; {"id", "name", "status", "exit_code"} as a result.
 
-    Raises NotFound when the container is not on this host, or not in the database.
+    For a task: the end of its operation publishes the row. Raises NotFound when the container is not on
+    this host, or not in the database.
     """
     observed = engine.observe(container_id)
     try:
-        container = container_apply_observed(container_id=container_id, observed=observed)
+        container = container_apply_observed(
+            container_id=container_id, observed=observed, publish=False
+        )
     except Container.DoesNotExist:
         raise NotFound("The container does not exist any more.") from None
     return {

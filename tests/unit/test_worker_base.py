@@ -9,6 +9,7 @@ import pytest
 
 from runtime.errors import Cancelled, LauncherUnavailable, NotFound, SpecInvalid
 from runtime.model.image import Progress
+from webui.core import dispatch
 from webui.hosts.models import Host
 from webui.operations.models import Operation
 from workers import base
@@ -31,7 +32,7 @@ def operation() -> Operation:
 def announced(monkeypatch: pytest.MonkeyPatch) -> list[Operation]:
     """What would have been said on Redis."""
     said: list[Operation] = []
-    monkeypatch.setattr(base, "announce", said.append)
+    monkeypatch.setattr(dispatch, "announce", said.append)
     monkeypatch.setattr(base, "RETRY_WAITS", (0.0, 0.0))
     return said
 

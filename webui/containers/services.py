@@ -90,7 +90,7 @@ def container_create(
             via=via,
             params={"start": request.start},
         )
-        transaction.on_commit(lambda: container_publish(container_id=container.pk))
+        _show(container, operation)
     return container, operation
 
 
@@ -159,8 +159,18 @@ def container_act(
         via=via,
         params=params,
     )
-    transaction.on_commit(lambda: container_publish(container_id=container.pk))
+    _show(container, operation)
     return operation
+
+
+def _show(container: Container, operation: Operation) -> None:
+    """Publish the row with the operation that has just been asked for, from what is at hand.
+
+    It comes after the operation has gone to the host, which need not wait for this.
+    """
+    transaction.on_commit(
+        lambda: publish_row("containers", container_row(container, operation), container.revision)
+    )
 
 
 def container_rename(*, container: Container, name: str, user: User | None, via: str) -> Operation:
@@ -219,7 +229,7 @@ def _change(
         via=via,
         params=params,
     )
-    transaction.on_commit(lambda: container_publish(container_id=container.pk))
+    _show(container, operation)
     return operation
 
 
@@ -245,12 +255,15 @@ def container_usage(*, container_id: str, usage: dict[str, Any]) -> None:
     container_publish(container_id=container_id)
 
 
-def container_apply_observed(*, container_id: str, observed: Observed) -> Container:
+def container_apply_observed(
+    *, container_id: str, observed: Observed, publish: bool = True
+) -> Container:
     """Write what a host saw; only a difference costs a write, a revision, an event and a publication.
 
-    Raises Container.DoesNotExist.
+    `publish` False is for a task: the end of its operation publishes the row anyway. Raises
+    Container.DoesNotExist.
     """
-    container = containers().get(pk=container_id)
+    container = Container.objects.select_related("host").get(pk=container_id)
     values = observed_values(observed)
     changed = {name: v for name, v in values.items() if getattr(container, name) != v}
     if not changed:
@@ -262,7 +275,8 @@ def container_apply_observed(*, container_id: str, observed: Observed) -> Contai
             setattr(container, name, value)
         container.revision += 1
         _record_transition(container, before, observed)
-    container_publish(container_id=container_id)
+    if publish:
+        container_publish(container_id=container_id)
     return container
 
 

@@ -14,6 +14,7 @@ from celery import Celery
 from django.conf import settings
 from kombu.exceptions import OperationalError
 
+from webui.live.sender import client
 from webui.operations.models import Operation
 
 logger = logging.getLogger(__name__)
@@ -73,8 +74,16 @@ def redis_client() -> redis.Redis:
 
 
 def channel(operation_id: Any) -> str:
-    """Redis pub/sub channel on which a worker announces the operation's end."""
+    """Redis pub/sub channel on which the operation's end is announced."""
     return f"slipway:{settings.SLIPWAY.name}:operation:{operation_id}"
+
+
+def announce(operation: Operation) -> None:
+    """Wake those who wait for this operation's end; they look into the database when nothing comes."""
+    try:
+        client(settings.ENVIRONMENT.redis).publish(channel(operation.pk), operation.status)
+    except (redis.RedisError, OSError) as error:
+        logger.warning("The end of operation %s was not announced: %s", operation.pk, error)
 
 
 def wait_for(operation_id: Any, timeout: float) -> Operation:

@@ -107,9 +107,12 @@ def _end(
     changed = Operation.objects.filter(pk=operation.pk, status__in=Operation.LIVE).update(
         status=status, result=result, error=error, finished_at=operation.finished_at
     )
-    if changed != 1:
-        return Operation.objects.select_related("host", "user").get(pk=operation.pk)
-    publish_operation(operation)
+    if changed == 1:
+        # First of all: somebody may be waiting for just this.
+        dispatch.announce(operation)
+        publish_operation(operation)
+    else:
+        operation = Operation.objects.select_related("host", "user").get(pk=operation.pk)
     if operation.target_type == "container":
         _republish_container(operation)
     return operation
@@ -137,6 +140,7 @@ def operation_cancel(*, operation: Operation, user: User | None) -> Operation:
         error=error.payload(),
     ):
         operation.refresh_from_db()
+        dispatch.announce(operation)
         _withdrawn(operation)
         publish_operation(operation)
         return operation

@@ -11,7 +11,6 @@ from webui.containers.services import container_usage
 from webui.operations.services import event_record
 from workers import instance
 from workers.app import app
-from workers.base import announce
 from workers.watcher.facts import Facts
 from workers.watcher.host import HostFacts
 from workers.watcher.policy import Policy
@@ -30,7 +29,7 @@ def build() -> Watcher:
         reconciler=Reconciler(
             engine=engine, host_id=host_id, policy=Policy(host_id=host_id, boot_id=procfs.boot_id())
         ),
-        sweep=Sweep(host_id=host_id, send=send, announce=announce),
+        sweep=Sweep(host_id=host_id, send=send),
         facts=Facts(engine, write=write_usage, killed=record_oom_kill),
         heartbeat=HostFacts(engine=engine, host_id=host_id).beat,
     )

@@ -35,12 +35,10 @@ class Sweep:
         *,
         host_id: str,
         send: Callable[[str, str], None],
-        announce: Callable[[Operation], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._host_id = host_id
         self._send = send
-        self._announce = announce
         self._clock = clock
         self._due: dict[UUID, float] = {}  # when to send a pending one (again)
         self._waits: dict[UUID, float] = {}
@@ -104,7 +102,7 @@ class Sweep:
                 self._look_at_pending(operation)
             return
         logger.error("Operation %s (%s) lost its worker again.", operation.pk, operation.kind)
-        self._announce(operation_fail(operation=operation, error=worker_lost(operation)))
+        operation_fail(operation=operation, error=worker_lost(operation))
 
     @staticmethod
     def _release(operation: Operation) -> bool:
