@@ -210,3 +210,6 @@ class Api:
     def delete(self, path: str, *, force: bool = False, **kwargs: Any) -> Any:
         params = {"wait": "true"} | ({"force": "true"} if force else {})
         return self.call("DELETE", path, params=params, **kwargs)
+
+    def close(self) -> None:
+        self.http.close()
