@@ -7,18 +7,21 @@ single-threaded, so a fork is safe at any moment. Containers do not notice its d
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
 import socket
 import sys
+import time
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 
 import runtime.cgroups.v1
 import runtime.cgroups.v2
 import runtime.shim.main
 from runtime.cgroups.shims import enter_shims
-from runtime.errors import EngineError
+from runtime.errors import EngineError, KernelFailure
 from runtime.kernel import constants as c
 from runtime.kernel import syscalls
 from runtime.launcher.rehearse import rehearse
@@ -27,16 +30,28 @@ from runtime.store.paths import Config
 _NOT_FOR_SHIMS = (
     signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM
 )  # fmt: skip
+_PAUSE = 0.2  # seconds before accepting again, when that has failed
 
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit status."""
     config = Config.from_env()
-    _leave_unit(config)
-    listener = _listen(config)
-    signal.signal(signal.SIGCHLD, _reap)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
+    try:
+        _leave_unit(config)
+        with Listener(config.launcher_socket) as listener:
+            _prepare(config)
+            _say("launcher ready")
+            while True:
+                _serve(listener)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _prepare(config: Config) -> None:
+    """Everything that is better done once, here, than in every shim."""
+    signal.signal(signal.SIGCHLD, _reap)
     # A process inside a container must not be able to look into one that joins it (CVE-2016-9962).
     syscalls.prctl(c.PR_SET_DUMPABLE, 0)
     try:
@@ -47,21 +62,66 @@ def main() -> int:
     gc.collect()
     gc.disable()
     gc.freeze()
-    _say("launcher ready")
+
+
+def _serve(listener: Listener) -> None:
+    """Fork one shim. A host out of processes, memory or descriptors costs this start, not the launcher."""
     try:
-        while True:
-            channel, _ = listener.accept()
-            # A shim keeps them blocked: it reaps its own child, and outlives what ends the platform.
-            signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_SHIMS)
-            if os.fork() == 0:
-                listener.close()
-                runtime.shim.main.run_shim(channel)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _NOT_FOR_SHIMS)
-            channel.close()
-    except KeyboardInterrupt:
-        return 0
+        channel = listener.accept()
+    except OSError as error:
+        _say(f"launcher: cannot accept: {error.strerror}")
+        time.sleep(_PAUSE)
+        return
+    # A shim keeps them blocked: it reaps its own child, and outlives what ends the platform.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_SHIMS)
+    try:
+        if os.fork() == 0:
+            listener.abandon()
+            runtime.shim.main.run_shim(channel)
+    except OSError as error:
+        _refuse(channel, KernelFailure("fork", error.errno or 0))
     finally:
-        config.launcher_socket.unlink(missing_ok=True)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _NOT_FOR_SHIMS)
+        channel.close()
+
+
+def _refuse(channel: socket.socket, error: EngineError) -> None:
+    message = json.dumps({"stage": "failed", "error": error.payload()})
+    with suppress(OSError):
+        channel.sendall(message.encode() + b"\n")
+
+
+class Listener:
+    """The socket, for root alone. Closing it removes the path, unless a successor has taken it over."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        mask = os.umask(0o177)
+        try:
+            self._socket.bind(str(path))
+        finally:
+            os.umask(mask)
+        self._socket.listen(256)
+        self._inode = os.stat(path).st_ino
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+        with suppress(FileNotFoundError):
+            if os.stat(self._path).st_ino == self._inode:
+                os.unlink(self._path)
+
+    def accept(self) -> socket.socket:
+        return self._socket.accept()[0]
+
+    def abandon(self) -> None:
+        """In a forked child: the descriptor alone."""
+        self._socket.close()
 
 
 def _reap(_number: int, _frame: FrameType | None) -> None:
@@ -73,20 +133,6 @@ def _reap(_number: int, _frame: FrameType | None) -> None:
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def _listen(config: Config) -> socket.socket:
-    path = config.launcher_socket
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    mask = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(mask)
-    listener.listen(256)
-    return listener
 
 
 def _say(text: str) -> None:

@@ -7,18 +7,23 @@ the shim through `status`, a close-on-exec descriptor, so that its silent end me
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import resource
+import select
 import signal
+import stat
+import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from runtime.cgroups import open_cgroup
-from runtime.errors import EngineError, InitFailed, error_context
+from runtime.errors import EngineError, InitFailed, KernelFailure, error_context
 from runtime.kernel import constants as c
 from runtime.kernel import mounts, syscalls
 from runtime.kernel.capabilities import NAMES
 from runtime.kernel.rtnetlink import Rtnetlink
+from runtime.shim.reaper import stay_as_init
 from runtime.shim.tty import become_controlling
 from runtime.shim.user import User, resolve_user
 
@@ -43,7 +48,7 @@ def run_init(
     """
     code = 128
     try:
-        _become(plan, go, terminal, configure_network)
+        _become(plan, go, status, terminal, configure_network)
     except InitFailed as error:
         code = error.exit_code
         _report(status, error)
@@ -60,7 +65,7 @@ def _report(status: int, error: InitFailed) -> None:
     os.write(status, json.dumps(error.payload()).encode())
 
 
-def _become(plan: Plan, go: int, terminal: int, configure_network: bool) -> NoReturn:
+def _become(plan: Plan, go: int, status: int, terminal: int, configure_network: bool) -> NoReturn:
     os.setsid()
     with error_context("cgroup"):
         open_cgroup(plan["cgroup"]).enter()
@@ -79,12 +84,14 @@ def _become(plan: Plan, go: int, terminal: int, configure_network: bool) -> NoRe
     with error_context("oom_score_adj"):
         _write_oom_score(plan["oom_score_adj"])
     with error_context("pivot"):
+        _forbid_imports()
         mounts.pivot_into(plan["overlay"]["rootfs"])
     if terminal >= 0:
         with error_context("tty"):
             become_controlling(terminal)
     user = resolve_user(plan["user"], plan["groups"])
     environment = _environment(plan, user)
+    _give_stdio(user)
     _limit_resources(plan)
     # From here on nothing of the host's may be reachable through an inherited descriptor: the class of
     # CVE-2024-21626. `status` closes on exec like all the rest.
@@ -94,9 +101,33 @@ def _become(plan: Plan, go: int, terminal: int, configure_network: bool) -> NoRe
     with error_context("privileges"):
         _drop_privileges(plan, user)
         # When the monitor dies nobody supervises us: die with it. Set here because a change of
-        # credentials clears it.
+        # credentials clears it, and nobody must have died meanwhile.
         syscalls.prctl(c.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if _is_abandoned(status):
+            os._exit(128)
+    if plan["init"]:
+        stay_as_init()
     execute(plan["args"], environment)
+
+
+def _forbid_imports() -> None:
+    """Whatever is imported after pivot_root would be the image's code, run as the host's root."""
+    sys.meta_path.clear()
+    sys.path.clear()
+
+
+def _is_abandoned(status: int) -> bool:
+    """The reading end of the pipe is closed: there is no monitor."""
+    poller = select.poll()
+    poller.register(status, 0)
+    return bool(poller.poll(0))
+
+
+def _give_stdio(user: User) -> None:
+    """Let the user open /dev/stdout and the like anew, as programs that log to a file's name do."""
+    for fd in (0, 1, 2):
+        if not stat.S_ISCHR(os.fstat(fd).st_mode) or os.isatty(fd):
+            os.fchown(fd, user.uid, -1)
 
 
 def _enter_namespaces(plan: Plan) -> None:
@@ -169,18 +200,21 @@ def _write_sysctls(plan: Plan) -> None:
 
 
 def _write_oom_score(value: int) -> None:
-    if not value:
-        return
+    """Also 0: it must not be the one that the platform's own processes have."""
+    fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
     try:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write(str(value))
+        current = int(os.read(fd, 16))
+        if value != current:
+            os.pwrite(fd, str(value).encode(), 0)
     except PermissionError as error:
         raise InitFailed(
             "oom_score_adj",
             f"This host does not let Slipway set an OOM score of {value}.",
-            hint="Lowering it requires CAP_SYS_RESOURCE: choose 0 or more.",
+            hint=f"Lowering it requires CAP_SYS_RESOURCE: choose {max(current, 0)} or more.",
             field="limits.oom_score_adj",
         ) from error
+    finally:
+        os.close(fd)
 
 
 def _limit_resources(plan: Plan) -> None:
@@ -218,7 +252,9 @@ def _drop_privileges(plan: Plan, user: User) -> None:
         if not caps["bounding"] >> number & 1:
             try:
                 syscalls.prctl(c.PR_CAPBSET_DROP, number)
-            except EngineError:
+            except KernelFailure as error:
+                if error.errno != errno.EINVAL:
+                    raise
                 break  # this kernel knows fewer capabilities
     syscalls.prctl(c.PR_SET_KEEPCAPS, 1)
     os.setgroups(user.groups)
@@ -282,11 +318,13 @@ def execute(args: list[str], environment: dict[str, str]) -> NoReturn:
         path = environment.get("PATH", "")
         candidates = [f"{directory or '.'}/{command}" for directory in path.split(":")]
     failure: OSError | None = None
+    found = False
     for candidate in candidates:
         try:
             os.execve(candidate, args, environment)
         except (FileNotFoundError, NotADirectoryError):
-            continue
+            # Also said of a program whose interpreter or loader is missing.
+            found = found or os.path.lexists(candidate)
         except OSError as error:
             failure = failure or error
     if failure is not None:
@@ -297,8 +335,7 @@ def execute(args: list[str], environment: dict[str, str]) -> NoReturn:
             hint="Check its mode, its architecture and the user it runs as.",
             field="command",
         )
-    where = "" if "/" in command else " on its PATH"
-    if "/" in command and os.path.lexists(command):
+    if found:
         raise InitFailed(
             "exec",
             f"{command} is there, but the interpreter it names is not.",
@@ -306,6 +343,7 @@ def execute(args: list[str], environment: dict[str, str]) -> NoReturn:
             hint="Its first line or its loader points to a file the image lacks.",
             field="command",
         )
+    where = "" if "/" in command else " on its PATH"
     raise InitFailed(
         "exec",
         f"The image has no {command}{where}.",

@@ -18,17 +18,31 @@ _CHUNK = 1 << 16  # bytes
 
 def run_shim(channel: socket.socket) -> NoReturn:
     """Read the plan from `channel`, start the container, answer, and stay with it. Never returns."""
-    code = 1
     try:
         _detach()
         monitor = _start(channel)
         if monitor is not None:
-            monitor.run()
-        code = 0
+            _watch(monitor)
+        os._exit(0)
     except BaseException as error:  # noqa: BLE001 - the last frame of this process
-        os.write(2, f"shim: {type(error).__name__}: {error}\n".encode())
+        with suppress(OSError):
+            os.write(2, f"shim: {type(error).__name__}: {error}\n".encode())
     finally:
-        os._exit(code)
+        os._exit(1)
+
+
+def _watch(monitor: Monitor) -> None:
+    """Stay with the container. A fault of the monitor's own is left where the engine finds its state."""
+    try:
+        monitor.run()
+    except BaseException:
+        import traceback  # noqa: PLC0415 - nothing that a monitor in order needs
+
+        path = f"{monitor.plan['run_dir']}/shim.log"
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        os.write(fd, traceback.format_exc().encode())
+        os.close(fd)
+        raise
 
 
 def _detach() -> None:
@@ -68,6 +82,8 @@ def _start(channel: socket.socket) -> Monitor | None:
         return None
     _send(channel, {"stage": "running", "state": monitor.record.state})
     channel.close()
+    # The launcher's is a pipe to its supervisor, which must see its end when the launcher ends.
+    os.dup2(0, 2)
     return monitor
 
 

@@ -17,9 +17,12 @@ from runtime.shim.control import Client, ControlSocket, dispatch
 from runtime.shim.life import Life
 from runtime.shim.policy import RestartPolicy
 from runtime.shim.record import Json, Record
+from runtime.shim.starter import PLAN_FILE
 from runtime.store.logs import LogWriter
 
 _READ = 65536
+_KILLED = 128 + signal.SIGKILL  # also as status, of an init (`--init`) that tells of its child
+_DRAIN = 32  # reads; a pipe holds 1 MB at most (fs.pipe-max-size), in reads of up to _READ
 
 
 class Monitor:
@@ -37,6 +40,7 @@ class Monitor:
         self.control: ControlSocket | None = None
         self.logs: LogWriter | None = None
         self._netns = life.netns
+        self._held = life.held  # published ports
         self._oom_before = self.cgroup.oom_kills()
         self._kill_at = 0.0  # monotonic; when the grace period of a stop ends
         self._restart_at = 0.0  # monotonic
@@ -74,6 +78,7 @@ class Monitor:
             self.life.end()
             self.life = None
         self._remove_cgroup()
+        self._release_ports()
 
     def _running(self, life: Life) -> None:
         self.record.save(
@@ -176,8 +181,10 @@ class Monitor:
         if not life.own_pid_namespace:
             self.cgroup.kill()
         for fd in list(life.outputs):
-            while self._read_output(life, fd):
-                pass
+            # No more than a pipe can hold: its other end may have been passed to somebody who goes on.
+            for _ in range(_DRAIN):
+                if not self._read_output(life, fd):
+                    break
         life.close()
         self.life = None
         self._kill_at = 0.0
@@ -207,7 +214,7 @@ class Monitor:
         reason = "exited"
         if error is not None:
             reason = "start_failed"
-        elif oom_killed and killer == signal.SIGKILL:
+        elif oom_killed and _KILLED in (code, killer and 128 + killer):
             reason = "oom_killed"
         elif state["user_stopped"]:
             reason = "stopped"
@@ -252,6 +259,8 @@ class Monitor:
         if self.logs is not None:
             self.logs.close()
         self._remove_cgroup()
+        self._release_ports()
+        self._forget_plan()
         self.record.save("exited", status="exited", next_restart_at=0.0)
         # Nothing of ours may appear in the run directory once somebody has been told: it may be gone.
         if self.control is not None:
@@ -260,6 +269,19 @@ class Monitor:
             client.answer(self.record.state["exit"])
         if self.control is not None:
             self.control.close()
+
+    def _forget_plan(self) -> None:
+        # It was kept for restarts, and holds the container's environment.
+        try:
+            os.unlink(f"{self.plan['run_dir']}/{PLAN_FILE}")
+        except FileNotFoundError:
+            pass
+
+    def _release_ports(self) -> None:
+        """Who is told of the end may start the next container on the same ports."""
+        for fd in self._held:
+            os.close(fd)
+        self._held = []
 
     def _remove_cgroup(self) -> None:
         try:
