@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.support.images import nginx_image_archive
 from tests.support.platform import Api, Platform
 
 
@@ -30,3 +32,9 @@ def starter(api: Api) -> str:
     operation = api.post("/images/starter")
     reference = operation.get("reference") or operation.get("references", [None])[0]
     return str(reference or "slipway/starter:latest")
+
+
+@pytest.fixture(scope="session")
+def nginx_archive() -> Path:
+    """A `docker save` archive of a real nginx."""
+    return nginx_image_archive()

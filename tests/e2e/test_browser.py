@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.support.platform import Platform, free_port
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 CHROMIUM = Path("/usr/bin/chromium")
 # No sandbox: it needs a user other than root. The rest keeps the browser from calling home.
