@@ -179,11 +179,11 @@ class LogReader:
                 self._number, self._offset = number, 0
             yield from self._file(_path(self._directory, number))
 
-    def rest(self) -> Iterator[LogLine]:
-        """What has no newline yet: the last words of a container that has ended."""
-        for stream, (time, data) in sorted(self._pending.items()):
-            yield LogLine(time / 1e9, STREAMS[stream], data)
-        self._pending.clear()
+    def rest(self, *, partial: bool = False) -> Iterator[LogLine]:
+        """What has no newline yet: the last words of a container that has ended, or a prompt."""
+        pending, self._pending = sorted(self._pending.items()), {}
+        for stream, (time, data) in pending:
+            yield LogLine(time / 1e9, STREAMS[stream], data, partial)
 
     def _file(self, path: str) -> Iterator[LogLine]:
         try:
@@ -254,6 +254,7 @@ def follow_logs(
 ) -> Iterator[LogLine]:
     """As `read_logs`, then every new line as it comes, until `stop` is set or the directory goes.
 
+    What has no newline comes too, as a partial line, when nothing more follows for a quarter of a second.
     Looks at `stop` at least four times a second. Raises KernelFailure when the host is out of inotify
     instances.
     """
@@ -273,6 +274,10 @@ def follow_logs(
                 yield from (li for li in reader.lines() if _matches(li, since, until, streams))
                 if ended:
                     return
+            else:
+                # Nothing follows for now: a prompt, or the last words of what has ended.
+                rest = reader.rest(partial=True)
+                yield from (li for li in rest if _matches(li, since, until, streams))
             if until is not None and clock.time() > until:
                 return
 

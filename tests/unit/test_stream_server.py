@@ -238,6 +238,21 @@ async def test_a_containers_log_is_followed_through_rotation(server: Path, confi
     assert [int(text.split()[0]) for text in got[1:]] == list(range(300))
 
 
+async def test_what_has_no_newline_comes_after_a_moment_of_silence(
+    server: Path, config: Config
+) -> None:
+    writer = LogWriter(str(config.bundle(A) / "logs"), max_size=4096, max_files=3)
+    writer.write(STDOUT, b"Password: ")
+    async with aclosing(stream_client.logs(A, follow=True)) as batches:
+        async with asyncio.timeout(5):
+            prompt = (await anext(batches))[0]
+            writer.write(STDOUT, b"accepted\n")
+            rest = (await anext(batches))[0]
+    writer.close()
+    assert (prompt["text"], prompt["partial"]) == ("Password: ", True)
+    assert (rest["text"], rest.get("partial")) == ("accepted", None)
+
+
 async def test_a_container_that_never_started_has_an_empty_log(
     server: Path, config: Config
 ) -> None:
