@@ -73,7 +73,9 @@ class Reference:
         """As short as it can be and still mean the same: "nginx:latest"."""
         if self.registry != DEFAULT_REGISTRY:
             return self.full
-        return f"{self.repository.removeprefix(_OFFICIAL)}{self._suffix}"
+        short = f"{self.repository.removeprefix(_OFFICIAL)}{self._suffix}"
+        # "0.0/app" of Docker Hub would read as the app of a host named 0.0.
+        return short if Reference.parse(short) == self else self.full
 
     @property
     def _suffix(self) -> str:
