@@ -158,12 +158,12 @@ def test_an_operation_whose_worker_is_killed_is_done_by_the_next(
 
     wait_until(lambda: read()["status"] == "running", every=0.05, what="the stop has begun")
     kill(own, "worker")
-    ended = wait_until(
-        lambda: (shown := read())["status"] not in ("pending", "running") and shown,
-        timeout=30,
-        every=0.1,
-        what="the stop has ended",
-    )
+
+    def over() -> dict[str, Any] | None:
+        shown = read()
+        return None if shown["status"] in ("pending", "running") else shown
+
+    ended = wait_until(over, timeout=30, every=0.1, what="the stop has ended")
     assert (ended["status"], ended["attempts"]) == ("succeeded", 2)
     assert start_time(pid) == 0
     assert client.get(f"/containers/{row['id']}")["exit_code"] == 137
