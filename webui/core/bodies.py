@@ -8,14 +8,16 @@ is handed on unread, and the view's thread pulls it through while it writes.
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from typing import Any
 
-from asgiref.sync import ThreadSensitiveContext
 from django.conf import settings
+from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler
 
 from webui.core import errors
+from webui.core.threads import request_thread
 
 Scope = dict[str, Any]
 
@@ -24,17 +26,30 @@ class BodyHandler(ASGIHandler):
     """Django's ASGI handler with a limit for bodies, except those of `settings.UPLOAD_PATHS`."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        body = UploadBody(receive) if is_upload(scope) else _limited(receive)
+        body = UploadBody(receive) if is_upload(scope) else receive
         try:
-            async with ThreadSensitiveContext():
+            async with request_thread():
                 await self.handle(scope, body, send)
         except errors.TooLarge as error:
             await _refuse(error, send)
 
     async def read_body(self, receive: Any) -> Any:
+        """A file with the body. Raises RequestAborted, and TooLarge."""
         if isinstance(receive, UploadBody):
             return receive
-        return await super().read_body(receive)
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise RequestAborted
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+                limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE >> 20
+                raise errors.TooLarge(f"A request may have {limit} MiB at most.")
+            more = message.get("more_body", False)
+        return io.BytesIO(b"".join(parts))
 
 
 def is_upload(scope: Scope) -> bool:
@@ -43,21 +58,6 @@ def is_upload(scope: Scope) -> bool:
     return scope["path"] in settings.UPLOAD_PATHS and any(
         kind.lower().startswith(b"multipart/form-data") for kind in kinds
     )
-
-
-def _limited(receive: Any) -> Any:
-    taken = 0
-    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-
-    async def next_message() -> Any:
-        nonlocal taken
-        message = await receive()
-        taken += len(message.get("body", b""))
-        if taken > limit:
-            raise errors.TooLarge(f"A request may have {limit >> 20} MiB at most.")
-        return message
-
-    return next_message
 
 
 async def _refuse(error: errors.TooLarge, send: Any) -> None:

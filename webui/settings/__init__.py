@@ -73,7 +73,8 @@ TEMPLATES: list[dict[str, Any]] = [
     },
 ]
 
-DATABASES = {"default": ENVIRONMENT.database()}
+# Threads live on between requests and tasks, and their connections with them.
+DATABASES = {"default": {**ENVIRONMENT.database(), "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
