@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -20,6 +21,7 @@ from webui.api.auth import operator
 from webui.core.errors import TooLarge
 
 UNFINISHED = ".part"
+_ABANDONED = 3600.0  # seconds without a byte
 
 
 class SpooledUpload(UploadedFile):
@@ -74,6 +76,14 @@ def _storage() -> Iterator[None]:
             hint="Free disk space on the host, or import a smaller archive.",
             field="archive",
         ) from error
+
+
+def forget_uploads() -> None:
+    """Remove what is left of uploads whose process was killed. One under way has been written to lately."""
+    for part in settings.SLIPWAY.spool.glob(f"*{UNFINISHED}"):
+        with suppress(FileNotFoundError):
+            if time.time() - part.stat().st_mtime > _ABANDONED:
+                part.unlink()
 
 
 def too_large() -> TooLarge:

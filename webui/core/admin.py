@@ -57,8 +57,8 @@ def ask_for_each(
         try:
             ask(row, user)
         except EngineError as error:
-            text = f"{row}: {error.message} {error.hint}".strip()
-            messages.error(request, text)
+            # In quotes, because the page capitalises the first letter.
+            messages.error(request, f"“{row}”: {error.message} {error.hint}".strip())
         else:
             asked.append(str(row))
     if asked:

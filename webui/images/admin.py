@@ -18,7 +18,7 @@ from webui.images.services import image_remove, registry_name, registry_save
 
 class ReferenceInline(ReadOnlyInline):
     model = Reference
-    fields = ["name", "updated_at"]
+    fields = ["name"]
 
 
 @admin.register(Image)

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
 from webui.accounts.services import admin_create_first
+from webui.api.uploads import forget_uploads
 from webui.hosts.models import Host
 from webui.networks.services import network_default
 
@@ -25,6 +26,7 @@ class Command(BaseCommand):
             raise CommandError(message)
         host, _ = Host.objects.get_or_create(pk=host_id, defaults={"name": socket.gethostname()})
         network_default(host=host)
+        forget_uploads()
         made = admin_create_first()
         if made is not None:
             user, password = made
