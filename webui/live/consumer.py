@@ -1,8 +1,9 @@
 """One browser's websocket: topics in, snapshots and rows out.
 
 The client sends {"action": "subscribe" | "unsubscribe", "topics": […], "options": {topic: {…}}}. It gets,
-per topic, a snapshot and from then on rows with revisions, samples or log lines; the messages are in
-docs/design/009-one-websocket.md. The database is asked for snapshots and, now and then, whether the session still holds.
+per topic, a snapshot and from then on rows with revisions, samples or log lines:
+docs/design/009-one-websocket.md. The database is asked for snapshots and, now and then, whether the session
+still holds.
 """
 
 from __future__ import annotations
