@@ -110,6 +110,8 @@ class Pulse:
                 self.tick(lives, beat=beat)
             except DatabaseError as error:
                 logger.warning("No heartbeat was written: %s", error)
+            finally:
+                # Not held between rounds: the next may find another server behind the same address.
                 close_old_connections()
 
     def tick(self, lives: list[LiveOperation], *, beat: bool) -> None:

@@ -166,12 +166,13 @@ def test_networks() -> None:
         return NetworkSpec(**{**values, **changes})
 
     validate_network(network())
-    for field, changes in {
+    wrong: dict[str, dict[str, Any]] = {
         "subnet": {"subnet": "10.1.0.5/24"},
         "gateway": {"gateway": "10.2.0.1"},
         "mtu": {"mtu": 10},
         "name": {"name": "!"},
-    }.items():
+    }
+    for field, changes in wrong.items():
         with pytest.raises(SpecInvalid) as caught:
             validate_network(network(**changes))
         assert caught.value.field == field
