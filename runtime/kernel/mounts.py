@@ -104,31 +104,29 @@ def _bind(step: MountStep, root: int) -> None:
         kind = "dir" if stat.S_ISDIR(os.fstat(source).st_mode) else "file"
         target = resolve(root, step["target"], make=kind if step.get("make") else "")
         try:
-            _attach_copy(source, target, step)
+            _attach_copy(source, target, step, recursive=bool(step.get("recursive")))
         finally:
             os.close(target)
     finally:
         os.close(source)
 
 
-def _attach_copy(source: int, target: int, step: MountStep) -> None:
-    """Mount a copy of the tree at `source` on `target`.
+def _attach_copy(source: int, target: int, step: MountStep, *, recursive: bool) -> None:
+    """Mount a copy of what is at `source`, or of the tree there, on `target`.
 
     Flags and propagation are set while nobody sees the copy, and no path is looked up a second time: a
     container that shares the volume can neither write before it is read-only nor exchange the target.
     """
-    recursive = AT_RECURSIVE if step.get("recursive") else 0
-    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | recursive
-    tree = syscalls.open_tree("", flags, source)
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH
+    tree = syscalls.open_tree("", flags | (AT_RECURSIVE if recursive else 0), source)
     try:
-        name = step.get("propagation") or "rprivate"
-        syscalls.mount_setattr(
-            tree,
-            "",
-            attr_set=step.get("flags", 0) & _ATTRIBUTES,
-            propagation=_PROPAGATION[name.removeprefix("r")],
-            flags=AT_EMPTY_PATH | (AT_RECURSIVE if name.startswith("r") or recursive else 0),
-        )
+        propagation = step.get("propagation") or "rprivate"
+        kind = _PROPAGATION[propagation.removeprefix("r")]
+        below = AT_RECURSIVE if propagation.startswith("r") else 0
+        syscalls.mount_setattr(tree, "", propagation=kind, flags=AT_EMPTY_PATH | below)
+        if attributes := step.get("flags", 0) & _ATTRIBUTES:
+            below = AT_RECURSIVE if step.get("recursive") else 0
+            syscalls.mount_setattr(tree, "", attr_set=attributes, flags=AT_EMPTY_PATH | below)
         syscalls.move_mount(tree, "", target, MOVE_MOUNT_T_EMPTY_PATH)
     finally:
         os.close(tree)
@@ -148,7 +146,8 @@ def _remount(step: MountStep, root: int) -> None:
     """Lay a copy of what is at the target over it, with other flags."""
     target = resolve(root, step["target"])
     try:
-        _attach_copy(target, target, step)
+        # With all that is mounted below, or it would be hidden; the flags reach it when asked to.
+        _attach_copy(target, target, step, recursive=True)
     finally:
         os.close(target)
 

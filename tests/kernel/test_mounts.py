@@ -207,6 +207,13 @@ def test_a_remount_lays_a_read_only_copy_over_a_path(root: Path) -> None:
     assert carry_out(root, step, look=look)["results"] == ["x", "Read-only file system"]
 
 
+def test_a_remount_hides_nothing_that_is_mounted_below(root: Path, data: Path) -> None:
+    step: MountStep = {"kind": "remount", "target": "/top", "flags": c.MS_RDONLY}
+    look = ("open(root + '/top/below/file').read()", "call(os.mkdir, root + '/top/x')")
+    answer = carry_out(root, bind(data, "/top/below"), step, look=look)
+    assert answer["results"] == ["host", "Read-only file system"]
+
+
 def test_devices_and_links(root: Path) -> None:
     answer = carry_out(
         root,
