@@ -10,14 +10,17 @@ HOST_GATEWAY = "host-gateway"  # the address of the host as the container's firs
 
 
 def write_etc_files(spec: ContainerSpec, directory: Path) -> None:
-    """Write the three files. In place: a running container may have them mounted. Raises OSError."""
+    """Write the three files into the container's run directory. Raises OSError."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, text in (
         ("hostname", hostname_of(spec) + "\n"),
         ("hosts", hosts_text(spec)),
         ("resolv.conf", resolv_text(spec)),
     ):
         # No fsync: they are made anew at every start.
-        (directory / name).write_text(text)
+        path = directory / name
+        path.write_text(text)
+        path.chmod(0o644)  # whatever the umask: every user of the container reads them
 
 
 def hostname_of(spec: ContainerSpec) -> str:

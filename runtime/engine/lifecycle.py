@@ -34,6 +34,7 @@ from runtime.model.spec import ContainerSpec
 from runtime.model.state import Action, ExitRecord, Observed, RunState, Status
 from runtime.model.validate import validate_spec
 from runtime.shim.client import ShimClient
+from runtime.snapshots import mount_points
 from runtime.snapshots import prepare as prepare_snapshot
 from runtime.snapshots import remove as remove_snapshot
 from runtime.store.bundles import BundleStore
@@ -135,7 +136,7 @@ class Lifecycle:
     def _start(self, spec: ContainerSpec, note: Trace) -> RunState:
         self._clear(spec)
         networks = self._wiring.networks_of(spec)
-        layers = self._images.layer_dirs(spec.image)
+        layers = [mount_points(self._config), *self._images.layer_dirs(spec.image)]
         snapshot = prepare_snapshot(self._config, spec.id)
         note("prepare")
         with Undo() as undo:
@@ -148,7 +149,7 @@ class Lifecycle:
             undo.push(self._cgroups.open(spec.id).remove)
             undo.push(self._cgroups.open(spec.id).kill)
             note("cgroup")
-            write_etc_files(spec, self._config.bundle(spec.id))
+            write_etc_files(spec, self._config.container_run(spec.id))
             plan = make_plan(
                 spec,
                 config=self._config,

@@ -51,10 +51,10 @@ def mount_steps(
     """Every step after the root file system itself. Raises SpecInvalid for a source that is not there."""
     own = {posixpath.normpath(m.target) for m in spec.mounts}
     steps = [s for s in _kernel_steps(spec, cgroup) if s["target"] not in own]
-    bundle = config.bundle(spec.id)
+    run = config.container_run(spec.id)
     for target, name in ETC_FILES.items():
         if target not in own:
-            steps.append(bind(str(bundle / name), target, make="file"))
+            steps.append(bind(str(run / name), target, make="file"))
     for index, mount in sorted(
         enumerate(spec.mounts), key=lambda item: posixpath.normpath(item[1].target).count("/")
     ):

@@ -13,7 +13,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import json
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,9 @@ from runtime.store.locks import locked
 from runtime.store.paths import Config
 
 logger = logging.getLogger(__name__)
+
+# Of the same kind as overlayfs' own marks, so every file system that can hold a container can hold it.
+_ACTIVE = "trusted.slipway.active"
 
 
 class Observer:
@@ -236,19 +242,26 @@ class Observer:
     # -- notes in the bundle ------------------------------------------------------------------
 
     def mark(self, container_id: str) -> None:
-        """Note on disk that it runs from now on: what tells a reboot from a clean end."""
-        # Without fsync: a crash of the host within seconds of the start may lose it, and the container
-        # is then shown as it was before that start.
+        """Note on disk that it runs from now on: what tells a reboot from a clean end.
+
+        An attribute of the bundle's directory, as a file would cost an inode at each start. Without
+        fsync: a crash of the host within seconds of the start may lose it, and the container is then
+        shown as it was before that start.
+        """
         note = {"boot_id": boot_id(), "started_at": time.time()}
-        write_json(self._note(container_id, "active.json"), note, durable=False)
+        os.setxattr(self._config.bundle(container_id), _ACTIVE, json.dumps(note).encode())
 
     def unmark(self, container_id: str) -> None:
-        self._note(container_id, "active.json").unlink(missing_ok=True)
+        try:
+            os.removexattr(self._config.bundle(container_id), _ACTIVE)
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, errno.ENOENT):
+                raise
 
     def marker(self, container_id: str) -> dict[str, Any] | None:
         try:
-            value = read_json(self._note(container_id, "active.json"))
-        except (FileNotFoundError, ValueError):
+            value = json.loads(os.getxattr(self._config.bundle(container_id), _ACTIVE))
+        except (OSError, ValueError):
             return None
         return value if isinstance(value, dict) else None
 

@@ -34,7 +34,7 @@ def make_plan(
     networks: dict[str, NetworkSpec],
     pid_of: PidOf,
 ) -> Plan:
-    """The plan of one start. `layers` bottom first; `snapshot` is (upper, work, rootfs).
+    """The plan of one start. `layers` bottom first, the common one of mount points included; `snapshot` is (upper, work, rootfs).
 
     Raises SpecInvalid for what the host cannot provide (a bind source, a device), NotFound for a volume.
     """

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import heapq
 import os
 import shutil
 import stat
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.store.paths import Config
 
 _LARGEST = 20  # paths named in a usage
+_MOUNT_DIRECTORIES = ("dev", "etc", "proc", "sys")
+_MOUNT_FILES = ("etc/hosts", "etc/hostname", "etc/resolv.conf")
 _DEPTH = 4  # components of a named path: "/var/lib/postgresql/data", not each file below
 
 
@@ -25,9 +29,12 @@ class WritableUsage:
 
 
 def prepare(config: Config, container_id: str) -> tuple[Path, Path, Path]:
-    """(upper, work, rootfs) of the container's bundle, made where missing. Raises OSError."""
+    """(upper, work, rootfs) of the container, made where missing. Raises OSError.
+
+    All containers share one rootfs: each mounts on it in a namespace of its own.
+    """
     bundle = config.bundle(container_id)
-    upper, work, rootfs = bundle / "upper", bundle / "work", bundle / "rootfs"
+    upper, work, rootfs = bundle / "upper", bundle / "work", config.rootfs
     for directory, mode in ((upper, 0o755), (work, 0o700), (rootfs, 0o755)):
         try:
             directory.mkdir(mode=mode)
@@ -39,13 +46,36 @@ def prepare(config: Config, container_id: str) -> tuple[Path, Path, Path]:
     return upper, work, rootfs
 
 
+def mount_points(config: Config) -> Path:
+    """The layer that lies below every image, with the targets of the mounts that every container has.
+
+    Without it, init would make in each writable layer what the image lacks of them: files that look
+    like the container's own changes, and cost the file system an inode each. Raises OSError.
+    """
+    layer = config.mount_points
+    if not layer.is_dir():
+        half = layer.with_name(f".{layer.name}-{os.getpid()}-{threading.get_ident()}")
+        shutil.rmtree(half, ignore_errors=True)
+        for name in _MOUNT_DIRECTORIES:
+            (half / name).mkdir(parents=True)
+        for name in _MOUNT_FILES:
+            (half / name).touch()
+        try:
+            half.rename(layer)
+        except OSError as error:
+            shutil.rmtree(half, ignore_errors=True)
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+    return layer
+
+
 def remove(config: Config, container_id: str) -> None:
     """Delete the writable layer and everything in it; nothing is missing when it is gone.
 
     Raises OSError for what resists, with its path.
     """
     bundle = config.bundle(container_id)
-    for name in ("upper", "work", "rootfs"):
+    for name in ("upper", "work"):
         try:
             shutil.rmtree(bundle / name)
         except FileNotFoundError:

@@ -92,11 +92,16 @@ class Config:
         return self.root / "layers"
 
     @property
+    def mount_points(self) -> Path:
+        """The layer below every image: empty targets of the mounts that every container has."""
+        return self.root / "mount-points"
+
+    @property
     def containers(self) -> Path:
         return self.root / "containers"
 
     def bundle(self, container_id: str) -> Path:
-        """spec.json, upper/, work/, rootfs/, logs/, exits.jsonl, hosts, hostname, resolv.conf."""
+        """spec.json, upper/, work/, logs/, exits.jsonl."""
         return self.containers / container_id
 
     @property
@@ -130,11 +135,16 @@ class Config:
     # -- volatile -----------------------------------------------------------------------------
 
     def container_run(self, container_id: str) -> Path:
-        """state.json and shim.sock of a started container.
+        """state.json, shim.sock, hosts, hostname and resolv.conf of a started container.
 
         Half of the id: a unix socket's path must stay under 108 bytes.
         """
         return self.run / "containers" / container_id[:32]
+
+    @property
+    def rootfs(self) -> Path:
+        """Empty: where each container's init mounts its root file system, in its own mount namespace."""
+        return self.run / "rootfs"
 
     @property
     def launcher_socket(self) -> Path:

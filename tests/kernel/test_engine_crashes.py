@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -75,7 +76,6 @@ def test_a_reboot_leaves_nothing_running_that_is_not(instance: Instance) -> None
     ended = instance.run(instance.shell("exit 3"))
     instance.wait_for(ended, Status.EXITED)
     fresh = instance.create(instance.spec())
-    observer = instance.engine._observer
     state = instance.engine.bundles.state(ran.id)
     assert state is not None
     instance.engine.kill(ran.id)
@@ -84,8 +84,8 @@ def test_a_reboot_leaves_nothing_running_that_is_not(instance: Instance) -> None
     instance.engine.bundles.write_state(ran.id, dataclasses.replace(state, boot_id="before"))
     instance.engine.bundles.drop_run(ended.id)
     for spec in (ran, ended):
-        note = observer._note(spec.id, "active.json")
-        note.write_text(f'{{"boot_id": "before", "started_at": {state.started_at}}}')
+        note = json.dumps({"boot_id": "before", "started_at": state.started_at}).encode()
+        os.setxattr(instance.config.bundle(spec.id), "trusted.slipway.active", note)
     seen = {o.id: o for o in instance.engine.reconcile({ran.id, ended.id, fresh.id})}
     assert {i: o.status for i, o in seen.items()} == {
         ran.id: Status.EXITED,
