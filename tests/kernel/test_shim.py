@@ -85,7 +85,8 @@ def test_nothing_of_an_ended_container_is_left(pad: Launchpad) -> None:
     pad.run(plan)
     wait_until(lambda: not pad.processes(), what="monitor and children to be gone")
     assert not any(Path(d).exists() for d in plan["cgroup"]["paths"].values())
-    assert sorted(p.name for p in pad.config.container_run(plan["id"]).iterdir()) == ["state.json"]
+    left = {p.name for p in pad.config.container_run(plan["id"]).iterdir()}
+    assert left == {"state.json", "hosts", "hostname", "resolv.conf"}
     with pytest.raises(NotFound):
         pad.shim(plan).state()
 

@@ -15,14 +15,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from runtime.cgroups.manager import CgroupManager
+from runtime.cgroups.manager import DEVICE_RULES, CgroupManager
 from runtime.engine.etc import write_etc_files
-from runtime.engine.planning import make_plan
+from runtime.engine.planning import device_rules, make_plan
 from runtime.engine.volumes import VolumeManager
 from runtime.kernel import procfs
 from runtime.launcher.client import LauncherClient
 from runtime.model.plan import Plan
-from runtime.model.spec import Limits, Namespaces
+from runtime.model.spec import Namespaces
 from runtime.model.state import ExitRecord, RunState
 from runtime.shim.client import ShimClient
 from runtime.snapshots import prepare
@@ -123,21 +123,17 @@ class Launchpad:
 
     # -- containers ---------------------------------------------------------------------------
 
-    def plan(
-        self,
-        *args: str,
-        limits: Limits | None = None,
-        plan: dict[str, Any] | None = None,
-        **spec: Any,
-    ) -> Plan:
+    def plan(self, *args: str, plan: dict[str, Any] | None = None, **spec: Any) -> Plan:
         """A plan as the engine makes it, for a container without a network; `plan` overrides it."""
-        spec.setdefault("namespaces", Namespaces(network="none"))
-        made = container(*args, stop_timeout=5, **spec)
+        made = container(
+            *args, **{"namespaces": Namespaces(network="none"), "stop_timeout": 5, **spec}
+        )
         bundle = self.config.bundle(made.id)
         bundle.mkdir()
         self._ids.append(made.id)
-        cgroup = self.cgroups.create(made.id, limits or Limits())
-        write_etc_files(made, bundle)
+        rules = device_rules(made, DEVICE_RULES)
+        cgroup = self.cgroups.create(made.id, made.limits, device_rules=rules)
+        write_etc_files(made, self.config.container_run(made.id))
         result = make_plan(
             made,
             config=self.config,
