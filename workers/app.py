@@ -22,7 +22,7 @@ CONCURRENCY = 16
 
 def _make() -> Celery:
     """The application, with Django set up: whoever imports it may import models from then on."""
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webui.settings")
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "workers.settings")
     django.setup()
     from webui.core.dispatch import broker_url  # noqa: PLC0415 - imports models
 

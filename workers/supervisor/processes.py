@@ -51,6 +51,8 @@ def platform(instance: Instance) -> list[Process]:
     """The processes of an instance, in the order of starting."""
     python = str(instance.python)
     root = instance.root_env()
+    # They serve no pages: workers/settings.py.
+    working = root | {"DJANGO_SETTINGS_MODULE": "workers.settings"}
     processes = [
         Process(
             name="web",
@@ -75,14 +77,14 @@ def platform(instance: Instance) -> list[Process]:
             name="worker",
             colour="yellow",
             argv=[python, "-m", "workers"],
-            env=root,
+            env=working,
             stop_order=1,
         ),
         Process(
             name="watcher",
             colour="cyan",
             argv=[python, "-m", "workers.watcher"],
-            env=root,
+            env=working,
             stop_order=1,
         ),
         Process(

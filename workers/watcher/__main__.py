@@ -30,6 +30,6 @@ def allow_many_files() -> None:
 
 if __name__ == "__main__":
     allow_many_files()
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webui.settings")
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "workers.settings")
     django.setup()
     asyncio.run(run())
