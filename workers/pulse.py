@@ -12,7 +12,7 @@ import time
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, close_old_connections, connections
+from django.db import DatabaseError, connections
 from django.utils import timezone
 
 from runtime.model.codec import to_json
@@ -112,7 +112,7 @@ class Pulse:
                 logger.warning("No heartbeat was written: %s", error)
             finally:
                 # Not held between rounds: the next may find another server behind the same address.
-                close_old_connections()
+                connections.close_all()
 
     def tick(self, lives: list[LiveOperation], *, beat: bool) -> None:
         """One round for `lives`: heartbeat when due, cancellations, progress left over."""
