@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.http import HttpRequest, StreamingHttpResponse
 from ninja import Query, Router, Schema
+from pydantic import Field
 
 from runtime.model.state import Action
 from webui.api.answers import Answer, WaitQuery, answer
 from webui.api.auth import operator, reader
-from webui.api.following import until_exit
+from webui.api.following import begin
 from webui.api.times import parse_time
 from webui.containers import services
 from webui.containers.models import Container
@@ -192,21 +194,24 @@ async def container_stats(request: HttpRequest, key: str) -> Any:
 class LogsQuery(Schema):
     """`since` and `until`: RFC 3339, Unix seconds, or a duration before now ("10m")."""
 
-    tail: int | None = None
+    tail: int | None = Field(default=None, ge=0)
     since: str = ""
     until: str = ""
     follow: bool = False
     timestamps: bool = False
     stdout: bool = True
     stderr: bool = True
-    format: str = "text"
+    format: Literal["text", "json"] = "text"
 
 
 @router.get("/{key}/logs", response=Any)
 async def container_logs(
     request: HttpRequest, key: str, query: Annotated[LogsQuery, Query()]
 ) -> Any:
-    """Log lines as text, or with `format=json` as a list of {time, stream, text}."""
+    """Log lines as text, or with `format=json` as a list of {time, stream, text}.
+
+    `follow` goes on until the container ends; JSON then comes as one object per line.
+    """
     container = await sync_to_async(_readable)(request, key)
     batches = stream_client.logs(
         container.pk,
@@ -218,8 +223,10 @@ async def container_logs(
     )
     if query.format == "json" and not query.follow:
         return [line async for batch in batches for line in batch]
-    text = _text(container.pk, batches, query)
-    return StreamingHttpResponse(text, content_type="text/plain; charset=utf-8")
+    # What goes wrong at the beginning is still an answer with a number.
+    begun = await begin(batches, container.pk if query.follow else None)
+    kind = "application/x-ndjson" if query.format == "json" else "text/plain"
+    return StreamingHttpResponse(_lines(begun, query), content_type=f"{kind}; charset=utf-8")
 
 
 def _readable(request: HttpRequest, key: str) -> Container:
@@ -227,13 +234,15 @@ def _readable(request: HttpRequest, key: str) -> Container:
     return container_find(key)
 
 
-async def _text(container_id: str, batches: Any, query: LogsQuery) -> AsyncIterator[bytes]:
-    """Lines as they come; following ends with the container's process."""
-    lines = until_exit(container_id, batches) if query.follow else batches
-    async for batch in lines:
-        yield b"".join(_line(line, query.timestamps) for line in batch)
+async def _lines(batches: AsyncIterator[Any], query: LogsQuery) -> AsyncIterator[bytes]:
+    async for batch in batches:
+        yield b"".join(_line(line, query) for line in batch)
 
 
-def _line(line: dict[str, Any], timestamps: bool) -> bytes:
-    start = f"{line['time']} " if timestamps else ""
-    return f"{start}{line['text']}{'' if line.get('partial') else chr(10)}".encode()
+def _line(line: dict[str, Any], query: LogsQuery) -> bytes:
+    if query.format == "json":
+        return json.dumps(line).encode() + b"\n"
+    start = f"{line['time']} " if query.timestamps else ""
+    # Part of a longer line: the rest follows at once.
+    end = "" if line.get("partial") else "\n"
+    return f"{start}{line['text']}{end}".encode()

@@ -1,9 +1,9 @@
-"""Following a log until the container has ended."""
+"""Streams that have begun before they are answered with, and that end with their container."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from typing import Any
 
@@ -12,38 +12,50 @@ from asgiref.sync import sync_to_async
 from runtime.model.state import Status
 from webui.containers.models import Container
 
-# Seconds of silence after which the container's state is looked at: soon at first, since what runs
-# briefly has often ended by then.
-_LOOKS = (0.02, 0.05, 0.1, 0.2, 0.5)
-# Its last lines are on disk before it is shown as ended; this long, in seconds, they may be on their way.
-_LAST = 0.05
+Batch = list[dict[str, Any]]
+
+_LOOK = 0.5  # seconds of silence after which the container's state is looked at
+_PATIENCE = 0.2  # seconds for a first batch; long enough for the watcher to refuse
 
 
-async def until_exit(container_id: str, batches: Any) -> AsyncIterator[list[dict[str, Any]]]:
-    """Pass batches on; end when the container is down and nothing more has come."""
-    iterator = aiter(batches)
-    pending = asyncio.ensure_future(anext(iterator))
-    silent = 0  # looks in a row that found nothing new
-    ended = False
+async def begin(
+    batches: AsyncGenerator[Batch, None], followed: str | None
+) -> AsyncGenerator[Batch, None]:
+    """An iterator over `batches` that has begun. Raises what goes wrong at the beginning.
+
+    `followed` is the id of the container whose end ends the stream; None for a stream that ends.
+    """
+    first = asyncio.ensure_future(_next(batches))
+    await asyncio.wait({first}, timeout=_PATIENCE if followed else None)
+    if first.done():
+        first.result()
+    return _rest(first, batches, followed)
+
+
+async def _next(batches: AsyncIterator[Batch]) -> Batch | None:
+    """The next batch, None at the end."""
+    return await anext(batches, None)
+
+
+async def _rest(
+    pending: asyncio.Future[Batch | None],
+    batches: AsyncGenerator[Batch, None],
+    followed: str | None,
+) -> AsyncGenerator[Batch, None]:
     try:
         while True:
-            wait = _LAST if ended else _LOOKS[min(silent, len(_LOOKS) - 1)]
-            done, _ = await asyncio.wait({pending}, timeout=wait)
+            done, _ = await asyncio.wait({pending}, timeout=_LOOK if followed else None)
             if done:
-                silent = 0
-                try:
-                    yield pending.result()
-                except StopAsyncIteration:
+                batch = pending.result()
+                if batch is None:
                     return
-                pending = asyncio.ensure_future(anext(iterator))
-            elif ended:
+                yield batch
+                pending = asyncio.ensure_future(_next(batches))
+            elif followed and not await _is_active(followed):
                 return
-            else:
-                silent += 1
-                ended = not await _is_active(container_id)
     finally:
         pending.cancel()
-        with suppress(asyncio.CancelledError, StopAsyncIteration, Exception):
+        with suppress(asyncio.CancelledError, Exception):
             await pending
         await batches.aclose()
 

@@ -149,9 +149,15 @@ def container_act(
     forced = action == "remove" and bool((params or {}).get("force"))
     if not forced and not status.allows(action):
         raise BadState(action, status, status.actions, container=container.name)
+    return _ask(container, f"container.{action}", params or {}, user, via)
+
+
+def _ask(
+    container: Container, kind: str, params: dict[str, Any], user: User | None, via: str
+) -> Operation:
     operation = operation_create(
         host=container.host,
-        kind=f"container.{action}",
+        kind=kind,
         target_type="container",
         target_id=container.pk,
         target_name=container.name,
@@ -183,7 +189,7 @@ def container_rename(*, container: Container, name: str, user: User | None, via:
         container.spec = {**container.spec, "name": name}
         container.revision += 1
         container.save(update_fields=["name", "spec", "revision"])
-        return _change(container, "container.rename", {}, user, via)
+        return _ask(container, "container.rename", {}, user, via)
 
 
 def container_update(
@@ -199,7 +205,7 @@ def container_update(
     if not params:
         raise SpecInvalid("limits", "Nothing to change.", hint="Give limits or restart.")
     with transaction.atomic():
-        return _change(container, "container.update", params, user, via)
+        return _ask(container, "container.update", params, user, via)
 
 
 def _merged_limits(container: Container, changes: dict[str, Any]) -> Limits:
@@ -214,23 +220,6 @@ def _merged_limits(container: Container, changes: dict[str, Any]) -> Limits:
         limits = replace(limits, cpu_quota=None, cpu_period=None)
     validate_limits(limits)
     return limits
-
-
-def _change(
-    container: Container, kind: str, params: dict[str, Any], user: User | None, via: str
-) -> Operation:
-    operation = operation_create(
-        host=container.host,
-        kind=kind,
-        target_type="container",
-        target_id=container.pk,
-        target_name=container.name,
-        user=user,
-        via=via,
-        params=params,
-    )
-    _show(container, operation)
-    return operation
 
 
 # -- the replica, written by workers -----------------------------------------------------------

@@ -43,13 +43,17 @@ STATUS |= {NotAllowed: 403, NotSignedIn: 401, TooLarge: 413}
 
 
 def http_status(error: errors.EngineError) -> int:
-    """The number for an error; that of the nearest class above it in the tree, 500 for the rest."""
+    """The number for an error; that of the nearest class above it in the tree, or of its code.
+
+    Of the rest, 503 for what may pass by itself, 500 for what will not.
+    """
     if isinstance(error, errors.CreateFailed):
         return http_status(error.error)
     for cls in type(error).__mro__:
         if cls in STATUS:
             return STATUS[cls]
-    return 500
+    by_code = {cls.code: number for cls, number in STATUS.items()}
+    return by_code.get(error.code, 503 if error.retryable else 500)
 
 
 def payload_status(payload: dict[str, Any]) -> int:

@@ -1,0 +1,186 @@
+"""/api/v1/containers/{key}/logs and /stats: what the watcher serves, as text and JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.test import AsyncClient
+
+from runtime.errors import NotFound
+from runtime.model.stats import HostSample, StatsSample
+from runtime.store.logs import STDERR, STDOUT, LogWriter
+from runtime.store.paths import Config
+from tests.support.web import Site
+from webui.containers.models import Container
+from workers.watcher.stats import Sampler
+from workers.watcher.stream_server import StreamServer
+
+
+class Source:
+    """An engine in which one container runs and is busy."""
+
+    def __init__(self, running: str) -> None:
+        self._running = running
+        self._reads = 0
+
+    def stats(self, container_id: str) -> StatsSample:
+        if container_id != self._running:
+            raise NotFound("gone")
+        self._reads += 1
+        return StatsSample(
+            id=container_id, time=1000.0 + self._reads, cpu_usage=self._reads * 5 * 10**8
+        )
+
+    def host_sample(self) -> HostSample:
+        raise NotFound("not asked for")
+
+
+@pytest.fixture
+def web(site: Site) -> Container:
+    return site.running("web")
+
+
+@pytest.fixture
+async def watcher(
+    config: Config, web: Container, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[LogWriter]:
+    """The stream server, and the log it serves."""
+    monkeypatch.setenv("SLIPWAY_ROOT", str(config.root))
+    monkeypatch.setenv("SLIPWAY_RUN", str(config.run))
+    directory = config.bundle(web.pk) / "logs"
+    directory.mkdir(parents=True)
+    writer = LogWriter(str(directory), 1 << 20, 3)
+    with ThreadPoolExecutor(2) as executor:
+        task = asyncio.create_task(
+            StreamServer(
+                path=config.stream_socket,
+                sampler=Sampler(Source(web.pk), clock=lambda: 1000.0),
+                executor=executor,
+                running=lambda: [web.pk],
+                logs_dir=lambda i: config.bundle(i) / "logs",
+            ).serve()
+        )
+        while not config.stream_socket.exists():
+            await asyncio.sleep(0.005)
+        yield writer
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    writer.close()
+
+
+class Reader:
+    """A viewer's program."""
+
+    def __init__(self, token: str) -> None:
+        self._client = AsyncClient()
+        self._headers = {"Authorization": f"Bearer {token}"}
+
+    async def get(self, path: str) -> Any:
+        return await self._client.get(path, headers=self._headers)
+
+
+@pytest.fixture
+async def client(site: Site) -> Reader:
+    return Reader(await sync_to_async(site.token)("viewer"))
+
+
+async def text(answer: Any) -> str:
+    parts = [part async for part in answer.streaming_content]
+    return b"".join(parts).decode()
+
+
+async def test_logs_are_text_in_the_order_they_were_written(
+    watcher: LogWriter, client: Reader
+) -> None:
+    for number in range(3):
+        watcher.write(STDOUT, b"out %d\n" % number)
+        watcher.write(STDERR, b"err %d\n" % number)
+    answer = await client.get("/api/v1/containers/web/logs")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert await text(answer) == "out 0\nerr 0\nout 1\nerr 1\nout 2\nerr 2\n"
+
+
+async def test_logs_can_be_narrowed(watcher: LogWriter, client: Reader) -> None:
+    for number in range(5):
+        watcher.write(STDOUT, b"out %d\n" % number)
+    watcher.write(STDERR, b"err\n")
+    path = "/api/v1/containers/web/logs"
+    assert await text(await client.get(f"{path}?tail=2")) == "out 4\nerr\n"
+    assert await text(await client.get(f"{path}?stdout=false")) == "err\n"
+    assert await text(await client.get(f"{path}?until=1970-01-01T00:00:10Z")) == ""
+    assert "out 0" in await text(await client.get(f"{path}?since=10m"))
+
+
+async def test_logs_as_json_have_time_and_stream(watcher: LogWriter, client: Reader) -> None:
+    watcher.write(STDERR, b"oops\n")
+    lines = (await client.get("/api/v1/containers/web/logs?format=json")).json()
+    assert [(line["stream"], line["text"]) for line in lines] == [("stderr", "oops")]
+    assert lines[0]["time"]
+
+
+async def test_following_ends_with_the_container(
+    watcher: LogWriter, client: Reader, web: Container
+) -> None:
+    watcher.write(STDOUT, b"first\n")
+    answer: Any = await client.get("/api/v1/containers/web/logs?follow=true")
+    parts = aiter(answer.streaming_content)
+    assert await anext(parts) == b"first\n"
+    watcher.write(STDOUT, b"second\n")
+    assert await anext(parts) == b"second\n"
+    ended = Container.objects.filter(pk=web.pk).aupdate
+    await ended(status="exited")
+    assert [part async for part in parts] == []
+
+
+async def test_following_as_json_is_an_object_per_line(
+    watcher: LogWriter, client: Reader, web: Container
+) -> None:
+    watcher.write(STDOUT, b"one\ntwo\n")
+    answer = await client.get("/api/v1/containers/web/logs?follow=true&format=json")
+    assert answer.headers["Content-Type"].startswith("application/x-ndjson")
+    await Container.objects.filter(pk=web.pk).aupdate(status="exited")
+    lines = [json.loads(line) for line in (await text(answer)).splitlines()]
+    assert [line["text"] for line in lines] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [("since=yesterday", "since"), ("tail=-1", "tail"), ("format=xml", "format")],
+)
+async def test_bad_parameters_are_named(
+    watcher: LogWriter, client: Reader, query: str, field: str
+) -> None:
+    answer = await client.get(f"/api/v1/containers/web/logs?{query}")
+    assert answer.status_code == 422
+    assert answer.json()["extra"]["field"] == field
+
+
+async def test_stats_have_rates(watcher: LogWriter, client: Reader) -> None:
+    first = (await client.get("/api/v1/containers/web/stats")).json()
+    assert first["id"]
+    assert "cpu_percent" in first
+
+
+async def test_a_missing_watcher_is_said(
+    site: Site, web: Container, client: Reader, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_RUN", str(config.run))
+    for path in ("stats", "logs"):
+        answer = await client.get(f"/api/v1/containers/web/{path}")
+        assert answer.status_code == 503
+        assert answer.json()["code"] == "stream_unavailable"
+
+
+async def test_strangers_and_unknown_containers(site: Site, client: Reader) -> None:
+    for path in ("stats", "logs"):
+        assert (await AsyncClient().get(f"/api/v1/containers/web/{path}")).status_code == 401
+        assert (await client.get(f"/api/v1/containers/web/{path}")).status_code == 404
