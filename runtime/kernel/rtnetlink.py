@@ -1,8 +1,8 @@
 """Interfaces of the container's own network namespace, in the few rtnetlink messages that takes.
 
 Init configures them itself, and the process it is forked from must stay lean: importing pyroute2 costs
-about 25 MB and 100 ms, so this is struct and socket only. Everything on the host's side uses pyroute2
-(`runtime.network`). Source: rtnetlink(7), netlink(7).
+about 25 MB and 100 ms, so this is struct and socket only. The host's side of each container is in
+`veth.py`; everything else there uses pyroute2 (`runtime.network`). Source: rtnetlink(7), netlink(7).
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Rtnetlink:
         index = _index(name)
         attributes = b""
         if mac_address:
-            attributes += _attribute(_IFLA_ADDRESS, bytes.fromhex(mac_address.replace(":", "")))
+            attributes += attribute(_IFLA_ADDRESS, bytes.fromhex(mac_address.replace(":", "")))
         if mtu:
-            attributes += _attribute(_IFLA_MTU, struct.pack("=I", mtu))
+            attributes += attribute(_IFLA_MTU, struct.pack("=I", mtu))
         header = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, _IFF_UP, _IFF_UP)
         self._request(_RTM_NEWLINK, 0, header + attributes, f"set {name} up")
 
@@ -54,7 +54,7 @@ class Rtnetlink:
         family, raw = _pack(address)
         flags = _IFA_F_NODAD if family == socket.AF_INET6 else 0
         header = struct.pack("=BBBBi", family, prefix_length, flags, 0, _index(name))
-        attributes = _attribute(_IFA_LOCAL, raw) + _attribute(_IFA_ADDRESS, raw)
+        attributes = attribute(_IFA_LOCAL, raw) + attribute(_IFA_ADDRESS, raw)
         flags = _NLM_F_CREATE | _NLM_F_REPLACE
         self._request(_RTM_NEWADDR, flags, header + attributes, f"add {address} to {name}")
 
@@ -64,12 +64,19 @@ class Rtnetlink:
             "=BBBBBBBBI",
             family, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, 0,
         )  # fmt: skip
-        attributes = _attribute(_RTA_GATEWAY, raw)
-        attributes += _attribute(_RTA_OIF, struct.pack("=i", _index(name)))
+        attributes = attribute(_RTA_GATEWAY, raw)
+        attributes += attribute(_RTA_OIF, struct.pack("=i", _index(name)))
         flags = _NLM_F_CREATE | _NLM_F_REPLACE
         self._request(_RTM_NEWROUTE, flags, header + attributes, f"route by {gateway}")
 
     def _request(self, kind: int, flags: int, body: bytes, what: str) -> None:
+        try:
+            self.exchange(kind, flags, body)
+        except OSError as error:
+            raise NetlinkFailure(f"Cannot {what}: {error.strerror}.", errno=error.errno) from error
+
+    def exchange(self, kind: int, flags: int, body: bytes) -> None:
+        """Send one request and take its acknowledgement. Raises OSError with the kernel's errno."""
         self._sequence += 1
         flags |= _NLM_F_REQUEST | _NLM_F_ACK
         header = struct.pack("=IHHII", 16 + len(body), kind, flags, self._sequence, 0)
@@ -80,7 +87,7 @@ class Rtnetlink:
             struct.unpack_from("=i", reply, 16),
         )
         if answer == _NLMSG_ERROR and error:
-            raise NetlinkFailure(f"Cannot {what}: {os.strerror(-error)}.", errno=-error)
+            raise OSError(-error, os.strerror(-error))
 
 
 def _index(name: str) -> int:
@@ -97,6 +104,7 @@ def _pack(address: str) -> tuple[int, bytes]:
     return family, socket.inet_pton(family, address)
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
+def attribute(kind: int, value: bytes) -> bytes:
+    """struct rtattr with its value, padded."""
     length = 4 + len(value)
     return struct.pack("=HH", length, kind) + value + b"\0" * (-length % 4)

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runtime.errors import NetlinkFailure, NotFound
+from runtime.kernel.veth import VethSocket
 
 if TYPE_CHECKING:
     from runtime.network.netlink import Netlink
@@ -54,9 +55,11 @@ class Links:
     def __init__(self) -> None:
         # For questions that an ioctl answers in microseconds; a socket stays in its own namespace.
         self._ioctl = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._veth = VethSocket()
 
     def close(self) -> None:
         self._ioctl.close()
+        self._veth.close()
         if "_netlink" in self.__dict__:
             self._netlink.close()
 
@@ -177,26 +180,22 @@ class Links:
         One netlink message does it all, but for `hairpin`: that frames may leave the bridge through
         the port they came in by. A leftover of the same name is replaced.
         """
-        inner = {"ifname": peer, "address": peer_mac, "mtu": mtu, "net_ns_pid": peer_pid}
-        pair = {
-            "ifname": name,
-            "kind": "veth",
-            "mtu": mtu,
-            "master": self._index(bridge),
-            "flags": _IFF_UP,
-            "change": _IFF_UP,
-            "peer": inner,
-        }
-
-        def create(netlink: Any) -> None:
-            netlink.link("add", **pair)
-            if hairpin:
-                netlink.brport("set", index=self._index(name), mode=1)
-
         about = {"bridge": bridge, "pid": peer_pid}
         if self.exists(name):
             self.delete(name)
-        self._do("create veth", name, create, **about)
+        try:
+            self._veth.add(
+                name,
+                bridge=self._index(bridge),
+                peer=peer,
+                peer_pid=peer_pid,
+                peer_mac=peer_mac,
+                mtu=mtu,
+            )
+            if hairpin:
+                self._veth.set_hairpin(self._index(name))
+        except OSError as error:
+            raise _failure("create veth", name, error.errno or 0, **about) from error
 
     def delete(self, name: str) -> None:
         """Delete the interface, a veth with its peer; none of that name is no error."""
@@ -204,7 +203,11 @@ class Links:
             index = self._index(name)
         except NotFound:
             return
-        self._unless(errno.ENODEV, "delete", name, lambda n: n.link("del", index=index))
+        try:
+            self._veth.delete(index)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise _failure("delete", name, error.errno or 0) from error
 
     # -- inner --------------------------------------------------------------------------------
 
