@@ -29,10 +29,10 @@ class MergedTree:
     def resolve(self, path: str) -> str | None:
         """Follow links in `path` as if the tree were the root; None when it does not exist."""
         done: list[str] = []
-        todo = [p for p in path.split("/") if p not in ("", ".")][::-1]
+        ahead = [p for p in path.split("/") if p not in ("", ".")][::-1]
         links = 0
-        while todo:
-            name = todo.pop()
+        while ahead:
+            name = ahead.pop()
             if name == "..":
                 done = done[:-1]
                 continue
@@ -46,7 +46,7 @@ class MergedTree:
                 target = os.readlink(found)
                 if target.startswith("/"):
                     done = []
-                todo += [p for p in target.split("/") if p not in ("", ".")][::-1]
+                ahead += [p for p in target.split("/") if p not in ("", ".")][::-1]
             else:
                 done.append(name)
         return "/".join(done)
