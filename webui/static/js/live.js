@@ -24,6 +24,8 @@ class Live extends EventTarget {
   #options = new Map();
   /** Who waits for the snapshot of a topic that others hear already. @type {Map<string, Set<Handler>>} */
   #newcomers = new Map();
+  /** Topics whose snapshot has come on this connection. @type {Set<string>} */
+  #heard = new Set();
   /** @type {Set<string>} */
   #asking = new Set();
   /** @type {State} */
@@ -65,8 +67,9 @@ class Live extends EventTarget {
     handlers.add(handler);
     this.#handlers.set(topic, handlers);
     if (options) this.#options.set(topic, options);
-    // Asked again even when already heard: the answer is the snapshot that the newcomer needs.
-    if (handlers.size > 1) this.#newcomers.set(topic, (this.#newcomers.get(topic) ?? new Set()).add(handler));
+    // Asked again even when already heard: the answer is the snapshot that the newcomer needs. Before
+    // the first one nobody has it, so it is everybody's.
+    if (this.#heard.has(topic)) this.#newcomers.set(topic, (this.#newcomers.get(topic) ?? new Set()).add(handler));
     if (!this.#asking.size) queueMicrotask(() => this.#askAll());
     this.#asking.add(topic);
     return () => {
@@ -75,6 +78,7 @@ class Live extends EventTarget {
       if (handlers.size) return;
       this.#handlers.delete(topic);
       this.#options.delete(topic);
+      this.#heard.delete(topic);
       this.#ask("unsubscribe", [topic]);
     };
   }
@@ -107,6 +111,7 @@ class Live extends EventTarget {
     const message = JSON.parse(text);
     const newcomers = message.type === "snapshot" ? this.#newcomers.get(message.topic) : null;
     if (newcomers) this.#newcomers.delete(message.topic);
+    if (message.type === "snapshot") this.#heard.add(message.topic);
     for (const handler of [...(newcomers?.size ? newcomers : this.#handlers.get(message.topic) ?? [])]) {
       try {
         handler(message);
@@ -121,6 +126,7 @@ class Live extends EventTarget {
     if (socket !== this.#socket) return;
     this.#socket = null;
     this.#newcomers.clear();
+    this.#heard.clear();
     this.#become("reconnecting");
     if (code === SIGNED_OUT) {
       this.dispatchEvent(new CustomEvent("signed-out"));
