@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import shutil
 import time
 
 from runtime.cgroups import open_cgroup
@@ -19,7 +18,6 @@ from runtime.shim.control import ControlSocket
 from runtime.shim.policy import RestartPolicy
 from runtime.shim.record import Record
 from runtime.store.logs import STDOUT, LogWriter
-from runtime.store.paths import Config
 
 _ROUNDS = 10  # the interpreter specialises code after eight runs
 _FILL = range(1, 480, 16)  # bytes: with its header, one of each of pymalloc's size classes
@@ -29,16 +27,27 @@ _EACH = 200
 _ballast: list[object] = []
 
 
-def rehearse(config: Config) -> None:
-    """Run the monitor's ordinary steps on a directory of our own, then fill the allocator's holes."""
-    directory = config.run / f"rehearsal-{os.getpid()}"
-    directory.mkdir(parents=True, exist_ok=True)
+def rehearse(run: str) -> None:
+    """Run the monitor's ordinary steps in a directory of our own below `run`, then fill the allocator's
+    holes.
+    """
+    directory = f"{run}/rehearsal-{os.getpid()}"
+    os.mkdir(directory)
     try:
         for _ in range(_ROUNDS):
-            _steps(str(directory))
+            _steps(directory)
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        _remove(directory)
     _ballast.extend([bytes(size) for _ in range(_EACH)] for size in _FILL)
+
+
+def _remove(directory: str) -> None:
+    for path, directories, files in os.walk(directory, topdown=False):
+        for name in files:
+            os.unlink(f"{path}/{name}")
+        for name in directories:
+            os.rmdir(f"{path}/{name}")
+    os.rmdir(directory)
 
 
 def _steps(directory: str) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from runtime.errors import KernelFailure
 from runtime.kernel import constants as c
 from runtime.kernel import syscalls
-from runtime.model.plan import Plan
+
+if TYPE_CHECKING:
+    from runtime.model.plan import Plan
 
 
 class Namespaces:

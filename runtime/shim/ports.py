@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import errno
 import socket
+from typing import TYPE_CHECKING
 
 from runtime.errors import EngineError, PortInUse
-from runtime.model.plan import HeldPort
+
+if TYPE_CHECKING:
+    from runtime.model.plan import HeldPort
 
 _MOST = 200  # a message between processes carries at most 253 descriptors
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from runtime.model.plan import Plan
 from runtime.shim.init import run_init
 from runtime.shim.namespaces import Namespaces
+
+if TYPE_CHECKING:
+    from runtime.model.plan import Plan
 
 
 class Child(NamedTuple):

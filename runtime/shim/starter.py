@@ -10,15 +10,17 @@ from __future__ import annotations
 import json
 import os
 import socket
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from runtime.errors import EngineError
 from runtime.kernel import procfs
-from runtime.model.plan import Plan
 from runtime.shim.namespaces import Namespaces
 from runtime.shim.ports import hold_ports
 from runtime.shim.spawn import spawn
 from runtime.store.files import write_atomic
+
+if TYPE_CHECKING:
+    from runtime.model.plan import Plan
 
 PLAN_FILE = "plan.json"
 # What the monitor keeps of a plan.

@@ -1,0 +1,117 @@
+"""The fork server: one shim per connection, and nothing else.
+
+Everything a shim needs is imported here, once, and shared with every shim by copy-on-write. It stays
+single-threaded, so a fork is safe at any moment. Containers do not notice its death.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+import runtime.cgroups.v1
+import runtime.cgroups.v2
+import runtime.shim.main
+from runtime.errors import EngineError, KernelFailure
+from runtime.kernel import constants as c
+from runtime.kernel import syscalls
+from runtime.launcher.rehearse import rehearse
+
+_NOT_FOR_SHIMS = (
+    signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM
+)  # fmt: skip
+_PAUSE = 0.2  # seconds before accepting again, when that has failed
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT. Arguments: the listening descriptor, its path, a directory for runs."""
+    descriptor, path, directory = sys.argv[1:]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    try:
+        os.set_inheritable(int(descriptor), False)
+        with socket.socket(fileno=int(descriptor)) as listener, _removed_at_end(path):
+            _prepare(directory)
+            _say("launcher ready")
+            while True:
+                _serve(listener)
+    except KeyboardInterrupt:
+        return
+
+
+@contextmanager
+def _removed_at_end(path: str) -> Iterator[None]:
+    """Remove the socket, unless a successor has put its own there."""
+    inode = os.stat(path).st_ino
+    try:
+        yield
+    finally:
+        with suppress(FileNotFoundError):
+            if os.stat(path).st_ino == inode:
+                os.unlink(path)
+
+
+def _prepare(directory: str) -> None:
+    """Everything that is better done once, here, than in every shim."""
+    signal.signal(signal.SIGCHLD, _reap)
+    # A process inside a container must not be able to look into one that joins it (CVE-2016-9962).
+    syscalls.prctl(c.PR_SET_DUMPABLE, 0)
+    try:
+        rehearse(directory)
+    except (EngineError, OSError) as error:
+        _say(f"launcher: monitors will take more memory, for the rehearsal failed: {error}")
+    # What is loaded now is never collected, so that no collector writes to shared pages.
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+
+
+def _serve(listener: socket.socket) -> None:
+    """Fork one shim. A host out of processes, memory or descriptors costs this start, not the launcher."""
+    try:
+        channel, _ = listener.accept()
+    except OSError as error:
+        _say(f"launcher: cannot accept: {error.strerror}")
+        time.sleep(_PAUSE)
+        return
+    # A shim keeps them blocked: it reaps its own child, and outlives what ends the platform.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_SHIMS)
+    try:
+        if os.fork() == 0:
+            listener.close()
+            runtime.shim.main.run_shim(channel)
+    except OSError as error:
+        _refuse(channel, KernelFailure("fork", error.errno or 0))
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _NOT_FOR_SHIMS)
+        channel.close()
+
+
+def _refuse(channel: socket.socket, error: EngineError) -> None:
+    message = json.dumps({"stage": "failed", "error": error.payload()})
+    with suppress(OSError):
+        channel.sendall(message.encode() + b"\n")
+
+
+def _reap(_number: int, _frame: FrameType | None) -> None:
+    """Collect shims that have ended."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(text: str) -> None:
+    """A line for the supervisor's log."""
+    os.write(2, text.encode() + b"\n")
