@@ -27,7 +27,6 @@ class KeptFiles:
     def read(self, path: str) -> str:
         """The whole file as it is now. Raises OSError."""
         with self._lock:
-            self._sweep()
             kept = self._open.get(path)
             if kept is None:
                 if len(self._open) >= _MOST:
@@ -49,12 +48,13 @@ class KeptFiles:
                 os.close(fd)
             self._open.clear()
 
-    def _sweep(self) -> None:
-        """Close what was not read in the last round; a new round begins now and then."""
+    def sweep(self) -> None:
+        """Close what was not read for a while. Call it now and then; it costs nothing most of the time."""
         now = time.monotonic()
         if now - self._swept < _UNUSED:
             return
-        self._swept = now
-        for path in [p for p, kept in self._open.items() if kept[1] < self._round]:
-            os.close(self._open.pop(path)[0])
-        self._round += 1
+        with self._lock:
+            self._swept = now
+            for path in [p for p, kept in self._open.items() if kept[1] < self._round]:
+                os.close(self._open.pop(path)[0])
+            self._round += 1

@@ -5,6 +5,11 @@ Source: Documentation/admin-guide/cgroup-v2.rst ("Interface Files") and cgroup-v
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 UNLIMITED_V1 = 1 << 62  # v1 shows "no limit" as the largest multiple of a page
 
 
@@ -17,6 +22,19 @@ def flat_keyed(text: str) -> dict[str, int]:
             result[key] = int(value)
         except ValueError:
             continue
+    return result
+
+
+def picked(text: str, names: Iterable[str]) -> dict[str, int]:
+    """Some lines of a long flat-keyed file, without looking at the others. Absent ones are left out."""
+    text = f"\n{text}"
+    result: dict[str, int] = {}
+    for name in names:
+        start = text.find(f"\n{name} ")
+        if start >= 0:
+            start += len(name) + 2
+            end = text.find("\n", start)
+            result[name] = int(text[start:end] if end >= 0 else text[start:])
     return result
 
 

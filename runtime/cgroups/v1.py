@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from runtime.cgroups import files
-from runtime.cgroups.parse import blkio_bytes, flat_keyed, number
+from runtime.cgroups.parse import blkio_bytes, flat_keyed, number, picked
 from runtime.errors import KernelFailure, Unsupported
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 # Groups that are made only when a limit asks for them: entering a cpuset costs more than all others.
 ON_DEMAND = frozenset({"cpuset"})
+
+# What a sample takes of memory.stat's forty lines.
+_MEMORY_STAT = ("total_inactive_file", "hierarchical_memory_limit", "total_cache", "total_swap")
 
 
 class LegacyCgroup:
@@ -138,7 +141,7 @@ class LegacyCgroup:
                 period = number(get("cpu", "cpu.cfs_period_us") or "100000")
                 result["cpu_limit"] = quota / period
         if text := get("memory", "memory.stat"):
-            stat = flat_keyed(text)
+            stat = picked(text, _MEMORY_STAT)
             cache = stat.get("total_inactive_file", 0)
             usage = number(get("memory", "memory.usage_in_bytes") or "0")
             limit = stat.get("hierarchical_memory_limit", 0)

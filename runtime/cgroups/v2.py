@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from runtime.cgroups import files
-from runtime.cgroups.parse import cpu_max, flat_keyed, io_stat, number, pressure
+from runtime.cgroups.parse import cpu_max, flat_keyed, io_stat, number, picked, pressure
 from runtime.errors import KernelFailure
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class UnifiedCgroup:
             "cpu_limit": cpu_max(get("cpu.max") or "max"),
         }
         if text := get("memory.current"):
-            stat = flat_keyed(get("memory.stat"))
+            stat = picked(get("memory.stat"), ("inactive_file", "file"))
             result["memory"] = max(int(text) - stat.get("inactive_file", 0), 0)
             result["memory_cache"] = stat.get("file", 0)
             result["memory_limit"] = number(get("memory.max") or "max")

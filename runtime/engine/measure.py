@@ -34,6 +34,7 @@ class Meter:
 
     def stats(self, container_id: str) -> StatsSample:
         """One reading. Raises NotFound when the container has no groups: it does not run."""
+        self._files.sweep()
         group = self._cgroups.open(container_id)
         counters = group.counters(self._files.read)
         if not counters.get("cpu_usage") and not group.exists():

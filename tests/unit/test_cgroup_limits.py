@@ -14,6 +14,7 @@ from runtime.cgroups.parse import (
     flat_keyed,
     io_stat,
     number,
+    picked,
     pressure,
 )
 from runtime.errors import SpecInvalid, Unsupported
@@ -91,6 +92,15 @@ def test_setting_defaults() -> None:
 
 
 # -- formats ------------------------------------------------------------------------------------
+
+
+def test_some_lines_are_picked_from_a_long_file() -> None:
+    text = "cache 1\ntotal_cache 22\nrss 3\ntotal_swap 4"
+    assert picked(text, ("cache", "total_cache", "total_swap", "swap")) == {
+        "cache": 1,
+        "total_cache": 22,
+        "total_swap": 4,
+    }
 
 
 def test_formats() -> None:

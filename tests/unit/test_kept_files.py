@@ -53,6 +53,7 @@ def test_what_nobody_reads_any_more_is_closed(
     before = open_files()
     for _ in range(3):
         files.read(f"{tmp_path}/b")
+        files.sweep()
     assert open_files() == before, "b is open instead of a"
     files.close()
 

@@ -29,6 +29,9 @@ _RATES = (
     ("block_write_rate", "block_write"),
 )
 
+# json.dumps would make an encoder per sample.
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
 
 class StatsSource(Protocol):
     """The part of the engine that reads."""
@@ -112,7 +115,7 @@ class Sampler:
                 continue
             data = stats_data(now, self._last.get(container_id))
             self._last[container_id] = now
-            encoded[container_id] = json.dumps(data, separators=(",", ":"))
+            encoded[container_id] = _encode(data)
         self._forget()
         return encoded
 
@@ -126,7 +129,7 @@ class Sampler:
         now = self._source.host_sample()
         data = host_data(now, self._last_host)
         self._last_host = now
-        return json.dumps(data, separators=(",", ":"))
+        return _encode(data)
 
     def _forget(self) -> None:
         """Drop samples that are too old to derive from."""
