@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from runtime.model.image import ImageConfig, ImageRecord
 from tests.support.web import DIGEST, Api, Site
 from webui.api import uploads
 from webui.images.models import Image, Registry
-from webui.images.services import image_apply, registry_access
+from webui.images.services import image_apply, pull_access, registry_access, registry_save
 from webui.operations.models import Operation
+from webui.operations.services import operation_succeed
 
 OTHER = "sha256:" + "cd" * 32
 
@@ -140,15 +142,30 @@ def test_an_import_without_an_archive_says_so(site: Site) -> None:
     assert answer.json()["extra"]["field"] == "archive"
 
 
-def test_a_pull_names_the_image_in_full_and_keeps_the_credentials_encrypted(site: Site) -> None:
+def test_a_pull_names_the_image_in_full_and_forgets_its_credentials(site: Site) -> None:
     body = {"reference": "registry.example:5000/a/b", "username": "me", "password": "secret"}
-    operation = site.api().post("images/pull", body)
-    assert operation["kind"] == "image.pull"
-    assert operation["target_id"] == "registry.example:5000/a/b:latest"
+    row = site.api().post("images/pull", body)
+    assert (row["kind"], row["target_id"]) == ("image.pull", "registry.example:5000/a/b:latest")
+    assert "secret" not in json.dumps(row)
+    operation = Operation.objects.get()
+    assert "secret" not in json.dumps(operation.params)
+    assert pull_access(operation) == (("me", "secret"), False)
+    operation_succeed(operation=operation, result={})
     assert Operation.objects.get().params == {"reference": "registry.example:5000/a/b:latest"}
-    registry = Registry.objects.get()
-    assert "secret" not in registry.encrypted_password
-    assert registry_access("registry.example:5000") == (("me", "secret"), False)
+    assert not Registry.objects.exists()
+
+
+def test_a_cancelled_pull_forgets_its_credentials_too(site: Site) -> None:
+    body = {"reference": "a/b", "username": "me", "password": "secret"}
+    row = site.api().post("images/pull", body)
+    site.api().post(f"operations/{row['id']}/cancel", expect=200)
+    assert Operation.objects.get().params == {"reference": "docker.io/a/b:latest"}
+
+
+def test_a_pull_without_credentials_uses_those_of_the_registry(site: Site) -> None:
+    registry_save(hostname="registry.example:5000", username="kept", password="too")
+    site.api().post("images/pull", {"reference": "registry.example:5000/a"})
+    assert pull_access(Operation.objects.get()) == (("kept", "too"), False)
 
 
 @pytest.mark.parametrize(

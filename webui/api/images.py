@@ -45,7 +45,8 @@ def image_list(request: HttpRequest) -> list[Any]:
 def image_pull(request: HttpRequest, body: PullRequest, wait: WaitQuery) -> Answer:
     """Pull from a registry; Docker Hub unless the reference names another.
 
-    Credentials are kept for this registry. Only an admin may allow plain HTTP.
+    Credentials are for this pull only; an admin keeps them with the registry, and alone may allow plain
+    HTTP for it.
     """
     user, via = operator(request) if body.plain_http is None else admin(request)
     operation = services.image_pull(

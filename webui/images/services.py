@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -37,7 +38,8 @@ def image_pull(
     user: User | None,
     via: str,
 ) -> Operation:
-    """Ask the host to pull. Credentials are kept, encrypted, for this registry and the next time.
+    """Ask the host to pull. Credentials are for this pull only, encrypted until it has ended; those in
+    the settings of the registry are used when none are given.
 
     Raises SpecInvalid for a bad reference, or when only one of the credentials is given.
     """
@@ -48,13 +50,11 @@ def image_pull(
             field, f"{field} is missing.", hint="Give user name and password, or neither."
         )
     with transaction.atomic():
-        if username or plain_http is not None:
-            registry_save(
-                hostname=parsed.registry,
-                username=username or None,
-                password=password,
-                plain_http=plain_http,
-            )
+        if plain_http is not None:
+            registry_save(hostname=parsed.registry, plain_http=plain_http)
+        params: dict[str, Any] = {"reference": parsed.full}
+        if username:
+            params[Operation.SEALED] = crypto.encrypt(json.dumps([username, password]))
         return operation_create(
             host=host,
             kind="image.pull",
@@ -63,7 +63,7 @@ def image_pull(
             target_name=parsed.familiar,
             user=user,
             via=via,
-            params={"reference": parsed.full},
+            params=params,
         )
 
 
@@ -260,8 +260,19 @@ def registry_remove(*, registry: Registry) -> None:
     registry.delete()
 
 
+def pull_access(operation: Operation) -> tuple[tuple[str, str] | None, bool]:
+    """As `registry_access`, for a pull: the credentials that came with it win."""
+    registry = Reference.parse(operation.params["reference"]).registry
+    credentials, plain_http = registry_access(registry)
+    sealed = crypto.decrypt(operation.params.get(Operation.SEALED, ""))
+    if sealed:
+        username, password = json.loads(sealed)
+        credentials = (username, password)
+    return credentials, plain_http
+
+
 def registry_access(hostname: str) -> tuple[tuple[str, str] | None, bool]:
-    """((username, password) or None, plain HTTP allowed) for one registry; the worker asks."""
+    """((username, password) or None, plain HTTP allowed) for one registry."""
     listed = settings.ENVIRONMENT.insecure_registries.replace(" ", "").split(",")
     registry = Registry.objects.filter(hostname=hostname).first()
     if registry is None:

@@ -22,6 +22,7 @@ class Operation(models.Model):
         FAILED = "failed"
         CANCELLED = "cancelled"
 
+    SEALED = "sealed"  # the name of the one parameter that is encrypted, and gone at the end
     LIVE = (Status.PENDING, Status.RUNNING)
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)

@@ -104,8 +104,13 @@ def _end(
     """An operation ends once: whoever comes second changes nothing."""
     operation.status, operation.result, operation.error = status, result, error
     operation.finished_at = timezone.now()
+    operation.params.pop(Operation.SEALED, None)
     changed = Operation.objects.filter(pk=operation.pk, status__in=Operation.LIVE).update(
-        status=status, result=result, error=error, finished_at=operation.finished_at
+        status=status,
+        result=result,
+        error=error,
+        finished_at=operation.finished_at,
+        params=operation.params,
     )
     if changed == 1:
         # First of all: somebody may be waiting for just this.
@@ -132,12 +137,14 @@ def operation_cancel(*, operation: Operation, user: User | None) -> Operation:
     """
     now = timezone.now()
     error = Cancelled("The operation was cancelled.", by=user.get_username() if user else "")
+    unsealed = {name: value for name, value in operation.params.items() if name != Operation.SEALED}
     pending = Operation.objects.filter(pk=operation.pk, status=Operation.Status.PENDING)
     if pending.update(
         status=Operation.Status.CANCELLED,
         cancel_requested=True,
         finished_at=now,
         error=error.payload(),
+        params=unsealed,
     ):
         operation.refresh_from_db()
         dispatch.announce(operation)

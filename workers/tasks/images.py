@@ -7,7 +7,7 @@ from typing import Any
 from runtime.errors import ArchiveInvalid, EngineError, NotFound
 from runtime.model.image import ImageRecord
 from runtime.model.reference import Reference
-from webui.images.services import image_apply, image_delete_row, registry_access
+from webui.images.services import image_apply, image_delete_row, pull_access
 from workers import instance
 from workers.base import Job, operation_task
 
@@ -22,7 +22,7 @@ def _shown(job: Job, record: ImageRecord, references: list[str]) -> dict[str, An
 def pull(job: Job) -> dict[str, Any]:
     """Fetch it from its registry; what is here already is not fetched again."""
     reference = Reference.parse(job.params["reference"])
-    credentials, plain_http = registry_access(reference.registry)
+    credentials, plain_http = pull_access(job.operation)
     record = job.engine.images.pull(
         reference,
         credentials=credentials,
