@@ -9,10 +9,11 @@ from typing import Any
 from runtime.cgroups import Cgroup, files, open_cgroup
 from runtime.cgroups.apply import change_all, translate, write_all
 from runtime.cgroups.detect import Hierarchies, detect
+from runtime.cgroups.devices import confine_devices
 from runtime.cgroups.limits import Setting, settings
 from runtime.cgroups.shims import initialise_cpuset
 from runtime.cgroups.v1 import ON_DEMAND
-from runtime.errors import KernelFailure, SpecInvalid
+from runtime.errors import KernelFailure, SpecInvalid, Unsupported
 from runtime.model.parse import parse_cpuset
 from runtime.model.spec import Limits
 from runtime.store.paths import Config
@@ -198,10 +199,15 @@ class CgroupManager:
         )
 
     def _allow_devices(self, cgroup: Cgroup, rules: Sequence[str]) -> None:
-        if cgroup.version != "v1" or "devices" not in cgroup.paths:
-            # v2 needs a BPF program; without it the default-deny of mknod (capabilities, seccomp) and
-            # the read-only set of nodes in /dev are what holds.
+        if cgroup.version == "v2":
+            confine_devices(next(iter(cgroup.paths.values())), rules)
             return
+        if "devices" not in cgroup.paths:
+            raise Unsupported(
+                "Confining a container's devices",
+                "the devices controller",
+                hint="Mount it, or run the container privileged.",
+            )
         try:
             cgroup.write("devices", "devices.deny", "a")
             for rule in rules:

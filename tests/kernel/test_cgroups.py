@@ -14,7 +14,9 @@ from collections.abc import Iterator
 import pytest
 
 from runtime.cgroups import Cgroup
-from runtime.cgroups.manager import CgroupManager
+from runtime.cgroups.devices import confine_devices
+from runtime.cgroups.manager import DEVICE_RULES, CgroupManager
+from runtime.cgroups.v2 import UnifiedCgroup
 from runtime.errors import EngineError, SpecInvalid, Unsupported
 from runtime.model.spec import Limits
 from runtime.store.paths import Config
@@ -208,18 +210,62 @@ def test_a_refused_limit_leaves_no_group(manager: CgroupManager) -> None:
     assert manager.container_ids() == set()
 
 
-def test_devices_outside_the_list_cannot_be_opened(manager: CgroupManager) -> None:
-    if manager.hierarchies.version != "v1":
-        pytest.skip("v2 confines devices otherwise")
-    manager.create(ID, Limits())
-    code = """
+DEVICES = """
 import os, sys
 os.close(os.open('/dev/null', os.O_RDWR))
+os.close(os.open('/dev/urandom', os.O_RDONLY))
 try: os.open('/dev/kmsg', os.O_RDONLY)
 except PermissionError: sys.exit(7)
 """
-    with running(manager.open(ID), code) as process:
+
+
+def test_devices_outside_the_list_cannot_be_opened(manager: CgroupManager) -> None:
+    manager.create(ID, Limits())
+    with running(manager.open(ID), DEVICES) as process:
         assert process.wait(timeout=10) == 7
+
+
+@pytest.fixture
+def unified(manager: CgroupManager, config: Config) -> Iterator[UnifiedCgroup]:
+    """A v2 group; hybrid hosts have them too, without controllers of resources."""
+    if not manager.hierarchies.unified:
+        pytest.skip("this host mounts no cgroup2")
+    parent = f"{manager.hierarchies.unified}/{config.cgroup}"
+    os.makedirs(f"{parent}/one")
+    group = UnifiedCgroup({"all": f"{parent}/one"})
+    yield group
+    group.kill()
+    group.remove()
+    os.rmdir(parent)
+
+
+@pytest.mark.parametrize(
+    ("rules", "code"),
+    [
+        (DEVICE_RULES, 7),
+        ((*DEVICE_RULES, "c 1:11 r"), 0),
+        ((*DEVICE_RULES, "c 1:11 w"), 7),
+        ((*DEVICE_RULES, "c *:11 rwm"), 0),
+        (("a *:* rwm",), 0),
+        ((), 1),
+    ],
+)
+def test_a_program_decides_about_devices_on_v2(
+    unified: UnifiedCgroup, rules: tuple[str, ...], code: int
+) -> None:
+    confine_devices(unified.directory, rules)
+    with running(unified, DEVICES) as process:
+        assert process.wait(timeout=10) == code
+
+
+def test_v2_groups_freeze_and_kill(unified: UnifiedCgroup) -> None:
+    with running(unified, "import time; time.sleep(60)") as process:
+        assert unified.pids() == [process.pid]
+        unified.freeze()
+        assert unified.frozen()
+        unified.thaw()
+        unified.kill()
+        assert process.wait(timeout=10) == -signal.SIGKILL
 
 
 def test_entering_oneself_is_quick(manager: CgroupManager) -> None:
@@ -228,6 +274,11 @@ def test_entering_oneself_is_quick(manager: CgroupManager) -> None:
         pytest.skip("on v2 a process is born in its group")
     manager.create(ID, Limits())
     group = manager.open(ID)
+    # The best of several: others run on this machine as well.
+    assert min(_seconds_to_enter(group) for _ in range(8)) < 0.005
+
+
+def _seconds_to_enter(group: Cgroup) -> float:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -238,7 +289,7 @@ def test_entering_oneself_is_quick(manager: CgroupManager) -> None:
     os.waitpid(pid, 0)
     os.close(writer)
     with os.fdopen(reader) as file:
-        assert float(file.read()) < 0.005
+        return float(file.read())
 
 
 def test_a_sample_is_cheap(manager: CgroupManager) -> None:
