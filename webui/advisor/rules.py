@@ -94,17 +94,26 @@ def data_outside_volumes(container: Container) -> Iterator[Advice]:
     if total < WRITES_WORTH_SAYING:
         return
     largest, amount = max(paths, key=lambda p: p[1])
+    # A volume cannot cover the root itself: what writes there has to be told another directory.
+    covered = largest != "/"
+    way_out = (
+        f"Run it again with a volume at {largest}."
+        if covered
+        else "Have it write to a directory of its own, and mount a volume there."
+    )
     yield _advice(
         "data-outside-volume",
         "critical",
         "Data in no volume",
         f"It has written {size(amount)} to {largest}, which is in no volume: removing the container "
-        f"deletes it. Run it again with a volume at {largest}.",
+        f"deletes it. {way_out}",
         evidence={"bytes": total, "paths": [list(p) for p in paths[:5]]},
         fix={
             "label": f"Run again with a volume at {largest}",
             "url": f"/containers/new/?from={container.pk}&volume={largest}",
-        },
+        }
+        if covered
+        else None,
     )
 
 
