@@ -35,9 +35,8 @@ def container_row(container: Container, operation: Operation | None = None) -> R
 
 def container_rows(containers: Iterable[Container]) -> list[Row]:
     """Many containers, with one query for the live operations of all."""
-    live = Operation.objects.filter(target_type="container", status__in=Operation.LIVE).order_by(
-        "created_at"
-    )
+    live = Operation.objects.filter(target_type="container", status__in=Operation.LIVE)
+    live = live.only("kind", "status", "target_id").order_by("created_at")
     newest = {operation.target_id: operation for operation in live}
     return [_container_row(container, newest.get(container.pk)) for container in containers]
 

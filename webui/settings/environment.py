@@ -70,23 +70,28 @@ class Environment(BaseSettings):
         """Django's DATABASES["default"]."""
         if self.database_url:
             return _from_url(self.database_url)
-        return {
-            "ENGINE": "django.db.backends.sqlite3",
-            "NAME": str(self.config.db / "slipway.sqlite3"),
-            "OPTIONS": {
-                # Writers take their lock at BEGIN: none fails half-way for having read first.
-                "transaction_mode": "IMMEDIATE",
-                "timeout": 20,
-                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-                "PRAGMA temp_store=MEMORY; PRAGMA mmap_size=134217728;",
-            },
-        }
+        return _sqlite(self.config.db / "slipway.sqlite3")
+
+
+def _sqlite(path: Path) -> dict[str, Any]:
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(path),
+        "OPTIONS": {
+            # Writers take their lock at BEGIN: none fails half-way for having read first.
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+            "PRAGMA temp_store=MEMORY; PRAGMA mmap_size=134217728;",
+        },
+    }
 
 
 def _from_url(url: str) -> dict[str, Any]:
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
-        return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(Path(parts.path))}
+        # sqlite:////absolute and sqlite:///absolute are both written.
+        return _sqlite(Path("/" + parts.path.lstrip("/")))
     if parts.scheme not in ("postgres", "postgresql"):
         message = "DATABASE_URL must begin with postgresql:// or sqlite:///."
         raise ValueError(message)
