@@ -13,7 +13,7 @@ from runtime.cgroups.manager import DEVICE_RULES, CgroupManager
 from runtime.engine.etc import write_etc_files
 from runtime.engine.mounts import check_bind
 from runtime.engine.observe import Observer
-from runtime.engine.planning import boot_id, device_rules, held_capabilities, make_plan
+from runtime.engine.planning import device_rules, held_capabilities, make_plan
 from runtime.engine.undo import Undo
 from runtime.engine.volumes import VolumeManager
 from runtime.engine.wiring import Wiring
@@ -21,7 +21,6 @@ from runtime.errors import (
     AlreadyExists,
     BadState,
     EngineError,
-    InitFailed,
     NotFound,
     ShimLost,
     error_context,
@@ -129,7 +128,9 @@ class Lifecycle:
             try:
                 state = self._start(spec, note)
             except EngineError as error:
-                self._note_failure(spec, error, started)
+                # A launcher that is away for a moment says nothing about the container.
+                if not error.retryable:
+                    self._observer.note_failure(spec.id, error, started)
                 raise
             return state
 
@@ -187,33 +188,6 @@ class Lifecycle:
                 other=container_id,
             )
         return observed.run.pid
-
-    def _note_failure(self, spec: ContainerSpec, error: EngineError, started: float) -> None:
-        """What a failed start leaves to see: an exit with the code that `docker run` would have."""
-        cause = getattr(error, "error", error)
-        code = cause.exit_code if isinstance(cause, InitFailed) else 128
-        record = ExitRecord(
-            code=code,
-            reason="start_failed",
-            started_at=started,
-            finished_at=time.time(),
-            error=error.message,
-        )
-        try:
-            self._bundles.append_exit(spec.id, record)
-            self._bundles.write_state(
-                spec.id,
-                RunState(
-                    status=Status.EXITED,
-                    boot_id=boot_id(),
-                    started_at=started,
-                    finished_at=record.finished_at,
-                    exit=record,
-                    user_stopped=True,  # no policy starts again what could not start
-                ),
-            )
-        except OSError as failure:
-            logger.warning("The failed start of %s is not noted: %s", spec.short_id, failure)
 
     # -- stop ---------------------------------------------------------------------------------
 
@@ -318,6 +292,7 @@ class Lifecycle:
         if spec.endpoints:
             self._wiring.disconnect(spec)
         self._bundles.drop_run(spec.id)
+        self._bundles.trim_exits(spec.id)
 
     # -- remove -------------------------------------------------------------------------------
 

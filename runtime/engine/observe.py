@@ -24,7 +24,7 @@ from typing import Any
 from runtime.cgroups.manager import CgroupManager
 from runtime.engine.planning import boot_id
 from runtime.engine.wiring import Wiring
-from runtime.errors import EngineError, NotFound
+from runtime.errors import CreateFailed, EngineError, InitFailed, NotFound
 from runtime.kernel import procfs
 from runtime.model.state import ExitRecord, Observed, RunState, Status
 from runtime.store.bundles import BundleStore
@@ -238,6 +238,23 @@ class Observer:
             return
         if spec.endpoints:
             self._wiring.disconnect(spec)
+
+    def note_failure(self, container_id: str, error: EngineError, started: float) -> None:
+        """What a failed start leaves to see: an exit with the code that `docker run` would have."""
+        cause = error.error if isinstance(error, CreateFailed) else error
+        record = ExitRecord(
+            code=cause.exit_code if isinstance(cause, InitFailed) else 128,
+            reason="start_failed",
+            started_at=started,
+            finished_at=time.time(),
+            error=error.message,
+        )
+        try:
+            self._bundles.append_exit(container_id, record)
+            # No policy starts again what could not start.
+            self._bundles.write_state(container_id, _ended(record, user_stopped=True))
+        except OSError as failure:
+            logger.warning("The failed start of %s is not noted: %s", container_id[:12], failure)
 
     # -- notes in the bundle ------------------------------------------------------------------
 

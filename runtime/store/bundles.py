@@ -17,11 +17,12 @@ from runtime.errors import AlreadyExists, EngineError, NotFound
 from runtime.model.codec import from_json, to_json
 from runtime.model.spec import ContainerSpec
 from runtime.model.state import ExitRecord, RunState
-from runtime.store.files import fsync_directory, read_json, write_json
+from runtime.store.files import fsync_directory, read_json, write_atomic, write_json
 from runtime.store.paths import Config
 
 SPEC_VERSION = 1
 KEPT_EXITS = 100
+_EXITS_SIZE = 4 * KEPT_EXITS * 256  # bytes; a record has about 256
 _ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -126,6 +127,20 @@ class BundleStore:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+    def trim_exits(self, container_id: str) -> None:
+        """Forget all but the latest: a container in a restart loop adds a line a minute for ever.
+
+        For a container without a living shim, which appends to the file. Raises OSError.
+        """
+        path = self._config.bundle(container_id) / "exits.jsonl"
+        try:
+            if path.stat().st_size <= _EXITS_SIZE:
+                return
+        except FileNotFoundError:
+            return
+        kept = path.read_bytes().splitlines(keepends=True)[-KEPT_EXITS:]
+        write_atomic(path, b"".join(kept), mode=0o600)
 
     # -- state --------------------------------------------------------------------------------
 

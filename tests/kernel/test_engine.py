@@ -125,6 +125,13 @@ def test_a_paused_container_can_be_stopped(instance: Instance) -> None:
     assert instance.status(spec) == Status.EXITED
 
 
+def test_a_paused_container_can_be_removed_by_force(instance: Instance) -> None:
+    spec = instance.run(instance.spec())
+    instance.engine.pause(spec.id)
+    instance.engine.remove(spec.id, force=True)
+    assert instance.engine.observe_all() == []
+
+
 def test_kill_sends_the_signal(instance: Instance) -> None:
     spec = instance.run(
         instance.shell("trap 'echo usr1' USR1; echo ready; while :; do sleep 0.02; done")

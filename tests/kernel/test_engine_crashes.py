@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -11,7 +12,14 @@ from collections.abc import Iterator
 import pytest
 
 from runtime.engine import Engine
-from runtime.errors import InitFailed, KernelFailure, LauncherUnavailable, NotFound, SpecInvalid
+from runtime.errors import (
+    InitFailed,
+    KernelFailure,
+    LauncherUnavailable,
+    NotFound,
+    SpecInvalid,
+    StorageFull,
+)
 from runtime.kernel import procfs
 from runtime.model.spec import Mount, PortMapping, Restart
 from runtime.model.state import Status
@@ -33,6 +41,7 @@ def test_the_launchers_death_kills_nothing(instance: Instance) -> None:
     with pytest.raises(LauncherUnavailable) as caught:
         instance.engine.start(other.id)
     assert caught.value.retryable
+    assert instance.status(other) == Status.CREATED
     instance.start_launcher()
     instance.engine.start(other.id)
     assert instance.status(spec) == instance.status(other) == Status.RUNNING
@@ -158,6 +167,23 @@ def test_another_engine_sees_the_same(instance: Instance) -> None:
     finally:
         second.close()
     assert instance.status(spec) == Status.EXITED
+
+
+def test_a_full_disk_is_named_and_leaves_nothing_half_made() -> None:
+    with Instance(disk="16m") as instance:
+        spec = instance.spec(mounts=(Mount("volume", "/etc", "data"),))
+        filler = instance.config.root / "filler"
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(b"x" * 4096):
+                pass
+        with pytest.raises(StorageFull) as caught:
+            instance.engine.create(spec)
+        assert caught.value.hint
+        assert instance.leftovers() == []
+        assert instance.engine.volumes.list() == []
+        filler.unlink()
+        instance.run(spec)
+        assert instance.status(spec) == Status.RUNNING
 
 
 # -- bad input ----------------------------------------------------------------------------------

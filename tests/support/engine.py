@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from runtime.engine import Engine
+from runtime.kernel.constants import MNT_DETACH
+from runtime.kernel.syscalls import mount, umount
 from runtime.model.image import ImageRecord
 from runtime.model.spec import ContainerSpec, EndpointSpec, NetworkSpec
 from runtime.model.state import Observed, Status
@@ -29,12 +31,16 @@ CHECKOUT = Path(__file__).resolve().parent.parent.parent
 class Instance:
     """Use as a context manager; leaving it removes every container and asserts that nothing is left."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, disk: str = "") -> None:
+        """`disk` puts the root on a tmpfs of that size ("8m"), for tests that fill it."""
         self._directory = tempfile.TemporaryDirectory(prefix="slw-", dir="/tmp")
         base = Path(self._directory.name)
         self.config = Config(base / "root", base / "run", f"test-{secrets.token_hex(4)}")
         self.config.root.mkdir()
         self.config.run.mkdir()
+        self._disk = disk
+        if disk:
+            mount("tmpfs", str(self.config.root), "tmpfs", 0, f"size={disk},mode=755")
         self.engine = Engine(self.config)
         self.launcher: subprocess.Popen[bytes] | None = None
         self._image: ImageRecord | None = None
@@ -57,6 +63,8 @@ class Instance:
             self.engine.cgroups.remove_root()
             self.engine.networks.clean()
             self.engine.close()
+            if self._disk:
+                umount(str(self.config.root), MNT_DETACH)
             self._directory.cleanup()
         assert left == [], left
 
@@ -178,7 +186,7 @@ class Instance:
             f"link {n}" for n in os.listdir("/sys/class/net") if n.startswith(self.config.tag)
         ]
         mounts = Path("/proc/self/mountinfo").read_text()
-        found += [f"mount {m}" for m in mounts.splitlines() if str(self.config.root) in m]
+        found += [f"mount {m}" for m in mounts.splitlines() if f"{self.config.root}/" in m]
         found += [f"published {p}" for p in self.engine.networks.published()]
         found += [f"process {p}" for p in self.processes()]
         for directory in (self.config.tmp, self.config.containers, self.config.run / "containers"):

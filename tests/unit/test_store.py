@@ -12,7 +12,7 @@ import pytest
 from runtime.errors import AlreadyExists, EngineError, LockTimeout, NotFound
 from runtime.model.spec import Limits, Mount, PortMapping
 from runtime.model.state import ExitRecord, HealthState, RunState, Status
-from runtime.store.bundles import BundleStore
+from runtime.store.bundles import KEPT_EXITS, BundleStore
 from runtime.store.locks import discard, locked
 from runtime.store.paths import Config
 from tests.support.specs import container, endpoint
@@ -88,6 +88,20 @@ def test_a_line_cut_short_costs_only_itself(store: BundleStore) -> None:
     second = ExitRecord(None, "reboot", 3.0, 4.0)
     store.append_exit(spec.id, second)
     assert store.exits(spec.id) == [first, second]
+
+
+def test_old_exits_are_forgotten(store: BundleStore) -> None:
+    spec = container()
+    path = store.create(spec) / "exits.jsonl"
+    store.append_exit(spec.id, ExitRecord(0, "exited", 1.0, 2.0))
+    line = path.read_bytes()
+    path.write_bytes(line * 5000)
+    store.append_exit(spec.id, ExitRecord(9, "exited", 3.0, 4.0))
+    store.trim_exits(spec.id)
+    exits = store.exits(spec.id)
+    assert len(path.read_bytes().splitlines()) == len(exits) == KEPT_EXITS
+    assert exits[-1].code == 9
+    store.trim_exits(container().id)
 
 
 # -- locks --------------------------------------------------------------------------------------
