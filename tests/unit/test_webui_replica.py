@@ -10,7 +10,12 @@ import pytest
 from runtime.model.state import ExitRecord, HealthState, Observed, RunState, Status
 from tests.support.web import Site
 from webui.containers.models import Container
-from webui.containers.services import container_apply_observed, container_missing, container_usage
+from webui.containers.services import (
+    container_apply_observed,
+    container_delete_row,
+    container_missing,
+    container_usage,
+)
 from webui.core import publish
 from webui.core.payloads import container_row
 from webui.operations.models import Event
@@ -96,3 +101,17 @@ def test_a_container_nobody_knows_is_an_error(site: Site) -> None:
         container_apply_observed(
             container_id="0" * 64, observed=Observed("0" * 64, RUN.status, RUN)
         )
+
+
+def test_volumes_say_who_mounts_them_as_soon_as_that_changes(
+    site: Site, published: list[dict[str, Any]]
+) -> None:
+    container = site.make("web", volumes=["data:/data"])
+    rows = [m["data"] for m in published if m["topic"] == "volumes"]
+    assert [[c["name"] for c in row["containers"]] for row in rows] == [["web"]]
+    published.clear()
+    container_delete_row(container_id=container.pk)
+    topics = [(m["topic"], m["type"]) for m in published]
+    assert ("containers", "gone") in topics
+    rows = [m["data"] for m in published if m["topic"] == "volumes"]
+    assert [row["containers"] for row in rows] == [[]]

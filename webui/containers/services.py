@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -41,6 +42,7 @@ from webui.images.selectors import image_find
 from webui.operations.models import Operation
 from webui.operations.services import event_record, operation_create
 from webui.volumes.models import Volume
+from webui.volumes.services import volume_publish
 
 
 def container_create(
@@ -91,6 +93,7 @@ def container_create(
             params={"start": request.start},
         )
         _show(container, operation)
+        _show_volumes(host, [m.source for m in spec.mounts if m.type == "volume"])
     return container, operation
 
 
@@ -177,6 +180,12 @@ def _show(container: Container, operation: Operation) -> None:
     transaction.on_commit(
         lambda: publish_row("containers", container_row(container, operation), container.revision)
     )
+
+
+def _show_volumes(host: Host, names: list[str]) -> None:
+    """Rows of volumes say who mounts them."""
+    for name in names:
+        transaction.on_commit(partial(volume_publish, host=host, name=name))
 
 
 def container_rename(*, container: Container, name: str, user: User | None, via: str) -> Operation:
@@ -374,13 +383,15 @@ def container_delete_row(*, container_id: str) -> None:
     if container is None:
         return
     with transaction.atomic():
-        mounted = list(container.volume_mounts.values_list("volume_id", flat=True))
+        mounted = Volume.objects.filter(mounts__container=container).distinct()
+        names = dict(mounted.values_list("pk", "name"))
         if container.present:
             _event(container, "container.removed", {})
-            mounted = []
         container.delete()
-        # A container that never came to be leaves no rows of volumes that never came to be either.
-        Volume.objects.filter(pk__in=mounted, anonymous=True, mounts=None).delete()
+        if not container.present:
+            # One that never came to be leaves no rows of volumes that never came to be either.
+            Volume.objects.filter(pk__in=names, anonymous=True, mounts=None).delete()
+        _show_volumes(container.host, list(names.values()))
     publish_gone("containers", container_id)
 
 
