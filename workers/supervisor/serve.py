@@ -32,6 +32,8 @@ def main() -> None:
         access_log=False,
         log_level="warning",
         ws_ping_interval=20.0,
+        # As long as other servers keep one: a script's pause between two requests is no reason to hang up.
+        timeout_keep_alive=75,
         timeout_graceful_shutdown=3,
         server_header=False,
     )
