@@ -83,9 +83,9 @@ def test_its_root_is_the_overlay_and_nothing_of_the_host_s_is_mounted(pad: Launc
 
 
 def test_no_mount_of_a_container_reaches_the_host(pad: Launchpad) -> None:
-    before = Path("/proc/self/mountinfo").read_text()
     pad.start(pad.plan("sleep", "1000"))
-    assert Path("/proc/self/mountinfo").read_text() == before
+    # Others may mount on this host meanwhile; a container's mounts name its directories.
+    assert str(pad.config.root) not in Path("/proc/self/mountinfo").read_text()
 
 
 def test_what_is_written_goes_to_the_upper_layer(pad: Launchpad) -> None:
