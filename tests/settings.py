@@ -48,6 +48,9 @@ from webui.settings import DATABASES  # noqa: E402
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
+# A thread that a test leaves behind must not hold the database open that is to be dropped.
+DATABASES["default"]["CONN_MAX_AGE"] = 0
+
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # A file, as in real life: threads of a test then lock each other as processes do.
     DATABASES["default"]["TEST"] = {"NAME": str(_BASE / "test.sqlite3")}

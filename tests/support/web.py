@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import connections
 from django.test import Client
 
 from webui.accounts.models import User
@@ -145,6 +146,11 @@ class Api:
 
     def delete(self, path: str, *, expect: int = 202) -> Any:
         return self.call("DELETE", path, expect=expect)
+
+
+def close_connections() -> None:
+    """Those of the calling thread; a thread that outlives its test would keep its database open."""
+    connections.close_all()
 
 
 @pytest.fixture

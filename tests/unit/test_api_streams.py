@@ -17,7 +17,7 @@ from runtime.errors import NotFound
 from runtime.model.stats import HostSample, StatsSample
 from runtime.store.logs import STDERR, STDOUT, LogWriter
 from runtime.store.paths import Config
-from tests.support.web import Site
+from tests.support.web import Site, close_connections
 from webui.containers.models import Container
 from workers.watcher.stats import Sampler
 from workers.watcher.stream_server import StreamServer
@@ -88,8 +88,9 @@ class Reader:
 
 
 @pytest.fixture
-async def client(site: Site) -> Reader:
-    return Reader(await sync_to_async(site.token)("viewer"))
+async def client(site: Site) -> AsyncIterator[Reader]:
+    yield Reader(await sync_to_async(site.token)("viewer"))
+    await sync_to_async(close_connections)()
 
 
 async def text(answer: Any) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from asgiref.sync import sync_to_async
 from asgiref.testing import ApplicationCommunicator
 from django.conf import settings
 
-from tests.support.web import Site
+from tests.support.web import Site, close_connections
 from webui.core import threads
 from webui.core.bodies import BodyHandler
 from webui.core.threads import request_thread
@@ -34,18 +34,13 @@ def spool() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def no_threads_left() -> Iterator[None]:
+async def no_threads_left() -> AsyncIterator[None]:
     yield
+    await sync_to_async(close_connections)()
     while threads._idle:
         executor = threads._idle.pop()
-        executor.submit(_close).result()
+        executor.submit(close_connections).result()
         executor.shutdown()
-
-
-def _close() -> None:
-    from django.db import connections
-
-    connections.close_all()
 
 
 def request(path: str, *headers: tuple[str, str], method: str = "POST") -> ApplicationCommunicator:
