@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 from runtime.errors import NotFound, ShimLost, from_payload
@@ -49,15 +51,28 @@ class ShimClient:
     def state(self) -> RunState:
         return from_json(RunState, self._request({"op": "state"}))
 
+    def exec(self, args: Sequence[str], **options: Any) -> ExecSession:
+        """Run another process in the container.
+
+        Options, each the container's own when left out: env (added to it, "NAME=value"), cwd, user,
+        groups, capabilities (as in a plan); tty and stdin are off. Raises InitFailed with `docker
+        exec`'s exit codes, BadState unless the container runs.
+        """
+        channel = self._connect(_TIMEOUT)
+        try:
+            message = {"op": "exec", "args": list(args), **options}
+            channel.sendall(json.dumps(message).encode() + b"\n")
+            data, fds, _, _ = socket.recv_fds(channel, 65536, 8)
+            if not data:
+                raise self._lost()
+            result = _result(data)
+        except BaseException:
+            channel.close()
+            raise
+        return ExecSession(channel, result["pid"], dict(zip(result["fds"], fds, strict=True)))
+
     def _request(self, message: dict[str, Any], timeout: float | None = _TIMEOUT) -> Any:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
-            channel.settimeout(timeout)
-            try:
-                channel.connect(self._path)
-            except (FileNotFoundError, ConnectionRefusedError) as error:
-                raise NotFound(
-                    f"Container {self._id[:12]} has no running monitor.", id=self._id
-                ) from error
+        with self._connect(timeout) as channel:
             try:
                 channel.sendall(json.dumps(message).encode() + b"\n")
                 line = channel.makefile("rb").readline()
@@ -67,10 +82,73 @@ class ShimClient:
                 raise self._lost() from error
         if not line:
             raise self._lost()
-        answer = json.loads(line)
-        if not answer["ok"]:
-            raise from_payload(answer["error"])
-        return answer["result"]
+        return _result(line)
+
+    def _connect(self, timeout: float | None) -> socket.socket:
+        channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        channel.settimeout(timeout)
+        try:
+            channel.connect(self._path)
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            channel.close()
+            raise NotFound(
+                f"Container {self._id[:12]} has no running monitor.", id=self._id
+            ) from error
+        return channel
 
     def _lost(self) -> ShimLost:
         return ShimLost(f"The monitor of container {self._id[:12]} went away.", id=self._id)
+
+
+class ExecSession:
+    """A process in the container and our ends of its descriptors; close it, or use `with`.
+
+    `stdin`, `stdout` and `stderr` are pipes; with a terminal `terminal` is its master side and they are
+    -1, as is stdin that was not asked for. Closing them does not end the process.
+    """
+
+    def __init__(self, channel: socket.socket, pid: int, fds: dict[str, int]) -> None:
+        self.pid = pid  # in the host's pid namespace
+        self._channel = channel
+        self.stdin, self.stdout, self.stderr = (fds.get(n, -1) for n in ("in", "out", "err"))
+        self.terminal = -1
+        try:
+            with os.fdopen(fds["status"], "rb") as status:
+                failure = status.read()
+            if "terminal" in fds:
+                with socket.socket(fileno=fds["terminal"]) as sender:
+                    received = socket.recv_fds(sender, 1, 1)[1]
+                self.terminal = received[0] if received else -1
+            if failure:
+                raise from_payload(json.loads(failure))
+        except BaseException:
+            self.close()
+            raise
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code: its status, or 128 and its signal. Raises TimeoutError, ShimLost."""
+        self._channel.settimeout(timeout)
+        line = self._channel.makefile("rb").readline()
+        if not line:
+            raise ShimLost("The monitor of the container went away.")
+        return int(_result(line)["exit_code"])
+
+    def close(self) -> None:
+        for fd in (self.stdin, self.stdout, self.stderr, self.terminal):
+            if fd >= 0:
+                os.close(fd)
+        self.stdin = self.stdout = self.stderr = self.terminal = -1
+        self._channel.close()
+
+    def __enter__(self) -> ExecSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _result(line: bytes) -> Any:
+    answer = json.loads(line)
+    if not answer["ok"]:
+        raise from_payload(answer["error"])
+    return answer["result"]

@@ -46,23 +46,24 @@ def run_init(
 
     Never returns: executes the command, or reports the error and exits with its code.
     """
-    code = 128
     try:
         _become(plan, go, status, terminal, configure_network)
-    except InitFailed as error:
-        code = error.exit_code
-        _report(status, error)
-    except EngineError as error:
+    except BaseException as error:  # noqa: BLE001 - nothing may escape into the shim's own code
+        os._exit(report(status, error))
+
+
+def report(status: int, error: BaseException) -> int:
+    """Tell the monitor why there will be no execve. Returns the exit code for it."""
+    if isinstance(error, InitFailed):
+        told = error
+    elif isinstance(error, EngineError):
         stage = str(error.extra.get("stage", "init"))
         details = {k: v for k, v in error.extra.items() if k != "stage"}
-        _report(status, InitFailed(stage, error.message, hint=error.hint, **details))
-    except BaseException as error:  # noqa: BLE001 - nothing may escape into the shim's own code
-        _report(status, InitFailed("init", f"{type(error).__name__}: {error}"))
-    os._exit(code)
-
-
-def _report(status: int, error: InitFailed) -> None:
-    os.write(status, json.dumps(error.payload()).encode())
+        told = InitFailed(stage, error.message, hint=error.hint, **details)
+    else:
+        told = InitFailed("init", f"{type(error).__name__}: {error}")
+    os.write(status, json.dumps(told.payload()).encode())
+    return told.exit_code
 
 
 def _become(plan: Plan, go: int, status: int, terminal: int, configure_network: bool) -> NoReturn:
@@ -82,10 +83,17 @@ def _become(plan: Plan, go: int, status: int, terminal: int, configure_network: 
     with error_context("sysctls"):
         _write_sysctls(plan)
     with error_context("oom_score_adj"):
-        _write_oom_score(plan["oom_score_adj"])
+        write_oom_score(plan["oom_score_adj"])
     with error_context("pivot"):
-        _forbid_imports()
+        forbid_imports()
         mounts.pivot_into(plan["overlay"]["rootfs"])
+    run_command(plan, status=status, terminal=terminal)
+
+
+def run_command(plan: Plan, *, status: int, terminal: int) -> NoReturn:
+    """The last steps, inside the container: become the plan's user, with its limits and privileges, and
+    execute its command. Raises InitFailed, EngineError.
+    """
     if terminal >= 0:
         with error_context("tty"):
             become_controlling(terminal)
@@ -110,7 +118,7 @@ def _become(plan: Plan, go: int, status: int, terminal: int, configure_network: 
     execute(plan["args"], environment)
 
 
-def _forbid_imports() -> None:
+def forbid_imports() -> None:
     """Whatever is imported after pivot_root would be the image's code, run as the host's root."""
     sys.meta_path.clear()
     sys.path.clear()
@@ -199,7 +207,7 @@ def _write_sysctls(plan: Plan) -> None:
             file.write(value)
 
 
-def _write_oom_score(value: int) -> None:
+def write_oom_score(value: int) -> None:
     """Also 0: it must not be the one that the platform's own processes have."""
     fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
     try:

@@ -10,18 +10,25 @@ import os
 import select
 import signal
 import time
+from typing import TYPE_CHECKING
 
 from runtime.cgroups import open_cgroup
 from runtime.errors import BadState, EngineError, KernelFailure
 from runtime.shim.control import Client, ControlSocket, dispatch
+from runtime.shim.execs import Execs
+from runtime.shim.health import HealthChecks
 from runtime.shim.life import Life
 from runtime.shim.policy import RestartPolicy
-from runtime.shim.record import Json, Record
+from runtime.shim.record import Json, Record, exit_record
 from runtime.shim.starter import PLAN_FILE
 from runtime.store.logs import LogWriter
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runtime.shim.execs import Exec
+
 _READ = 65536
-_KILLED = 128 + signal.SIGKILL  # also as status, of an init (`--init`) that tells of its child
 _DRAIN = 32  # reads; a pipe holds 1 MB at most (fs.pipe-max-size), in reads of up to _READ
 
 
@@ -47,6 +54,10 @@ class Monitor:
         self._finished = False
         self._stopping: list[Client] = []
         self._waiting: list[Client] = []
+        self.execs = Execs(plan["run_dir"])
+        self.health: HealthChecks | None = None
+        if plan["health"] is not None:
+            self.health = HealthChecks(plan["health"], self._start_check, self._on_health)
         self._handlers = {
             "stop": self._on_stop,
             "kill": self._on_kill,
@@ -55,6 +66,7 @@ class Monitor:
             "wait": self._on_wait,
             "update": self._on_update,
             "state": self._on_state,
+            "exec": self._on_exec,
         }
 
     def begin(self) -> EngineError | None:
@@ -81,6 +93,9 @@ class Monitor:
         self._release_ports()
 
     def _running(self, life: Life) -> None:
+        if self.health is not None:
+            self.health.begin()
+            self.record.state["health"] = self.health.state
         self.record.save(
             "started",
             status="running",
@@ -123,13 +138,16 @@ class Monitor:
     def _watched(self) -> list[int]:
         fds: list[int] = []
         if self.life is not None:
-            fds += [*self.life.outputs, self.life.pidfd]
+            fds += [*self.life.outputs, self.life.pidfd, *self.execs.fds()]
+        if self.health is not None:
+            fds += self.health.fds()
         if self.control is not None:
             fds += [self.control.listener.fileno(), *self.control.clients]
         return fds
 
     def _timeout(self) -> int | None:
-        due = [t for t in (self._kill_at, self._restart_at) if t]
+        check_at = self.health.due if self.health is not None else 0.0
+        due = [t for t in (self._kill_at, self._restart_at, check_at) if t]
         if not due:
             return None
         return max(0, int((min(due) - time.monotonic()) * 1000) + 1)
@@ -140,6 +158,10 @@ class Monitor:
             self._read_output(life, fd)
         elif life is not None and fd == life.pidfd:
             self._on_exit(life)
+        elif fd in self.execs.fds():
+            self.execs.reap(fd)
+        elif self.health is not None and fd in self.health.fds():
+            self.health.read(fd)
         elif self.control is not None:
             if fd == self.control.listener.fileno():
                 self.control.accept()
@@ -154,6 +176,8 @@ class Monitor:
         if self._restart_at and now >= self._restart_at and not self._finished:
             self._restart_at = 0.0
             self._restart()
+        if self.health is not None:
+            self.health.tick(now, paused=self._status == "paused")
 
     # -- output -------------------------------------------------------------------------------
 
@@ -186,6 +210,9 @@ class Monitor:
                 if not self._read_output(life, fd):
                     break
         life.close()
+        if self.health is not None:
+            self.health.stop()
+        self.execs.end_all()
         self.life = None
         self._kill_at = 0.0
         self._ended(code)
@@ -195,7 +222,7 @@ class Monitor:
         state = self.record.state
         now = time.time()
         ran_for = now - state["started_at"] if error is None else 0.0
-        record = self._exit_record(code, now, error)
+        record = exit_record(state, code, now, error, oom_killed=self._was_oom_killed())
         state.update(finished_at=now, exit=record, pid=0, start_time=0)
         self.record.append_exit(record)
         delay = None if state["user_stopped"] else self.policy.next_delay(record["code"], ran_for)
@@ -205,31 +232,11 @@ class Monitor:
         self._restart_at = time.monotonic() + delay
         self.record.save("restarting", status="restarting", next_restart_at=now + delay)
 
-    def _exit_record(self, code: int, now: float, error: EngineError | None) -> Json:
-        """The JSON of an ExitRecord."""
-        state = self.record.state
-        killer = -code if code < 0 else None
+    def _was_oom_killed(self) -> bool:
+        """The kernel has killed something in this life for want of memory."""
         oom_kills = self.cgroup.oom_kills()
-        oom_killed, self._oom_before = oom_kills > self._oom_before, oom_kills
-        reason = "exited"
-        if error is not None:
-            reason = "start_failed"
-        elif oom_killed and _KILLED in (code, killer and 128 + killer):
-            reason = "oom_killed"
-        elif state["user_stopped"]:
-            reason = "stopped"
-        elif killer is not None:
-            reason = "signaled"
-        return {
-            "code": 128 + killer if killer is not None else code,
-            "reason": reason,
-            "started_at": state["started_at"],
-            "finished_at": now,
-            "signal": killer,
-            "oom_killed": oom_killed,
-            "restart_count": state["restart_count"],
-            "error": "" if error is None else error.message,
-        }
+        killed, self._oom_before = oom_kills > self._oom_before, oom_kills
+        return killed
 
     def _restart(self) -> None:
         self.record.state["restart_count"] += 1
@@ -342,6 +349,16 @@ class Monitor:
             pass  # it has just ended by itself
         except OSError as error:
             raise KernelFailure("pidfd_send_signal", error.errno or 0, str(number)) from error
+
+    def _on_exec(self, client: Client, request: Json) -> None:
+        self._require("exec", "running")
+        self.execs.serve(client, self._alive().pidfd, request)
+
+    def _start_check(self, request: Json, on_end: Callable[[int], None]) -> Exec:
+        return self.execs.start(self._alive().pidfd, request, on_end)
+
+    def _on_health(self, state: Json) -> None:
+        self.record.save("health", health=state)
 
     def _on_pause(self, client: Client, _: Json) -> None:
         if self._status != "paused":

@@ -8,13 +8,46 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.kernel import procfs
 from runtime.store.files import write_atomic
 
+if TYPE_CHECKING:
+    from runtime.errors import EngineError
+
 Json = dict[str, Any]
+_KILLED = 128 + signal.SIGKILL
+
+
+def exit_record(
+    state: Json, code: int, now: float, error: EngineError | None, *, oom_killed: bool
+) -> Json:
+    """The JSON of an ExitRecord; `code` is negative for a signal, `error` what kept it from starting."""
+    killer = -code if code < 0 else None
+    shown = code if killer is None else 128 + killer
+    reason = "exited"
+    if error is not None:
+        reason = "start_failed"
+    elif oom_killed and shown == _KILLED:
+        # As a status too: an init of ours (`--init`) ends with its child's.
+        reason = "oom_killed"
+    elif state["user_stopped"]:
+        reason = "stopped"
+    elif killer is not None:
+        reason = "signaled"
+    return {
+        "code": shown,
+        "reason": reason,
+        "started_at": state["started_at"],
+        "finished_at": now,
+        "signal": killer,
+        "oom_killed": oom_killed,
+        "restart_count": state["restart_count"],
+        "error": "" if error is None else error.message,
+    }
 
 
 class Record:
@@ -38,6 +71,7 @@ class Record:
             "restart_count": plan["restart_count"],
             "next_restart_at": 0.0,
             "exit": None,
+            "health": {"status": "none", "failing_streak": 0, "log": []},
             "user_stopped": False,
             "version": 1,
         }

@@ -31,6 +31,7 @@ _KEPT = (
     "boot_id",
     "cgroup",
     "events_socket",
+    "health",
     "logs",
     "restart",
     "restart_count",

@@ -25,7 +25,7 @@ from runtime.model.plan import Plan
 from runtime.model.spec import Namespaces
 from runtime.model.state import ExitRecord, RunState
 from runtime.shim.client import ShimClient
-from runtime.snapshots import prepare
+from runtime.snapshots import mount_points, prepare
 from runtime.store.bundles import BundleStore
 from runtime.store.logs import read_logs
 from runtime.store.paths import Config
@@ -137,7 +137,7 @@ class Launchpad:
         result = make_plan(
             made,
             config=self.config,
-            layers=[self.rootfs],
+            layers=[mount_points(self.config), self.rootfs],
             snapshot=prepare(self.config, made.id),
             volumes=VolumeManager(self.config, BundleStore(self.config)),
             cgroup=cgroup,
