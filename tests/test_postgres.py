@@ -25,7 +25,8 @@ ROOT = Path(__file__).parent.parent
 def test_the_database_tests_pass_on_postgresql() -> None:
     with running_postgres() as url:
         done = subprocess.run(
-            # Only what uses the database is left when this variable is set: see conftest.py.
+            # Only what uses the database is left when this variable is set: see conftest.py. The
+            # server goes with its databases, so none is dropped (threads may still hold connections).
             [sys.executable, "-m", "pytest", "-q", "tests/unit"],
             cwd=ROOT,
             env=os.environ | {"SLIPWAY_TEST_DATABASE_URL": url},

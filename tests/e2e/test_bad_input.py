@@ -91,7 +91,7 @@ def test_a_bad_request_names_its_field_and_leaves_nothing(
     assert _traces(platform) == before
 
 
-@pytest.mark.parametrize("reference", ["UPPER/case", "name:", "a//b", "name@sha256:short"])
+@pytest.mark.parametrize("reference", ["UPPER", "name:", "a//b", "name@sha256:short"])
 def test_a_reference_that_is_none_is_refused_before_anything_is_pulled(
     api: Api, reference: str
 ) -> None:
