@@ -44,10 +44,9 @@ class Reference:
             raise _invalid(field, text, f"{tag!r} is not a tag")
         first, _, others = f"{head}{slash}{name}".partition("/")
         registry, repository = DEFAULT_REGISTRY, f"{head}{slash}{name}"
-        # As Docker: a first part that can only be a host name is one.
-        if others and (
-            "." in first or ":" in first or first == "localhost" or first != first.lower()
-        ):
+        # As Docker: a first part that can only be a host name is one. Unlike Docker, capitals do not
+        # make it one: whoever writes them means a repository, and a look-up would only take time.
+        if others and ("." in first or ":" in first or first == "localhost"):
             registry, repository = first, others
         if registry in ("index.docker.io", "registry-1.docker.io"):
             registry = DEFAULT_REGISTRY
