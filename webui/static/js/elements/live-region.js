@@ -14,6 +14,8 @@ const WAIT = 250;
 
 class LiveRegion extends HTMLElement {
   #loaded = false;
+  #drawing = false;
+  #changed = false;
   /** @type {Set<string>} */
   #snapshots = new Set();
 
@@ -68,7 +70,22 @@ class LiveRegion extends HTMLElement {
     return data && (data.target_id === this.dataset.match || data.id === this.dataset.match);
   }
 
+  /** One drawing at a time: an answer that overtakes an older one would be overwritten by it. */
   async #again() {
+    this.#changed = true;
+    if (this.#drawing) return;
+    this.#drawing = true;
+    try {
+      while (this.#changed) {
+        this.#changed = false;
+        await this.#draw();
+      }
+    } finally {
+      this.#drawing = false;
+    }
+  }
+
+  async #draw() {
     if (!this.isConnected || !this.id) return;
     const word = this.querySelector("[data-testid=container-status]")?.textContent?.trim();
     try {
