@@ -1,7 +1,8 @@
 // @ts-check
 /**
  * `<live-table data-topic="containers" data-stats>`: rows drawn by the server, kept true by messages.
- * A changed row is asked for alone (`?only=id`) and morphed; numbers that move every second are
+ * Rows have ids, so that a morph never makes one object's row out of another's: htmx remembers the link that
+ * an element had. A changed row is asked for alone (`?only=id`) and morphed; numbers that move every second are
  * written into their cells. 1,000 rows stay smooth because nothing else is touched.
  */
 
