@@ -7,31 +7,35 @@ OCI image spec (image-layout.md), Docker image spec v1.2.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import platform
-import tarfile
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from runtime.errors import ArchiveInvalid, DigestMismatch
-from runtime.images.streams import BROKEN, Peekable, decompressed
-from runtime.images.unpack import clean, unpack
-
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-_INDEXES = (
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
+from runtime.images import tar
+from runtime.images.manifest import (
+    MAX_DOCUMENT,
+    Descriptor,
+    choose,
+    is_index,
+    parse_descriptor,
+    parse_manifest,
+    parse_object,
 )
-_MAX_JSON = 16 << 20  # bytes of one document
-_PEEK = 64  # entries looked at to tell what an archive is
+from runtime.images.streams import BLOCK, Bounds, Plain
+from runtime.images.unpack import UnpackLimits, clean, unpack
 
-
-def architecture() -> str:
-    """This host's, in the words of the OCI image spec."""
-    machine = platform.machine()
-    return _ARCHITECTURES.get(machine, machine)
+_MAX_NESTING = 4  # indexes in indexes
+# What an image archive holds beside its index, however many layers there are before it.
+_OF_IMAGES = re.compile(
+    r"|blobs(/.*)?|(sha256:)?[0-9a-f]{12,64}(/.*|\.json|\.tar(\.\w+)?)?|repositories"
+)
+_OTHERS = 64  # entries of another kind, after which it is a root file system
+_SIGNS = ("manifest.json", "index.json", "oci-layout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,34 +48,48 @@ class Opened:
     manifest_digest: str = ""
 
 
-def is_image_archive(path: Path) -> bool:
+def is_image_archive(path: Path, cancelled: Callable[[], bool] = lambda: False) -> bool:
     """True for `docker save` and OCI archives, False for anything else that is a tar.
 
-    Raises ArchiveInvalid when it is no tar at all.
+    Raises ArchiveInvalid when it is no tar at all, Cancelled.
     """
+    limits = UnpackLimits.from_env()
+    others = 0
     with path.open("rb") as file:
-        plain = decompressed(Peekable(file))
-        try:
-            with tarfile.open(fileobj=plain, mode="r|") as archive:
-                for number, member in enumerate(archive):
-                    name = member.name.removeprefix("./").rstrip("/")
-                    if name in ("manifest.json", "index.json", "oci-layout"):
-                        return True
-                    # `docker save` puts blobs or <id>/layer.tar first; a root file system has neither.
-                    if number >= _PEEK and not name.startswith("blobs/"):
-                        return False
-        except (tarfile.TarError, *BROKEN) as error:
-            raise ArchiveInvalid(
-                f"The file is not a tar archive, or it is damaged: {error}.",
-                hint="Give a root file system tar, or the output of docker save; gzip, zstd, xz are fine.",
-            ) from error
+        bounds = Bounds(limits.max_bytes, limits.max_ratio, limits.ratio_from)
+        stream = io.BufferedReader(Plain(file, bounds, cancelled=cancelled), BLOCK)
+        reader = tar.TarReader(stream.read)
+        for entry in reader:
+            name = entry.name.removeprefix("./").strip("/")
+            if name in _SIGNS and entry.kind == tar.FILE and entry.size <= MAX_DOCUMENT:
+                data = b"".join(chunk for _, chunk in reader.content())
+                if _is_sign(name, data):
+                    return True
+            if not _OF_IMAGES.fullmatch(name):
+                others += 1
+            if others > _OTHERS:
+                return False
     return False
 
 
+def _is_sign(name: str, data: bytes) -> bool:
+    """Whether the file means what its name says: a root file system may have a manifest.json, too."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    if name == "manifest.json":
+        return isinstance(document, list) and all(
+            isinstance(entry, dict) and "Layers" in entry for entry in document
+        )
+    sign = "manifests" if name == "index.json" else "imageLayoutVersion"
+    return isinstance(document, dict) and sign in document
+
+
 def extract(path: Path, target: Path, cancelled: Callable[[], bool]) -> None:
-    """The archive's regular files to `target`, by cleaned names. Raises ArchiveInvalid, OSError."""
+    """The archive's content to `target`, by cleaned names. Raises ArchiveInvalid, Cancelled, OSError."""
     with path.open("rb") as source:
-        unpack(source, str(target), cancelled=cancelled)
+        unpack(source, str(target), whole=True, cancelled=cancelled)
 
 
 def open_image(directory: Path) -> Opened:
@@ -82,70 +100,72 @@ def open_image(directory: Path) -> Opened:
 
 
 def _docker(directory: Path) -> Opened:
-    entries = _json(directory / "manifest.json", "manifest.json")
-    if not isinstance(entries, list) or not entries:
+    try:
+        entries = json.loads(_read(_inside(directory, "manifest.json")))
+    except (ValueError, RecursionError) as error:
+        raise ArchiveInvalid(f"The archive's manifest.json is not JSON: {error}.") from error
+    if not isinstance(entries, list) or not entries or not isinstance(entries[0], dict):
         raise ArchiveInvalid("The archive's manifest.json names no image.")
     if len(entries) > 1:
         raise ArchiveInvalid(
             f"The archive holds {len(entries)} images.",
             hint="Save them one by one: docker save IMAGE > image.tar",
         )
-    try:
-        entry = entries[0]
-        config = _inside(directory, entry["Config"])
-        layers = [_inside(directory, name) for name in entry["Layers"]]
-        tags = tuple(entry.get("RepoTags") or ())
-    except (KeyError, TypeError) as error:
-        raise ArchiveInvalid(f"The archive's manifest.json lacks {error}.") from error
-    return Opened(_read(config), layers, tags)
+    config, layers = entries[0].get("Config"), entries[0].get("Layers")
+    if not isinstance(config, str) or not _are_texts(layers):
+        raise ArchiveInvalid("The archive's manifest.json names no config or no layers.")
+    tags = entries[0].get("RepoTags")
+    return Opened(
+        _read(_inside(directory, config)),
+        [_inside(directory, name) for name in layers],
+        tuple(tags) if _are_texts(tags) else (),
+    )
+
+
+def _are_texts(value: Any) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def _oci(directory: Path) -> Opened:
-    index = _json(directory / "index.json", "index.json")
-    descriptor = _choose(directory, index)
-    manifest = _json(_blob(directory, descriptor), "the manifest")
-    try:
-        config = _read(_blob(directory, manifest["config"]))
-        layers = [_blob(directory, layer) for layer in manifest["layers"]]
-    except (KeyError, TypeError) as error:
-        raise ArchiveInvalid(f"The archive's manifest lacks {error}.") from error
-    notes = descriptor.get("annotations") or {}
-    name = notes.get("io.containerd.image.name") or notes.get("org.opencontainers.image.ref.name")
-    references = (name,) if name and ":" in name else ()
-    return Opened(config, layers, references, descriptor["digest"])
+    document = parse_object(_read(_inside(directory, "index.json")), "The archive's index.json")
+    notes: Any = None
+    for _ in range(_MAX_NESTING):
+        entry = choose(document, "the archive's image", lenient=True)
+        notes = notes or entry.get("annotations")
+        descriptor = parse_descriptor(entry)
+        document = parse_object(_read(_blob(directory, descriptor)), "The archive's manifest")
+        if not is_index(document):
+            break
+    else:
+        raise ArchiveInvalid("The archive's indexes name each other without end.")
+    manifest = parse_manifest(document)
+    return Opened(
+        _read(_blob(directory, manifest.config)),
+        [_blob(directory, layer) for layer in manifest.layers],
+        _names(notes),
+        descriptor.digest,
+    )
 
 
-def _choose(directory: Path, index: Any) -> dict[str, Any]:
-    """The manifest for this host's architecture; indexes may nest once."""
-    wanted = architecture()
-    try:
-        entries: list[dict[str, Any]] = index["manifests"]
-        for entry in entries:
-            if entry.get("mediaType") in _INDEXES:
-                nested = _json(_blob(directory, entry), "the index")
-                chosen = _choose(directory, nested)
-                return {**chosen, "annotations": entry.get("annotations")}
-        for entry in entries:
-            where = entry.get("platform") or {}
-            if where.get("architecture", wanted) == wanted and where.get("os", "linux") == "linux":
-                return entry
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ArchiveInvalid(f"The archive's index.json cannot be read: {error!r}.") from error
-    raise ArchiveInvalid(f"The archive holds no image for linux/{wanted}, which this host is.")
+def _names(notes: Any) -> tuple[str, ...]:
+    """The image's name from an index's annotations; a bare tag, as some tools write, is none."""
+    if not isinstance(notes, dict):
+        return ()
+    for key in ("io.containerd.image.name", "org.opencontainers.image.ref.name"):
+        name = notes.get(key)
+        if isinstance(name, str) and (":" in name or "@" in name):
+            return (name,)
+    return ()
 
 
-def _blob(directory: Path, descriptor: dict[str, Any]) -> Path:
+def _blob(directory: Path, descriptor: Descriptor) -> Path:
     """The file of a descriptor, checked against its digest."""
-    digest = str(descriptor["digest"])
-    kind, _, digits = digest.partition(":")
-    if kind != "sha256" or len(digits) != 64:
-        raise ArchiveInvalid(f"{digest} is no sha256 digest.")
-    path = _inside(directory, f"blobs/sha256/{digits}")
+    path = _inside(directory, f"blobs/sha256/{descriptor.hex}")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != digits:
+    if found != descriptor.hex:
         raise DigestMismatch(
-            f"Blob {digits[:12]} of the archive has other content than its name says.",
+            f"Blob {descriptor.part} of the archive has other content than its name says.",
             hint="Make or download the archive again.",
         )
     return path
@@ -157,10 +177,10 @@ def _inside(directory: Path, name: str) -> Path:
     if path.is_symlink():
         # Old `docker save` links a layer that an earlier image of the archive had.
         path = directory / clean(str(Path(clean(name)).parent / path.readlink()))
-    for parent in (path, *path.parents):
-        if parent == directory:
+    for step in (path, *path.parents):
+        if step == directory:
             break
-        if parent.is_symlink():
+        if step.is_symlink():
             raise ArchiveInvalid(f"{name} lies behind a link.", path=name)
     if not path.is_file():
         raise ArchiveInvalid(f"The archive names {name}, but does not hold it.", path=name)
@@ -168,15 +188,6 @@ def _inside(directory: Path, name: str) -> Path:
 
 
 def _read(path: Path) -> bytes:
-    if path.stat().st_size > _MAX_JSON:
+    if path.stat().st_size > MAX_DOCUMENT:
         raise ArchiveInvalid(f"{path.name} is too large for what it should be.")
     return path.read_bytes()
-
-
-def _json(path: Path, name: str) -> Any:
-    if path.is_symlink() or not path.is_file():
-        raise ArchiveInvalid(f"The archive has no {name}.")
-    try:
-        return json.loads(_read(path))
-    except ValueError as error:
-        raise ArchiveInvalid(f"The archive's {name} is not JSON: {error}.") from error

@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from runtime.errors import ArchiveInvalid
+from runtime.images.manifest import checked_digest, parse_object
 from runtime.model.image import ImageConfig, ImageRecord, LayerRecord
 
 
 def parse_config(raw: bytes) -> dict[str, Any]:
     """The JSON document. Raises ArchiveInvalid."""
-    try:
-        document = json.loads(raw)
-    except ValueError as error:
-        raise ArchiveInvalid(f"The image's config is not JSON: {error}.") from error
-    if not isinstance(document, dict):
-        raise ArchiveInvalid("The image's config is not an object.")
-    return document
+    return parse_object(raw, "The image's config")
 
 
 def diff_ids(document: dict[str, Any]) -> list[str]:
-    """Digests of the layers' plain tars, bottom first."""
-    found = (document.get("rootfs") or {}).get("diff_ids")
-    if not isinstance(found, list) or not all(isinstance(d, str) for d in found):
-        raise ArchiveInvalid("The image's config names no layers.")
-    return found
+    """Digests of the layers' plain tars, bottom first. Raises ArchiveInvalid."""
+    rootfs = document.get("rootfs")
+    found = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    if not isinstance(found, list):
+        raise ArchiveInvalid("The image's config names no layers: it is no container image.")
+    return [checked_digest(value) for value in found]
 
 
 def to_record(
     raw: bytes, *, sizes: Sequence[int], manifest_digest: str = "", references: Sequence[str] = ()
 ) -> ImageRecord:
-    """The image whose config is `raw`; `sizes` are its layers' bytes, bottom first."""
+    """The image whose config is `raw`; `sizes` are its layers' bytes, bottom first.
+
+    Raises ArchiveInvalid when a field is of another type than the OCI image spec (config.md) gives it.
+    """
     document = parse_config(raw)
     created_by = _created_by(document)
     ids = diff_ids(document)
@@ -43,12 +41,12 @@ def to_record(
     )
     return ImageRecord(
         id=f"sha256:{hashlib.sha256(raw).hexdigest()}",
-        config=_run_config(document.get("config") or {}),
+        config=_run_config(_object(document, "config")),
         layers=layers,
-        architecture=str(document.get("architecture") or ""),
-        os=str(document.get("os") or "linux"),
-        created=str(document.get("created") or ""),
-        author=str(document.get("author") or ""),
+        architecture=_text(document, "architecture"),
+        os=_text(document, "os") or "linux",
+        created=_text(document, "created"),
+        author=_text(document, "author"),
         size=sum(sizes),
         manifest_digest=manifest_digest,
         references=tuple(references),
@@ -57,30 +55,59 @@ def to_record(
 
 def _run_config(data: dict[str, Any]) -> ImageConfig:
     return ImageConfig(
-        entrypoint=_texts(data.get("Entrypoint")),
-        cmd=_texts(data.get("Cmd")),
-        env=_texts(data.get("Env")),
-        working_dir=str(data.get("WorkingDir") or ""),
-        user=str(data.get("User") or ""),
-        exposed_ports=tuple(sorted(data.get("ExposedPorts") or ())),
-        volumes=tuple(sorted(data.get("Volumes") or ())),
-        labels={str(k): str(v) for k, v in (data.get("Labels") or {}).items()},
-        stop_signal=str(data.get("StopSignal") or ""),
-        shell=_texts(data.get("Shell")) or ("/bin/sh", "-c"),
-        healthcheck=data.get("Healthcheck"),
+        entrypoint=_texts(data, "Entrypoint"),
+        cmd=_texts(data, "Cmd"),
+        env=_texts(data, "Env"),
+        working_dir=_text(data, "WorkingDir"),
+        user=_text(data, "User"),
+        exposed_ports=tuple(sorted(_object(data, "ExposedPorts"))),
+        volumes=tuple(sorted(_object(data, "Volumes"))),
+        labels={k: str(v) for k, v in _object(data, "Labels").items()},
+        stop_signal=_text(data, "StopSignal"),
+        shell=_texts(data, "Shell") or ("/bin/sh", "-c"),
+        healthcheck=_object(data, "Healthcheck") or None,
     )
 
 
-def _texts(value: Any) -> tuple[str, ...]:
+def _text(data: dict[str, Any], key: str) -> str:
+    value = data.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise _strange(key, value)
+    return value
+
+
+def _texts(data: dict[str, Any], key: str) -> tuple[str, ...]:
+    """A list of texts; one text is a shell's command, as old builders wrote it."""
+    value = data.get(key)
+    if value is None or value == "":
+        return ()
     if isinstance(value, str):
         return ("/bin/sh", "-c", value)
-    return tuple(str(v) for v in value or ())
+    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+        raise _strange(key, value)
+    return tuple(value)
+
+
+def _object(data: dict[str, Any], key: str) -> dict[str, Any]:
+    value = data.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise _strange(key, value)
+    return value
+
+
+def _strange(key: str, value: object) -> ArchiveInvalid:
+    return ArchiveInvalid(f"The image's config has {str(value)[:80]!r} as its {key}.")
 
 
 def _created_by(document: dict[str, Any]) -> list[str]:
     """The commands of the history that made a layer, in the layers' order."""
+    history = document.get("history")
     return [
         str(step.get("created_by") or step.get("comment") or "")
-        for step in document.get("history") or ()
+        for step in (history if isinstance(history, list) else ())
         if isinstance(step, dict) and not step.get("empty_layer")
     ]

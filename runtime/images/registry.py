@@ -26,7 +26,7 @@ from runtime.errors import (
     RegistryError,
     RegistryUnavailable,
 )
-from runtime.images.archives import architecture
+from runtime.images.manifest import architecture
 from runtime.model.reference import DEFAULT_REGISTRY, Reference
 
 _HUB = "registry-1.docker.io"

@@ -10,7 +10,7 @@ import tarfile
 from pathlib import Path
 
 from runtime.errors import NotFound, error_context
-from runtime.images.archives import architecture
+from runtime.images.manifest import architecture
 
 _BUSYBOX = ("/bin/busybox", "/usr/bin/busybox")
 _PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"

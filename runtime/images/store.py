@@ -15,6 +15,7 @@ from runtime.errors import ArchiveInvalid, NotFound, error_context
 from runtime.images import archives
 from runtime.images.config import diff_ids, parse_config, to_record
 from runtime.images.layers import LayerStore, chain_ids
+from runtime.images.manifest import architecture
 from runtime.images.starter import build_starter
 from runtime.model.codec import from_json, to_json
 from runtime.model.image import ImageRecord, Progress
@@ -147,7 +148,7 @@ class ImageStore:
     ) -> ImageRecord:
         document = {
             **_ROOTFS_CONFIG,
-            "architecture": archives.architecture(),
+            "architecture": architecture(),
             "history": [{"created_by": f"slipway: import of {reference or 'a root file system'}"}],
         }
         return self._add_single(path, document, progress, cancelled)

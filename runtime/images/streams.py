@@ -1,4 +1,4 @@
-"""Compressed streams by their first bytes, and readers that hash and count what passes."""
+"""Compressed streams by their first bytes, and a reader that hashes and bounds what passes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,32 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import IO, Any
 
 import zstandard
 
 from runtime.errors import ArchiveInvalid, Cancelled
 
+BLOCK = 1 << 18  # bytes moved at a time
 _MAGIC = (
     (b"\x1f\x8b", "gzip"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
     (b"\xfd7zXZ\x00", "xz"),
     (b"BZh", "bzip2"),
 )
-BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
+# A stream says how much memory its reader needs; xz -9 wants 65 MiB, a hostile one gigabytes.
+_XZ_MEMORY = 256 << 20  # bytes
+_BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much a stream may become."""
+
+    max_bytes: int
+    max_ratio: int  # unpacked to packed …
+    ratio_from: int  # … looked at from this many unpacked bytes on
 
 
 class Peekable(io.RawIOBase):
@@ -52,20 +65,53 @@ class Peekable(io.RawIOBase):
         return len(data)
 
 
+class _Xz(io.RawIOBase):
+    """lzma.LZMAFile, with a bound on the memory."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source = source
+        self._stream: lzma.LZMADecompressor | None = None
+        self._ahead = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)
+        while True:
+            if self._stream is None or self._stream.eof:
+                if self._stream is not None:
+                    self._ahead = self._stream.unused_data.lstrip(b"\0")
+                self._ahead = self._ahead or self._source.read(BLOCK)
+                if not self._ahead:
+                    return 0
+                self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+            elif self._stream.needs_input:
+                self._ahead = self._source.read(BLOCK)
+                if not self._ahead:
+                    raise EOFError("it ends too early")
+            data = self._stream.decompress(self._ahead, len(view))
+            self._ahead = b""
+            if data:
+                view[: len(data)] = data
+                return len(data)
+
+
 def compression(head: bytes) -> str:
     """ "gzip", "zstd", "xz", "bzip2", or "" for none that we know."""
     return next((name for magic, name in _MAGIC if head.startswith(magic)), "")
 
 
-def decompressed(source: Peekable) -> IO[bytes]:
+def _decompressed(source: Peekable) -> IO[bytes]:
     """The plain stream of `source`, whatever it was packed with."""
-    buffered = io.BufferedReader(source, 1 << 18)
+    buffered = io.BufferedReader(source, BLOCK)
     opened: dict[str, Callable[[], Any]] = {
         "gzip": lambda: gzip.GzipFile(fileobj=buffered, mode="rb"),
+        # Its own bound on memory is 128 MiB.
         "zstd": lambda: zstandard.ZstdDecompressor().stream_reader(
             buffered, read_across_frames=True
         ),
-        "xz": lambda: lzma.LZMAFile(buffered),  # noqa: SIM115 - the caller closes what is below
+        "xz": lambda: _Xz(buffered),
         "bzip2": lambda: bz2.BZ2File(buffered),
         "": lambda: buffered,
     }
@@ -73,58 +119,71 @@ def decompressed(source: Peekable) -> IO[bytes]:
     return plain
 
 
-class Tap:
-    """Passes a stream on while it hashes, counts, watches for bombs and for a cancellation."""
+class Plain(io.RawIOBase):
+    """What a (compressed) source unpacks to; hashed, counted, bounded, and cancelled in passing.
+
+    Raises ArchiveInvalid for a damaged stream and for a bomb, and Cancelled. `progress` gets the packed
+    bytes read so far. Wrap it in io.BufferedReader for small reads.
+    """
 
     def __init__(
         self,
-        plain: IO[bytes],
-        packed: Peekable,
+        source: IO[bytes],
+        bounds: Bounds,
         *,
-        max_bytes: int,
-        max_ratio: int,
-        ratio_from: int,
         cancelled: Callable[[], bool] = lambda: False,
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._plain, self._packed = plain, packed
-        self._max_bytes, self._max_ratio, self._ratio_from = max_bytes, max_ratio, ratio_from
+        self._packed = Peekable(source)
+        self._bounds = bounds
         self._cancelled, self._progress = cancelled, progress
         self._hash = hashlib.sha256()
-        self.size = 0
+        self.size = 0  # bytes so far
+        try:
+            self._plain = _decompressed(self._packed)
+        except _BROKEN as error:
+            raise _damaged(error) from error
 
     @property
     def digest(self) -> str:
+        """Of all that has passed, "sha256:…"."""
         return f"sha256:{self._hash.hexdigest()}"
 
-    def read(self, size: int = -1) -> bytes:
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._cancelled():
+            raise Cancelled("The operation was cancelled.")
+        view = memoryview(buffer)
         try:
-            data = self._plain.read(1 << 18 if size < 0 else size)
-        except BROKEN as error:
-            raise ArchiveInvalid(
-                f"The archive is damaged: {error}.",
-                hint="Make or download it again.",
-            ) from error
+            data = self._plain.read(len(view))
+        except _BROKEN as error:
+            raise _damaged(error) from error
+        view[: len(data)] = data
         self._hash.update(data)
         self.size += len(data)
-        if self.size > self._max_bytes:
+        self._check()
+        self._progress(self._packed.count)
+        return len(data)
+
+    def _check(self) -> None:
+        if self.size > self._bounds.max_bytes:
             raise ArchiveInvalid(
-                f"The archive unpacks to more than {self._max_bytes >> 20} MiB.",
+                f"The archive unpacks to more than {self._bounds.max_bytes >> 20} MiB.",
                 hint="If it is meant to be that large, raise SLIPWAY_MAX_LAYER_BYTES.",
             )
         packed = max(self._packed.count, 1)
-        if self.size > self._ratio_from and self.size // packed > self._max_ratio:
+        if self.size > self._bounds.ratio_from and self.size // packed > self._bounds.max_ratio:
             raise ArchiveInvalid(
-                f"The archive unpacks to more than {self._max_ratio} times its size: a "
+                f"The archive unpacks to more than {self._bounds.max_ratio} times its size: a "
                 "decompression bomb?",
-                hint="Pack it less tightly if it is genuine.",
+                hint="If it is genuine, pack it less tightly or raise SLIPWAY_MAX_LAYER_RATIO.",
             )
-        if self._cancelled():
-            raise Cancelled("The operation was cancelled.")
-        self._progress(self._packed.count)
-        return data
 
-    def drain(self) -> None:
-        """Read what is left, so that the digest covers everything."""
-        while self.read(1 << 18):
-            pass
+
+def _damaged(error: BaseException) -> ArchiveInvalid:
+    return ArchiveInvalid(
+        f"The archive is damaged: {error}.",
+        hint="Make or download it again.",
+    )

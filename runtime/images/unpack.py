@@ -2,30 +2,37 @@
 
 Every parent is opened by the kernel with RESOLVE_IN_ROOT below the layer's root, so no name and no link,
 however it came there, leads out. OCI whiteouts become overlayfs' own (OCI image spec, layer.md;
-Documentation/filesystems/overlayfs.rst).
+Documentation/filesystems/overlayfs.rst). Owners stay as they are written: a container with a user namespace
+gets its layers through an idmapped mount.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
-import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO
 
 from runtime.errors import ArchiveInvalid, KernelFailure
-from runtime.images.streams import Peekable, Tap, decompressed
+from runtime.images import tar
+from runtime.images.streams import BLOCK, Bounds, Plain
 from runtime.kernel import syscalls
 from runtime.kernel.constants import RESOLVE_IN_ROOT
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
-_XATTR = "SCHILY.xattr."
+_AUFS = ".wh..wh."  # what AUFS, long ago, kept for itself; some old images still carry it
 # The nodes every container has anyway: null, zero, full, random, urandom; tty, console, ptmx.
 _DEVICES = {(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)}
-_COPY = 1 << 18
+_MAX_DEPTH = 512  # components of a name
+# What the kernel says when an entry cannot be; all else (a full or failing disk) is no fault of the archive.
+_IMPOSSIBLE = {
+    errno.EEXIST, errno.EFBIG, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.EMLINK,
+    errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.ENOTEMPTY, errno.EPERM, errno.EXDEV,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +46,11 @@ class UnpackLimits:
 
     @classmethod
     def from_env(cls) -> UnpackLimits:
-        """SLIPWAY_MAX_LAYER_BYTES and SLIPWAY_MAX_LAYER_ENTRIES over the defaults."""
+        """SLIPWAY_MAX_LAYER_BYTES, SLIPWAY_MAX_LAYER_RATIO and SLIPWAY_MAX_LAYER_ENTRIES."""
         default = cls()
         return cls(
             max_bytes=int(os.environ.get("SLIPWAY_MAX_LAYER_BYTES", default.max_bytes)),
+            max_ratio=int(os.environ.get("SLIPWAY_MAX_LAYER_RATIO", default.max_ratio)),
             max_entries=int(os.environ.get("SLIPWAY_MAX_LAYER_ENTRIES", default.max_entries)),
         )
 
@@ -58,39 +66,33 @@ def unpack(
     source: IO[bytes],
     target: str,
     *,
+    whole: bool = False,
     limits: UnpackLimits | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Unpacked:
     """Unpack a (compressed) tar into the existing, empty directory `target`.
 
-    `progress` gets the packed bytes read so far. Raises ArchiveInvalid for a damaged or hostile archive,
-    OSError; what has been unpacked by then is the caller's to delete.
+    `whole` demands the archive's end marker, for a stream whose digest nobody knows. `progress` gets the
+    packed bytes read so far. Raises ArchiveInvalid for a damaged or hostile archive, Cancelled, OSError;
+    what has been unpacked by then is the caller's to delete.
     """
     bounds = limits or UnpackLimits.from_env()
-    packed = Peekable(source)
-    tap = Tap(
-        decompressed(packed),
-        packed,
-        max_bytes=bounds.max_bytes,
-        max_ratio=bounds.max_ratio,
-        ratio_from=bounds.ratio_from,
+    plain = Plain(
+        source,
+        Bounds(bounds.max_bytes, bounds.max_ratio, bounds.ratio_from),
         cancelled=cancelled,
         progress=progress,
     )
+    stream = io.BufferedReader(plain, BLOCK)
     with _Unpacker(target, bounds) as unpacker:
-        try:
-            with tarfile.open(fileobj=tap, mode="r|", bufsize=_COPY) as archive:  # type: ignore[call-overload]
-                for member in archive:
-                    unpacker.add(archive, member)
-        except tarfile.TarError as error:
-            raise ArchiveInvalid(
-                f"The archive is not a tar, or it is damaged: {error}.",
-                hint="Make or download it again.",
-            ) from error
-        tap.drain()
+        reader = tar.TarReader(stream.read, whole=whole)
+        for entry in reader:
+            unpacker.add(reader, entry)
+        while stream.read(BLOCK):
+            pass  # the digest covers what follows the end marker, too
         unpacker.finish()
-        return Unpacked(tap.digest, unpacker.size, unpacker.entries)
+        return Unpacked(plain.digest, unpacker.size, unpacker.entries)
 
 
 class _Unpacker:
@@ -98,7 +100,7 @@ class _Unpacker:
         self._root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._limits = limits
         self._parent: tuple[str, int] = ("", self._root)  # the last one used stays open
-        self._times: list[tuple[str, float]] = []  # of directories, set when all is in them
+        self._times: list[tuple[str, int]] = []  # of directories, set when all is in them
         self.size = 0
         self.entries = 0
 
@@ -109,177 +111,203 @@ class _Unpacker:
         self._close_parent()
         os.close(self._root)
 
-    def add(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+    def add(self, reader: tar.TarReader, entry: tar.Entry) -> None:
         self.entries += 1
         if self.entries > self._limits.max_entries:
             raise ArchiveInvalid(
                 f"The archive has more than {self._limits.max_entries} entries.",
                 hint="If it is meant to, raise SLIPWAY_MAX_LAYER_ENTRIES.",
             )
-        path = clean(member.name)
+        path = clean(entry.name)
+        try:
+            self._add(reader, entry, path)
+        except OSError as error:
+            if error.errno not in _IMPOSSIBLE:
+                raise
+            raise _cannot(path, os.strerror(error.errno or 0)) from error
+
+    def _add(self, reader: tar.TarReader, entry: tar.Entry, path: str) -> None:
         if not path:
-            if member.isdir():
-                self._metadata(self._root, ".", member, "")
+            if entry.kind == tar.DIRECTORY:
+                self._metadata(self._root, ".", entry, "")
             return
         directory, _, name = path.rpartition("/")
+        if f"/{_AUFS}" in f"/{path}" and name != _OPAQUE:
+            return
         parent = self._open_parent(directory)
         if name == _OPAQUE:
-            os.setxattr(parent, "trusted.overlay.opaque", b"y")
+            _set_opaque(parent)
         elif name.startswith(_WHITEOUT):
             self._whiteout(parent, name.removeprefix(_WHITEOUT), path)
         else:
-            self._make(archive, member, parent, name, path)
+            self._make(reader, entry, parent, name, path)
 
     def finish(self) -> None:
         # Children first: setting a child's time does not touch its parent's, making it did.
         for path, time in reversed(self._times):
             try:
                 fd = self._open_directory(path)
-            except (KernelFailure, OSError):
+            except (KernelFailure, ArchiveInvalid):
                 continue  # replaced by a later entry
             try:
-                os.utime(fd, (time, time))
+                os.utime(fd, ns=(time, time))
             finally:
                 os.close(fd)
 
     # -- one entry ----------------------------------------------------------------------------
 
     def _make(
-        self, archive: tarfile.TarFile, member: tarfile.TarInfo, parent: int, name: str, path: str
+        self, reader: tar.TarReader, entry: tar.Entry, parent: int, name: str, path: str
     ) -> None:
-        if member.isdir():
+        if entry.kind == tar.DIRECTORY:
             self._directory(parent, name)
         else:
-            self._replace(parent, name)
-            if member.isreg():
-                self._file(archive, member, parent, name)
+            self._replace(parent, name, path)
+            if entry.kind == tar.FILE:
+                self._file(reader, entry, parent, name, path)
                 return
-            if member.islnk():
-                self._hard_link(member, parent, name, path)
+            if entry.kind == tar.HARD_LINK:
+                self._hard_link(entry, parent, name, path)
                 return
-            if member.issym():
-                os.symlink(member.linkname, name, dir_fd=parent)
-            elif member.isfifo():
+            if entry.kind == tar.SYMLINK:
+                if not entry.link or "\0" in entry.link:
+                    raise _cannot(path, "its target is no path")
+                os.symlink(entry.link, name, dir_fd=parent)
+            elif entry.kind == tar.FIFO:
                 os.mkfifo(name, 0o600, dir_fd=parent)
-            elif member.ischr() or member.isblk():
-                self._device(member, parent, name, path)
             else:
-                raise ArchiveInvalid(f"{path} is of a kind that no file system has.", path=path)
-        self._metadata(parent, name, member, path)
+                self._device(entry, parent, name, path)
+        self._metadata(parent, name, entry, path)
 
     def _directory(self, parent: int, name: str) -> None:
+        """Make or keep it. One that comes after its own whiteout hides what lower layers have in it."""
         try:
             os.mkdir(name, 0o755, dir_fd=parent)
+            return
         except FileExistsError:
-            if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-                os.unlink(name, dir_fd=parent)
-                os.mkdir(name, 0o755, dir_fd=parent)
+            there = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if stat.S_ISDIR(there.st_mode):
+            return
+        os.unlink(name, dir_fd=parent)
+        os.mkdir(name, 0o755, dir_fd=parent)
+        if _is_whiteout(there):
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY, dir_fd=parent)
+            try:
+                _set_opaque(fd)
+            finally:
+                os.close(fd)
 
     def _file(
-        self, archive: tarfile.TarFile, member: tarfile.TarInfo, parent: int, name: str
+        self, reader: tar.TarReader, entry: tar.Entry, parent: int, name: str, path: str
     ) -> None:
+        self.size += entry.stored
+        if max(self.size, entry.size) > self._limits.max_bytes:
+            raise ArchiveInvalid(
+                f"The archive unpacks to more than {self._limits.max_bytes >> 20} MiB.",
+                hint="If it is meant to be that large, raise SLIPWAY_MAX_LAYER_BYTES.",
+                path=path,
+            )
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(name, flags, 0o600, dir_fd=parent)
         try:
-            source = archive.extractfile(member)
-            if source is None:
-                raise ArchiveInvalid(f"{member.name} has no content.", path=member.name)
-            # A sparse file's holes are no bytes of the stream, but they are of the disk.
-            left = self._limits.max_bytes - self.size
-            while data := source.read(_COPY):
-                left -= len(data)
-                if left < 0:
-                    raise ArchiveInvalid(
-                        f"The archive unpacks to more than {self._limits.max_bytes >> 20} MiB.",
-                        path=member.name,
-                    )
+            for offset, data in reader.content():
                 view = memoryview(data)
                 while view:
-                    view = view[os.write(fd, view) :]
-            self.size += member.size
-            os.fchown(fd, member.uid, member.gid)
-            os.fchmod(fd, member.mode & 0o7777)
-            self._xattrs(fd, member)
-            os.utime(fd, (member.mtime, member.mtime))
+                    written = os.pwrite(fd, view, offset)
+                    view = view[written:]
+                    offset += written
+            if entry.segments is not None:
+                os.ftruncate(fd, entry.size)  # a hole at the end
+            os.fchown(fd, entry.uid, entry.gid)
+            os.fchmod(fd, entry.mode)
+            # After fchown, which drops security.capability.
+            self._xattrs(fd, entry, path)
+            os.utime(fd, ns=(entry.mtime, entry.mtime))
         finally:
             os.close(fd)
 
-    def _hard_link(self, member: tarfile.TarInfo, parent: int, name: str, path: str) -> None:
-        target = clean(member.linkname)
+    def _hard_link(self, entry: tar.Entry, parent: int, name: str, path: str) -> None:
+        target = clean(entry.link)
         directory, _, last = target.rpartition("/")
         if not last:
-            raise ArchiveInvalid(f"{path} is a hard link to nothing.", path=path)
+            raise _cannot(path, "it is a hard link to nothing")
+        missing = _cannot(path, f"it is a hard link to {target}, which is not in the archive")
         try:
             source = self._open_directory(directory)
         except KernelFailure as error:
-            raise ArchiveInvalid(
-                f"{path} is a hard link to {target}, which is not in the archive.", path=path
-            ) from error
+            raise missing from error
         try:
             os.link(last, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError as error:
-            raise ArchiveInvalid(
-                f"{path} is a hard link to {target}, which is not in the archive.", path=path
-            ) from error
+            raise missing from error
         finally:
             os.close(source)
 
-    def _device(self, member: tarfile.TarInfo, parent: int, name: str, path: str) -> None:
-        numbers = (member.devmajor, member.devminor)
-        if not member.ischr() or numbers not in _DEVICES:
+    def _device(self, entry: tar.Entry, parent: int, name: str, path: str) -> None:
+        if entry.kind != tar.CHARACTER or entry.device not in _DEVICES:
+            major, minor = entry.device
             raise ArchiveInvalid(
-                f"{path} is a device node ({numbers[0]}:{numbers[1]}) that an image may not hold.",
+                f"{path} is a device node ({major}:{minor}) that an image may not hold.",
                 hint="Give the container the device when it is created instead.",
                 path=path,
             )
-        os.mknod(name, stat.S_IFCHR | 0o600, os.makedev(*numbers), dir_fd=parent)
+        os.mknod(name, stat.S_IFCHR | 0o600, os.makedev(*entry.device), dir_fd=parent)
 
     def _whiteout(self, parent: int, name: str, path: str) -> None:
-        if not name or name.startswith(_WHITEOUT) or name in (".", ".."):
-            raise ArchiveInvalid(f"{path} hides nothing.", path=path)
-        self._replace(parent, name)
-        os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
+        """Hide what lower layers have; what this layer has by the same name stays (layer.md)."""
+        if not name or name in (".", ".."):
+            raise _cannot(path, "it hides nothing that could exist")
+        try:
+            os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
+        except FileExistsError:
+            if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+                fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY, dir_fd=parent)
+                try:
+                    _set_opaque(fd)
+                finally:
+                    os.close(fd)
 
-    def _replace(self, parent: int, name: str) -> None:
+    def _replace(self, parent: int, name: str, path: str) -> None:
         """Make room: the later entry of one name wins."""
         try:
             os.unlink(name, dir_fd=parent)
         except FileNotFoundError:
             pass
-        except (IsADirectoryError, PermissionError) as error:
+        except (IsADirectoryError, PermissionError):
             try:
                 os.rmdir(name, dir_fd=parent)
-            except OSError:
-                raise ArchiveInvalid(
-                    f"{name} is a directory with content and something else in one archive."
-                ) from error
+            except OSError as error:
+                raise _cannot(path, "the archive has a directory by that name as well") from error
 
-    def _metadata(self, parent: int, name: str, member: tarfile.TarInfo, path: str) -> None:
-        os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
-        if member.issym():
-            times = (member.mtime, member.mtime)
-            os.utime(name, times, dir_fd=parent, follow_symlinks=False)
+    def _metadata(self, parent: int, name: str, entry: tar.Entry, path: str) -> None:
+        os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
+        if entry.kind == tar.DIRECTORY:
+            os.chmod(name, entry.mode, dir_fd=parent)
+            self._times.append((path, entry.mtime))
+            if entry.xattrs:
+                fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY, dir_fd=parent)
+                try:
+                    self._xattrs(fd, entry, path)
+                finally:
+                    os.close(fd)
             return
-        os.chmod(name, member.mode & 0o7777, dir_fd=parent)
-        if member.isdir():
-            self._times.append((path, member.mtime))
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY, dir_fd=parent)
-            try:
-                self._xattrs(fd, member)
-            finally:
-                os.close(fd)
+        if entry.kind != tar.SYMLINK:
+            os.chmod(name, entry.mode, dir_fd=parent)
+        os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=parent, follow_symlinks=False)
 
-    def _xattrs(self, fd: int, member: tarfile.TarInfo) -> None:
-        for key, value in member.pax_headers.items():
-            if not key.startswith(_XATTR):
-                continue
-            name = key.removeprefix(_XATTR)
+    def _xattrs(self, fd: int, entry: tar.Entry, path: str) -> None:
+        for name, value in entry.xattrs.items():
             if name.startswith(("trusted.overlay.", "user.overlay.")):
                 # Overlayfs would believe them: an archive could hide or redirect what lies below.
                 continue
+            if "\0" in name:
+                raise _cannot(path, "an attribute's name holds a NUL byte")
             try:
-                os.setxattr(fd, name, value.encode("utf-8", "surrogateescape"))
+                os.setxattr(fd, name, value)
             except OSError as error:
+                # Not every file system keeps every kind, and not every root may set each.
+                if error.errno in (errno.E2BIG, errno.ERANGE):
+                    raise _cannot(path, f"its attribute {name} is too large") from error
                 if error.errno not in (errno.ENOTSUP, errno.EPERM):
                     raise
 
@@ -299,33 +327,59 @@ class _Unpacker:
         self._parent = ("", self._root)
 
     def _open_directory(self, path: str, *, make: bool = False) -> int:
+        """A descriptor, links followed as if the layer were the root. Raises KernelFailure, OSError."""
         if not path:
             return os.dup(self._root)
-        flags = os.O_RDONLY | os.O_DIRECTORY
         try:
-            return syscalls.openat2(self._root, path, flags, resolve=RESOLVE_IN_ROOT)
+            return self._resolve(path)
         except KernelFailure as error:
-            if error.errno == errno.ENOTDIR and make:
-                raise ArchiveInvalid(
-                    f"The archive puts files below {path}, which is no directory in it.", path=path
-                ) from error
-            if error.errno != errno.ENOENT or not make:
+            if not make or error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 raise
-        above, _, name = path.rpartition("/")
-        parent = self._open_directory(above, make=True)
+        parts = path.split("/")
+        fd = os.dup(self._root)
+        for depth, name in enumerate(parts, 1):
+            try:
+                try:
+                    below = self._resolve("/".join(parts[:depth]))
+                except KernelFailure as error:
+                    if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                        raise
+                    # A file or a link that leads nowhere is in the way, or only a whiteout.
+                    self._parent_directory(fd, name, path)
+                    below = self._resolve("/".join(parts[:depth]))
+            finally:
+                os.close(fd)
+            fd = below
+        return fd
+
+    def _parent_directory(self, parent: int, name: str, path: str) -> None:
         try:
-            os.mkdir(name, 0o755, dir_fd=parent)
-        except FileExistsError as error:
-            raise ArchiveInvalid(
-                f"The archive puts files below {path}, a link that leads nowhere.", path=path
-            ) from error
-        finally:
-            os.close(parent)
-        return syscalls.openat2(self._root, path, flags, resolve=RESOLVE_IN_ROOT)
+            there = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            pass
+        else:
+            if not _is_whiteout(there):
+                raise _cannot(path, f"{name} is no directory in it, and files are to be below")
+        self._directory(parent, name)
+
+    def _resolve(self, path: str) -> int:
+        try:
+            return syscalls.openat2(
+                self._root, path, os.O_RDONLY | os.O_DIRECTORY, resolve=RESOLVE_IN_ROOT
+            )
+        except KernelFailure as error:
+            if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+                raise _cannot(path, os.strerror(error.errno)) from error
+            raise
 
 
 def clean(name: str) -> str:
-    """`./a//b/` → "a/b"; "" for the root itself. Raises ArchiveInvalid for a name that leaves it."""
+    """`./a//b/` → "a/b"; "" for the root itself.
+
+    Raises ArchiveInvalid for a name that leaves the root, or that no file system has.
+    """
+    if "\0" in name:
+        raise ArchiveInvalid("The archive holds a name with a NUL byte.")
     parts: list[str] = []
     for part in name.split("/"):
         if part in ("", "."):
@@ -340,6 +394,18 @@ def clean(name: str) -> str:
             parts.pop()
         else:
             parts.append(part)
-    if "\0" in name:
-        raise ArchiveInvalid("The archive holds a name with a NUL byte.")
+    if len(parts) > _MAX_DEPTH:
+        raise ArchiveInvalid(f"The archive holds a name of {len(parts)} directories.")
     return "/".join(parts)
+
+
+def _cannot(path: str, why: str) -> ArchiveInvalid:
+    return ArchiveInvalid(f"The archive's {path[:200]!r} cannot be unpacked: {why}.", path=path)
+
+
+def _is_whiteout(facts: os.stat_result) -> bool:
+    return stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0
+
+
+def _set_opaque(directory: int) -> None:
+    os.setxattr(directory, "trusted.overlay.opaque", b"y")
