@@ -225,8 +225,9 @@ def _lose_power(platform: Platform) -> None:
             os.rmdir(directory)
     shutil.rmtree(config.run)
     earlier = "00000000-0000-0000-0000-000000000000"
-    for note in config.containers.glob("*/active.json"):
-        note.write_text(json.dumps(json.loads(note.read_text()) | {"boot_id": earlier}))
+    for bundle in config.containers.glob("*/"):
+        note = json.loads(os.getxattr(bundle, "trusted.slipway.active")) | {"boot_id": earlier}
+        os.setxattr(bundle, "trusted.slipway.active", json.dumps(note).encode())
     with closing(sqlite3.connect(config.db / "slipway.sqlite3")) as database:
         database.execute("UPDATE hosts_host SET boot_id = ?", (earlier,))
         database.commit()
