@@ -23,13 +23,8 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
-
-def truth() -> float:
-    """Seconds a page may take to show the truth once the platform runs again: five, when this machine
-    has nothing else to do.
-    """
-    return 5.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-
+# What a page may take to show the truth once the platform runs again.
+TRUTH = 5.0  # seconds
 
 _WAITS_FOR_A_WORD = "echo up; until [ -e /ctl/$NAME ]; do sleep 0.05; done; exit $(cat /ctl/$NAME)"
 
@@ -89,7 +84,7 @@ class _Watched:
             row = self.shown(name)
             return row if row and row["status"] == "exited" else None
 
-        return wait_until(ended, timeout=truth(), every=0.1, what=f"the end of {name} is shown")
+        return wait_until(ended, timeout=TRUTH, every=0.1, what=f"the end of {name} is shown")
 
 
 def _kill(platform: Platform, name: str) -> None:
@@ -198,7 +193,7 @@ def test_after_a_reboot_nothing_is_shown_as_running_that_is_not(own: Platform) -
         row = watched.shown("always")
         return row is not None and row["status"] == "running"
 
-    wait_until(again, timeout=2 * truth(), every=0.1, what="the restart policy holds")
+    wait_until(again, timeout=2 * TRUTH, every=0.1, what="the restart policy holds")
     assert watched.pid("always") != before
     watched.api.post(f"/containers/{ended['id']}/start")
     assert watched.pid("plain") > 0
