@@ -17,6 +17,7 @@ from typing import Any, TypeGuard
 
 from runtime.errors import ArchiveInvalid, DigestMismatch
 from runtime.images import tar
+from runtime.images.limits import UnpackLimits
 from runtime.images.manifest import (
     MAX_DOCUMENT,
     Descriptor,
@@ -26,8 +27,8 @@ from runtime.images.manifest import (
     parse_manifest,
     parse_object,
 )
-from runtime.images.streams import BLOCK, Bounds, Plain
-from runtime.images.unpack import UnpackLimits, clean, unpack
+from runtime.images.streams import BLOCK, Plain
+from runtime.images.unpack import clean, unpack
 
 _MAX_NESTING = 4  # indexes in indexes
 # What an image archive holds beside its index, however many layers there are before it.
@@ -53,11 +54,10 @@ def is_image_archive(path: Path, cancelled: Callable[[], bool] = lambda: False) 
 
     Raises ArchiveInvalid when it is no tar at all, Cancelled.
     """
-    limits = UnpackLimits.from_env()
     others = 0
     with path.open("rb") as file:
-        bounds = Bounds(limits.max_bytes, limits.max_ratio, limits.ratio_from)
-        stream = io.BufferedReader(Plain(file, bounds, cancelled=cancelled), BLOCK)
+        plain = Plain(file, UnpackLimits.from_env(), cancelled=cancelled)
+        stream = io.BufferedReader(plain, BLOCK)
         reader = tar.TarReader(stream.read)
         for entry in reader:
             name = entry.name.removeprefix("./").strip("/")

@@ -6,23 +6,25 @@ complete or not at all.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
-import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
-from runtime.errors import DigestMismatch, error_context
+from runtime.errors import DigestMismatch, KernelFailure, error_context
+from runtime.images.locking import held
 from runtime.images.unpack import unpack
-from runtime.store.files import read_json, write_json
-from runtime.store.locks import discard, locked
+from runtime.kernel import syscalls
+from runtime.model.image import ImageRecord
+from runtime.store.files import fsync_directory, read_json, write_json
 from runtime.store.paths import Config
+from runtime.store.trees import remove_tree
 
 _NAME = 32  # hex digits: 128 bits name a layer, and the overlay's option string stays short
-_LOCK_TIMEOUT = 3600.0  # seconds: another pull unpacks the same layer
 
 
 def chain_id(parent: str, diff_id: str) -> str:
@@ -39,12 +41,24 @@ def chain_ids(diff_ids: list[str]) -> list[str]:
     return result
 
 
+def chains_of(record: ImageRecord) -> list[str]:
+    """The chains of an image's layers, bottom first."""
+    return chain_ids([layer.diff_id for layer in record.layers])
+
+
 class LayerStore:
+    """Chains are what `chain_id` returns: "sha256:<64 hex>"."""
+
     def __init__(self, config: Config) -> None:
         self._config = config
 
     def path(self, chain: str) -> Path:
-        return self._config.layers / chain.removeprefix("sha256:")[:_NAME]
+        return self._config.layers / self.name(chain)
+
+    @staticmethod
+    def name(chain: str) -> str:
+        """The layer's directory in Config.layers."""
+        return chain.removeprefix("sha256:")[:_NAME]
 
     def directory(self, chain: str) -> Path:
         """The unpacked content, overlay's lower directory."""
@@ -56,10 +70,6 @@ class LayerStore:
     def size(self, chain: str) -> int:
         """Bytes of its files."""
         return int(read_json(self.path(chain) / "layer.json")["size"])
-
-    def lock(self, chain: str) -> AbstractContextManager[None]:
-        name = chain.removeprefix("sha256:")[:_NAME]
-        return locked(self._config.locks / f"layer-{name}", timeout=_LOCK_TIMEOUT)
 
     def add(
         self,
@@ -73,15 +83,19 @@ class LayerStore:
         """Unpack a layer on top of `parent` (a chain) unless it is there. Returns (diff_id, chain).
 
         With `diff_id` given the content must have it: raises DigestMismatch otherwise. Raises
-        ArchiveInvalid, StorageFull, Cancelled; nothing is left then.
+        ArchiveInvalid, StorageFull, Cancelled; nothing is left then. `progress` gets bytes of the source.
         """
         if diff_id:
             chain = chain_id(parent, diff_id)
-            with self.lock(chain):
+            with self._lock(chain, cancelled):
                 if not self.has(chain):
                     self._unpack(open_source, diff_id, parent, cancelled, progress)
             return diff_id, chain
         return self._unpack(open_source, "", parent, cancelled, progress)
+
+    def _lock(self, chain: str, cancelled: Callable[[], bool]) -> AbstractContextManager[None]:
+        """Whoever unpacks a layer holds it, so that nobody else does the same work."""
+        return held(self._config.locks / f"layer-{self.name(chain)}", cancelled=cancelled)
 
     def _unpack(
         self,
@@ -98,7 +112,11 @@ class LayerStore:
                 (temporary / "diff").chmod(0o755)
                 with open_source() as source:
                     done = unpack(
-                        source, str(temporary / "diff"), cancelled=cancelled, progress=progress
+                        source,
+                        str(temporary / "diff"),
+                        whole=not expected,
+                        cancelled=cancelled,
+                        progress=progress,
                     )
                 if expected and done.diff_id != expected:
                     raise DigestMismatch(
@@ -108,36 +126,37 @@ class LayerStore:
                     )
                 chain = chain_id(parent, done.diff_id)
                 facts = {"diff_id": done.diff_id, "parent": parent, "size": done.size, "version": 1}
-                write_json(temporary / "layer.json", facts)
+                write_json(temporary / "layer.json", facts, durable=False)
                 self._publish(temporary, chain)
             finally:
-                if temporary.exists():
-                    shutil.rmtree(temporary, ignore_errors=True)
+                remove_tree(temporary)
         return done.diff_id, chain
 
     def _publish(self, temporary: Path, chain: str) -> None:
         final = self.path(chain)
         final.parent.mkdir(parents=True, exist_ok=True)
-        os.sync()  # content before name: a crash must not leave a layer that only looks complete
+        # Content before name: a crash must not leave a layer that only looks complete.
+        fd = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            syscalls.syncfs(fd)
+        except KernelFailure as error:
+            raise OSError(error.errno, os.strerror(error.errno), str(temporary)) from error
+        finally:
+            os.close(fd)
         try:
             temporary.rename(final)
-        except OSError:
-            if not self.has(chain):
-                raise  # else somebody unpacked the same content meanwhile
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) or not self.has(chain):
+                raise
+            return  # somebody unpacked the same content meanwhile
+        fsync_directory(final.parent)
 
-    def remove(self, chain: str) -> None:
-        """Delete it; nothing is missing when it is gone."""
-        with self.lock(chain):
-            path = self.path(chain)
-            if path.exists():
-                doomed = self._config.tmp / f"gone-{secrets.token_hex(8)}"
-                doomed.parent.mkdir(parents=True, exist_ok=True)
-                path.rename(doomed)
-                shutil.rmtree(doomed)
-            discard(self._config.locks / f"layer-{path.name}")
-
-    def all_names(self) -> set[str]:
+    def set_aside(self, name: str) -> Path | None:
+        """Take a layer away at once; what is returned is for the caller to delete, at leisure."""
+        doomed = self._config.tmp / f"gone-{secrets.token_hex(8)}"
+        doomed.parent.mkdir(parents=True, exist_ok=True)
         try:
-            return set(os.listdir(self._config.layers))
+            (self._config.layers / name).rename(doomed)
         except FileNotFoundError:
-            return set()
+            return None
+        return doomed

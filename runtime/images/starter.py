@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-import json
 import os
+import struct
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import Any
 
-from runtime.errors import NotFound, error_context
+from runtime.errors import NotFound
 from runtime.images.manifest import architecture
 
 _BUSYBOX = ("/bin/busybox", "/usr/bin/busybox")
@@ -18,37 +19,56 @@ _GROUP = "root:x:0:\nwww-data:x:33:\nnobody:x:65534:\n"
 _DIRECTORIES = {"tmp": 0o1777, "root": 0o700, "var": 0o755, "var/tmp": 0o1777, "www": 0o755}
 _PLAIN = ("bin", "dev", "etc", "home", "proc", "run", "sys", "usr", "usr/bin", "sbin")
 _TIME = 1_700_000_000  # fixed, so that the same busybox makes the same image
+_PT_INTERP = 3  # elf.h: the program header that names the dynamic linker
 
 
 def find_busybox() -> Path:
     """Raises NotFound with the way out."""
-    for path in _BUSYBOX:
-        if os.access(path, os.X_OK):
-            return Path(path)
+    for path in map(Path, _BUSYBOX):
+        if os.access(path, os.X_OK) and is_static(path):
+            return path
     raise NotFound(
-        "This host has no busybox to make the starter image of.",
+        "This host has no static busybox to make the starter image of.",
         hint="Install it: apt-get install busybox-static",
     )
 
 
-def build_starter(target: Path) -> tuple[bytes, Path]:
-    """Write the one layer as a plain tar to `target`. Returns (config JSON without diff_ids, target)."""
+def is_static(path: Path) -> bool:
+    """Whether a 64-bit ELF program needs no dynamic linker, which the image does not have (elf(5))."""
+    with path.open("rb") as file:
+        header = file.read(64)
+        if header[:5] != b"\x7fELF\x02":
+            return False
+        (offset,) = struct.unpack_from("<Q", header, 0x20)
+        size, count = struct.unpack_from("<HH", header, 0x36)
+        file.seek(offset)
+        table = file.read(size * count)
+    return all(
+        struct.unpack_from("<I", table, at)[0] != _PT_INTERP
+        for at in range(0, len(table) - 3, size)
+    )
+
+
+def build_starter(target: Path) -> tuple[dict[str, Any], Path]:
+    """Write the one layer as a plain tar to `target`. Returns (config without diff_ids, target).
+
+    Raises NotFound, OSError.
+    """
     busybox = find_busybox()
-    with error_context("starter"):
-        # The list of its own commands is something only busybox knows.
-        listed = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True)
-        with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
-            for name in _PLAIN:
-                _directory(tar, name, 0o755)
-            for name, mode in _DIRECTORIES.items():
-                _directory(tar, name, mode)
-            _file(tar, "bin/busybox", busybox.read_bytes(), 0o755)
-            _file(tar, "etc/passwd", _PASSWD.encode(), 0o644)
-            _file(tar, "etc/group", _GROUP.encode(), 0o644)
-            for command in sorted(set(listed.stdout.split()) - {"busybox"}):
-                link = tarfile.TarInfo(f"bin/{command}")
-                link.type, link.linkname, link.mtime = tarfile.SYMTYPE, "busybox", _TIME
-                tar.addfile(link)
+    # The list of its own commands is something only busybox knows.
+    listed = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=False)
+    with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
+        for name in _PLAIN:
+            _directory(tar, name, 0o755)
+        for name, mode in _DIRECTORIES.items():
+            _directory(tar, name, mode)
+        _file(tar, "bin/busybox", busybox.read_bytes(), 0o755)
+        _file(tar, "etc/passwd", _PASSWD.encode(), 0o644)
+        _file(tar, "etc/group", _GROUP.encode(), 0o644)
+        for command in sorted({*listed.stdout.split(), "sh"} - {"busybox"}):
+            link = tarfile.TarInfo(f"bin/{command}")
+            link.type, link.linkname, link.mtime = tarfile.SYMTYPE, "busybox", _TIME
+            tar.addfile(link)
     config = {
         "architecture": architecture(),
         "os": "linux",
@@ -61,7 +81,7 @@ def build_starter(target: Path) -> tuple[bytes, Path]:
         },
         "history": [{"created_by": "slipway: busybox of this host"}],
     }
-    return json.dumps(config).encode(), target
+    return config, target
 
 
 def _directory(tar: tarfile.TarFile, name: str, mode: int) -> None:

@@ -4,28 +4,47 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
+import os
+import re
 import secrets
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import ArchiveInvalid, NotFound, error_context
+from runtime.errors import (
+    ArchiveInvalid,
+    EngineError,
+    ImageInUse,
+    LockTimeout,
+    NotFound,
+    SpecInvalid,
+    error_context,
+)
 from runtime.images import archives
+from runtime.images.blobs import BlobStore
 from runtime.images.config import diff_ids, parse_config, to_record
-from runtime.images.layers import LayerStore, chain_ids
-from runtime.images.manifest import architecture
+from runtime.images.garbage import GRACE, set_aside
+from runtime.images.layers import LayerStore, chain_ids, chains_of
+from runtime.images.locking import held
+from runtime.images.manifest import Descriptor, architecture
 from runtime.images.starter import build_starter
 from runtime.model.codec import from_json, to_json
 from runtime.model.image import ImageRecord, Progress
 from runtime.model.reference import Reference
+from runtime.store.bundles import BundleStore
 from runtime.store.files import read_json, write_json
 from runtime.store.locks import locked
 from runtime.store.paths import Config
+from runtime.store.trees import remove_tree
+
+logger = logging.getLogger(__name__)
+
+_HEX = re.compile(r"[0-9a-f]{64}")
+_ROOTFS_CONFIG: dict[str, Any] = {"os": "linux", "config": {"Cmd": ["/bin/sh"]}}
 
 Report = Callable[[Progress], None]
-_ROOTFS_CONFIG: dict[str, Any] = {"os": "linux", "config": {"Cmd": ["/bin/sh"]}}
 
 
 def _silent(_: Progress) -> None:
@@ -37,19 +56,22 @@ def _never() -> bool:
 
 
 class ImageStore:
-    """Safe to use from several threads and processes. An image is its config's digest."""
+    """Safe to use from several threads and processes. An image is its config's digest.
+
+    Whoever brings something in holds `images-incoming` shared; garbage is collected under the same lock
+    held alone, so that nothing goes that a pull has seen and counts on.
+    """
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self.layers = LayerStore(config)
+        self.blobs = BlobStore(config)
 
     # -- looking ------------------------------------------------------------------------------
 
     def get(self, image_id: str) -> ImageRecord:
-        """Raises NotFound."""
-        return self._record(self._path(image_id), image_id)
-
-    def _record(self, path: Path, image_id: str) -> ImageRecord:
+        """Raises NotFound, or EngineError when its file is damaged."""
+        path = self._path(image_id)
         try:
             return _load(str(path), path.stat().st_mtime_ns)
         except FileNotFoundError:
@@ -58,22 +80,26 @@ class ImageStore:
                 hint="Pull or import it.",
                 field="image",
             ) from None
+        except (ValueError, SpecInvalid) as error:
+            raise EngineError(
+                f"The record of image {image_id[7:19]} is damaged: {error}.",
+                hint="Remove the image, then pull or import it again.",
+                path=str(path),
+            ) from error
 
     def records(self) -> list[ImageRecord]:
         """Every image; one whose file is damaged is left out."""
         found = []
-        for path in sorted(self._config.images.glob("*.json")):
-            try:
-                found.append(self._record(path, path.stem))
-            except (NotFound, ValueError):
-                continue
+        for image_id in self._ids():
+            with suppress(EngineError):
+                found.append(self.get(image_id))
         return found
 
     def layer_dirs(self, image_id: str) -> list[Path]:
         """Unpacked layers, bottom first. Raises NotFound for the image or a layer that is gone."""
         record = self.get(image_id)
         result = []
-        for chain in chain_ids([layer.diff_id for layer in record.layers]):
+        for chain in chains_of(record):
             directory = self.layers.directory(chain)
             if not directory.is_dir():
                 raise NotFound(
@@ -85,7 +111,19 @@ class ImageStore:
         return result
 
     def _path(self, image_id: str) -> Path:
-        return self._config.images / f"{image_id.removeprefix('sha256:')}.json"
+        digest = image_id.removeprefix("sha256:")
+        if not _HEX.fullmatch(digest):
+            raise NotFound(f"{image_id[:80]!r} is no image id.", field="image")
+        return self._config.images / f"{digest}.json"
+
+    def _ids(self) -> list[str]:
+        """Raises OSError when the directory cannot be read."""
+        try:
+            names = os.listdir(self._config.images)
+        except FileNotFoundError:
+            return []
+        stems = sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
+        return [f"sha256:{stem}" for stem in stems if _HEX.fullmatch(stem)]
 
     # -- coming in ----------------------------------------------------------------------------
 
@@ -98,27 +136,31 @@ class ImageStore:
         progress: Report = _silent,
         cancelled: Callable[[], bool] = _never,
     ) -> ImageRecord:
-        """Fetch an image. Raises RegistryError, AuthFailed, NotFound, DigestMismatch, ArchiveInvalid,
-        StorageFull, Cancelled; layers that were complete by then stay for the next try.
+        """Fetch an image. `progress` is only called in the caller's thread.
+
+        Raises RegistryError, AuthFailed, NotFound, DigestMismatch, ArchiveInvalid, StorageFull, Cancelled.
+        Layers that were complete by then, and what a broken connection brought, stay for the next try.
         """
-        from runtime.images.pull import pull  # noqa: PLC0415 - httpx, only for who pulls
+        from runtime.images.pull import Pull  # noqa: PLC0415 - httpx, only for who pulls
         from runtime.images.registry import RegistryClient  # noqa: PLC0415
 
         with (
+            self._incoming(cancelled),
             error_context("pull", reference=reference.full),
             RegistryClient(
                 reference.registry, credentials=credentials, plain_http=plain_http
             ) as client,
         ):
-            raw, manifest_digest, _ = pull(
-                config=self._config,
+            raw, manifest_digest = Pull(
                 layers=self.layers,
+                blobs=self.blobs,
                 reference=reference,
                 client=client,
                 progress=progress,
                 cancelled=cancelled,
-            )
-        return self._register(raw, manifest_digest=manifest_digest, references=(reference.full,))
+            ).run()
+            names = (reference.full,)
+            return self._register(raw, manifest_digest=manifest_digest, references=names)
 
     def import_archive(
         self,
@@ -132,16 +174,24 @@ class ImageStore:
 
         Raises ArchiveInvalid, DigestMismatch, StorageFull, Cancelled; nothing is left then.
         """
-        with error_context("import"):
-            if archives.is_image_archive(path):
+        with self._incoming(cancelled), error_context("import"):
+            if archives.is_image_archive(path, cancelled):
                 return self._import_image(path, progress, cancelled)
             return self._import_rootfs(path, reference, progress, cancelled)
 
     def starter(self) -> ImageRecord:
         """The starter image, made of the host's busybox; the same again when it is there already."""
-        with self._temporary() as directory:
-            raw, tar = build_starter(directory / "layer.tar")
-            return self._add_single(tar, json.loads(raw), _silent, _never)
+        with self._incoming(_never), error_context("starter"), self._temporary() as directory:
+            document, tar = build_starter(directory / "layer.tar")
+            return self._add_single(tar, document, _silent, _never)
+
+    @contextmanager
+    def _incoming(self, cancelled: Callable[[], bool]) -> Iterator[None]:
+        """Around everything that adds layers: none of them is collected before its image has a record."""
+        with ExitStack() as stack:
+            stack.callback(self.collect)
+            stack.enter_context(held(self._gate, shared=True, cancelled=cancelled))
+            yield
 
     def _import_rootfs(
         self, path: Path, reference: str, progress: Report, cancelled: Callable[[], bool]
@@ -182,9 +232,10 @@ class ImageStore:
             parent = ""
             for diff_id, layer in zip(ids, image.layers, strict=True):
                 parent = self._import_layer(layer, diff_id, parent, progress, cancelled)
-            names = tuple(Reference.parse(r).full for r in image.references)
             return self._register(
-                image.config, manifest_digest=image.manifest_digest, references=names
+                image.config,
+                manifest_digest=image.manifest_digest,
+                references=_full_names(image.references),
             )
 
     def _import_layer(
@@ -221,11 +272,9 @@ class ImageStore:
             manifest_digest=manifest_digest,
             references=references,
         )
-        with self._catalogue():
-            self._config.images.mkdir(parents=True, exist_ok=True)
-            self._config.blobs.mkdir(parents=True, exist_ok=True)
-            (self._config.blobs / record.id.removeprefix("sha256:")).write_bytes(raw)
-            write_json(self._path(record.id), to_json(record))
+        self._config.images.mkdir(parents=True, exist_ok=True)
+        self.blobs.write(Descriptor(record.id, len(raw)), raw)
+        write_json(self._path(record.id), to_json(record))
         return record
 
     # -- going out ----------------------------------------------------------------------------
@@ -233,27 +282,60 @@ class ImageStore:
     def remove(self, image_id: str) -> None:
         """Forget the image, and delete the layers that no other image uses; nothing happens when it is gone.
 
-        That no container uses it is for the caller to know.
+        Raises ImageInUse when a container on this disk is made of it, whoever knows of that container.
         """
-        with self._catalogue(), error_context("remove image", id=image_id):
-            try:
-                record = self.get(image_id)
-            except NotFound:
-                return
-            self._path(image_id).unlink(missing_ok=True)
-            (self._config.blobs / image_id.removeprefix("sha256:")).unlink(missing_ok=True)
-            kept = {
-                chain
-                for other in self.records()
-                for chain in chain_ids([layer.diff_id for layer in other.layers])
-            }
-            chains = chain_ids([layer.diff_id for layer in record.layers])
-            for chain in reversed(chains):
-                if chain not in kept:
-                    self.layers.remove(chain)
+        path = self._path(image_id)
+        with error_context("remove image", id=image_id):
+            holders = [c for c, image in self._containers() if image == image_id]
+            if holders:
+                raise ImageInUse(
+                    f"The image is in use by container {holders[0][:12]}.",
+                    hint="Remove the containers that are made of it first.",
+                    field="image",
+                )
+            path.unlink(missing_ok=True)
+            self.collect(grace=0)
 
-    def _catalogue(self) -> Any:
-        return locked(self._config.locks / "images", timeout=120.0)
+    def collect(self, grace: float = GRACE) -> None:
+        """Delete what no image needs, see garbage.py; what a failed pull has left stays for `grace` seconds.
+
+        Does nothing while something comes in: who comes in last collects. Raises nothing: garbage is no
+        reason to fail.
+        """
+        doomed: list[Path] = []
+        try:
+            with locked(self._gate, timeout=0):
+                ids = self._ids()
+                lost = sorted({image for _, image in self._containers()} - set(ids))
+                if lost:
+                    # A container's layers are still there, but nobody knows any more which they are.
+                    logger.warning("Containers are made of %s, which has no record.", lost[0][:19])
+                    return
+                doomed = set_aside(
+                    self._config, self.layers, [self.get(image_id) for image_id in ids], grace
+                )
+        except LockTimeout:
+            return
+        except (OSError, EngineError) as error:
+            logger.warning("No garbage of images was collected: %s", error)
+        for path in doomed:
+            try:
+                remove_tree(path)
+            except OSError as error:
+                logger.warning("%s could not be deleted: %s", path, error)
+
+    def _containers(self) -> list[tuple[str, str]]:
+        """(id, image) of each container on disk, known to the database or not. Raises EngineError, OSError."""
+        bundles = BundleStore(self._config)
+        found = []
+        for container_id in bundles.ids():
+            with suppress(NotFound):
+                found.append((container_id, bundles.spec(container_id).image))
+        return found
+
+    @property
+    def _gate(self) -> Path:
+        return self._config.locks / "images-incoming"
 
     @contextmanager
     def _temporary(self) -> Iterator[Path]:
@@ -262,7 +344,16 @@ class ImageStore:
         try:
             yield directory
         finally:
-            shutil.rmtree(directory, ignore_errors=True)
+            remove_tree(directory)
+
+
+def _full_names(references: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of an archive's names that are names."""
+    found = []
+    for text in references:
+        with suppress(SpecInvalid):
+            found.append(Reference.parse(text).full)
+    return tuple(found)
 
 
 @functools.lru_cache(maxsize=256)

@@ -9,12 +9,12 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import IO, Any
 
 import zstandard
 
 from runtime.errors import ArchiveInvalid, Cancelled
+from runtime.images.limits import UnpackLimits
 
 BLOCK = 1 << 18  # bytes moved at a time
 _MAGIC = (
@@ -26,15 +26,6 @@ _MAGIC = (
 # A stream says how much memory its reader needs; xz -9 wants 65 MiB, a hostile one gigabytes.
 _XZ_MEMORY = 256 << 20  # bytes
 _BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """How much a stream may become."""
-
-    max_bytes: int
-    max_ratio: int  # unpacked to packed …
-    ratio_from: int  # … looked at from this many unpacked bytes on
 
 
 class Peekable(io.RawIOBase):
@@ -129,7 +120,7 @@ class Plain(io.RawIOBase):
     def __init__(
         self,
         source: IO[bytes],
-        bounds: Bounds,
+        bounds: UnpackLimits,
         *,
         cancelled: Callable[[], bool] = lambda: False,
         progress: Callable[[int], None] = lambda _: None,

@@ -18,7 +18,8 @@ from typing import IO
 
 from runtime.errors import ArchiveInvalid, KernelFailure
 from runtime.images import tar
-from runtime.images.streams import BLOCK, Bounds, Plain
+from runtime.images.limits import UnpackLimits
+from runtime.images.streams import BLOCK, Plain
 from runtime.kernel import syscalls
 from runtime.kernel.constants import RESOLVE_IN_ROOT
 
@@ -33,26 +34,6 @@ _IMPOSSIBLE = {
     errno.EEXIST, errno.EFBIG, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.EMLINK,
     errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.ENOTEMPTY, errno.EPERM, errno.EXDEV,
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class UnpackLimits:
-    """Bounds of one layer."""
-
-    max_bytes: int = 64 << 30
-    max_ratio: int = 200  # unpacked to packed …
-    ratio_from: int = 256 << 20  # … looked at from this many bytes on
-    max_entries: int = 2_000_000
-
-    @classmethod
-    def from_env(cls) -> UnpackLimits:
-        """SLIPWAY_MAX_LAYER_BYTES, SLIPWAY_MAX_LAYER_RATIO and SLIPWAY_MAX_LAYER_ENTRIES."""
-        default = cls()
-        return cls(
-            max_bytes=int(os.environ.get("SLIPWAY_MAX_LAYER_BYTES", default.max_bytes)),
-            max_ratio=int(os.environ.get("SLIPWAY_MAX_LAYER_RATIO", default.max_ratio)),
-            max_entries=int(os.environ.get("SLIPWAY_MAX_LAYER_ENTRIES", default.max_entries)),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +59,7 @@ def unpack(
     what has been unpacked by then is the caller's to delete.
     """
     bounds = limits or UnpackLimits.from_env()
-    plain = Plain(
-        source,
-        Bounds(bounds.max_bytes, bounds.max_ratio, bounds.ratio_from),
-        cancelled=cancelled,
-        progress=progress,
-    )
+    plain = Plain(source, bounds, cancelled=cancelled, progress=progress)
     stream = io.BufferedReader(plain, BLOCK)
     with _Unpacker(target, bounds) as unpacker:
         reader = tar.TarReader(stream.read, whole=whole)

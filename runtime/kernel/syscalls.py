@@ -245,3 +245,8 @@ def fsmount(fd: int, attributes: int = 0) -> int:
 def open_path(path: str) -> int:
     """An O_PATH descriptor, following no final link. Raises OSError."""
     return os.open(path, O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def syncfs(fd: int) -> None:
+    """syncfs(2): write everything of the file system that holds `fd` to its disk."""
+    _check(_libc.syncfs(ctypes.c_int(fd)), "syncfs", f"fd {fd}")

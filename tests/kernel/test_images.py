@@ -13,7 +13,8 @@ import pytest
 
 from runtime.errors import ArchiveInvalid, DigestMismatch
 from runtime.images import ImageStore
-from runtime.images.unpack import UnpackLimits, unpack
+from runtime.images.limits import UnpackLimits
+from runtime.images.unpack import unpack
 from runtime.store.paths import Config
 from tests.support.images import busybox_layer, docker_archive, layer, oci_archive
 
