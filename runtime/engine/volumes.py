@@ -19,6 +19,7 @@ from runtime.store.bundles import BundleStore
 from runtime.store.files import fsync_directory, read_json, write_json
 from runtime.store.locks import locked
 from runtime.store.paths import Config
+from runtime.store.trees import remove_tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ class VolumeManager:
             doomed = self._config.tmp / f"volume-{uuid.uuid4().hex}"
             os.rename(directory, doomed)
             fsync_directory(self._config.volumes)
-            shutil.rmtree(doomed)
+            remove_tree(doomed)
 
     def users(self, name: str) -> Iterable[str]:
         """Ids of the containers on this host whose specification mounts the volume."""

@@ -18,9 +18,11 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _HOST = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
-    r"|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
+    r"|\[[0-9a-fA-F:]+\])(?::(?P<port>[0-9]{1,5}))?"
 )
 _MAX_REPOSITORY = 255
+_MAX_TEXT = 1024
+_MAX_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,10 @@ class Reference:
     @classmethod
     def parse(cls, text: str, field: str = "reference") -> Reference:
         """Read what people write. Raises SpecInvalid(field) with what is wrong."""
-        rest, _, digest = text.strip().partition("@")
-        if digest and not _DIGEST.fullmatch(digest):
+        if len(text) > _MAX_TEXT:
+            raise _invalid(field, text[:80] + "…", "it is too long")
+        rest, at, digest = text.strip().partition("@")
+        if at and not _DIGEST.fullmatch(digest):
             raise _invalid(field, text, f"{digest!r} is not a sha256 digest")
         head, slash, tail = rest.rpartition("/")
         name, colon, tag = tail.partition(":")
@@ -50,7 +54,7 @@ class Reference:
             registry, repository = first, others
         if registry in ("index.docker.io", "registry-1.docker.io"):
             registry = DEFAULT_REGISTRY
-        if not _HOST.fullmatch(registry):
+        if not _is_host(registry):
             raise _invalid(field, text, f"{registry!r} is not a registry's host name")
         if registry == DEFAULT_REGISTRY and "/" not in repository:
             repository = _OFFICIAL + repository
@@ -82,6 +86,12 @@ class Reference:
 
     def __str__(self) -> str:
         return self.familiar
+
+
+def _is_host(text: str) -> bool:
+    """A host name or address, perhaps with a port."""
+    match = _HOST.fullmatch(text)
+    return match is not None and int(match["port"] or 0) <= _MAX_PORT
 
 
 def _invalid(field: str, text: str, why: str) -> SpecInvalid:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.store.paths import Config
+from runtime.store.trees import remove_tree
 
 _LARGEST = 20  # paths named in a usage
 _MOUNT_DIRECTORIES = ("dev", "etc", "proc", "sys")
@@ -72,38 +73,47 @@ def mount_points(config: Config) -> Path:
 def remove(config: Config, container_id: str) -> None:
     """Delete the writable layer and everything in it; nothing is missing when it is gone.
 
-    Raises OSError for what resists, with its path.
+    Raises OSError for what resists.
     """
     bundle = config.bundle(container_id)
     for name in ("upper", "work"):
-        try:
-            shutil.rmtree(bundle / name)
-        except FileNotFoundError:
-            continue
+        remove_tree(bundle / name)
 
 
 def usage(config: Config, container_id: str) -> WritableUsage:
-    """Walk the writable layer. Files that come and go meanwhile are passed over."""
-    upper = config.bundle(container_id) / "upper"
+    """Walk the writable layer. Files that come and go meanwhile are passed over, and so is what lies so
+    deep that it has no path (PATH_MAX, 4096 bytes).
+    """
+    upper = str(config.bundle(container_id) / "upper")
     directories: dict[str, int] = {}
     total = files = 0
     seen: set[int] = set()
-    for path, names, entries in os.walk(upper, onerror=None, followlinks=False):
-        shown = "/" + os.path.relpath(path, upper).removeprefix(".").lstrip("/")
-        parts = shown.strip("/").split("/")
-        holder = "/" + "/".join(parts[:_DEPTH])
-        for name in (*entries, *names):
-            try:
-                facts = os.lstat(f"{path}/{name}")
-            except OSError:
-                continue
-            # A whiteout marks a deletion; it is not data.
-            if not stat.S_ISREG(facts.st_mode) or (facts.st_nlink > 1 and facts.st_ino in seen):
-                continue
-            seen.add(facts.st_ino)
-            size = facts.st_blocks * 512
-            files += 1
-            total += size
-            directories[holder] = directories.get(holder, 0) + size
+    # Not os.walk: it recurses, and a container makes its directories as deep as it likes.
+    ahead = [("", upper)]
+    while ahead:
+        shown, path = ahead.pop()
+        holder = "/" + "/".join(shown.split("/")[1 : _DEPTH + 1])
+        try:
+            listing = os.scandir(path)
+        except OSError:
+            continue
+        with listing:
+            for entry in listing:
+                try:
+                    facts = entry.stat(follow_symlinks=False)
+                except OSError:
+                    continue
+                if stat.S_ISDIR(facts.st_mode):
+                    ahead.append((f"{shown}/{entry.name}", entry.path))
+                    continue
+                # A whiteout marks a deletion; it is not data.
+                if not stat.S_ISREG(facts.st_mode) or (facts.st_nlink > 1 and facts.st_ino in seen):
+                    continue
+                if facts.st_nlink > 1:
+                    seen.add(facts.st_ino)
+                size = facts.st_blocks * 512
+                files += 1
+                total += size
+                directories[holder] = directories.get(holder, 0) + size
     largest = heapq.nlargest(_LARGEST, directories.items(), key=lambda item: item[1])
     return WritableUsage(total, tuple(largest), files)

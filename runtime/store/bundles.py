@@ -19,6 +19,7 @@ from runtime.model.spec import ContainerSpec
 from runtime.model.state import ExitRecord, RunState
 from runtime.store.files import fsync_directory, read_json, write_atomic, write_json
 from runtime.store.paths import Config
+from runtime.store.trees import remove_tree
 
 SPEC_VERSION = 1
 KEPT_EXITS = 100
@@ -99,7 +100,7 @@ class BundleStore:
         except FileNotFoundError:
             return
         fsync_directory(self._config.containers)
-        shutil.rmtree(doomed)
+        remove_tree(doomed)  # a container may have filled it in ways that shutil cannot undo
 
     # -- exits --------------------------------------------------------------------------------
 
