@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import SpecInvalid
-from runtime.model import parse
+from runtime.model import parse, parse_mounts, parse_ports
 
 PARSERS: list[Callable[[str], Any]] = [
     parse.parse_bytes,
     parse.parse_duration,
     parse.parse_signal,
-    parse.parse_port_spec,
-    parse.parse_volume_spec,
-    parse.parse_mount,
+    parse_ports.parse_port_spec,
+    parse_mounts.parse_volume_spec,
+    parse_mounts.parse_mount,
     parse.parse_restart,
     parse.parse_ulimit,
     parse.parse_env,
@@ -52,9 +52,9 @@ def test_a_range_maps_port_by_port(host: int, container: int, more: int, protoco
     text = f"{host}-{host + more}:{container}-{container + more}/{protocol}"
     if max(host, container) + more > 65535:
         with pytest.raises(SpecInvalid):
-            parse.parse_port_spec(text)
+            parse_ports.parse_port_spec(text)
         return
-    mappings = parse.parse_port_spec(text)
+    mappings = parse_ports.parse_port_spec(text)
     assert [m.host_port for m in mappings] == list(range(host, host + more + 1))
     assert {m.host_port - m.container_port for m in mappings} == {host - container}
     assert {m.protocol for m in mappings} == {protocol}

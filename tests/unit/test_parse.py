@@ -12,14 +12,12 @@ from runtime.model.parse import (
     parse_cpuset,
     parse_duration,
     parse_env,
-    parse_mount,
-    parse_port_spec,
-    parse_ports,
     parse_restart,
     parse_signal,
     parse_ulimit,
-    parse_volume_spec,
 )
+from runtime.model.parse_mounts import parse_mount, parse_volume_spec
+from runtime.model.parse_ports import parse_port_spec, parse_ports
 from runtime.model.spec import Mount, PortMapping, Restart, Ulimit
 
 

@@ -11,10 +11,10 @@ from runtime.errors import SpecInvalid
 from runtime.model.parse import (
     parse_bytes,
     parse_env,
-    parse_ports,
     parse_ulimit,
-    parse_volume_spec,
 )
+from runtime.model.parse_mounts import parse_volume_spec
+from runtime.model.parse_ports import parse_ports
 from runtime.model.spec import (
     ContainerSpec,
     Dns,

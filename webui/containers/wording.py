@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from runtime.errors import EngineError, SpecInvalid
-from runtime.model.parse import parse_port_spec
+from runtime.model.parse_ports import parse_port_spec
 from webui.containers.requests import ContainerRequest
 
 # Where the spec's names differ from the request's.
