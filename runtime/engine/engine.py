@@ -101,6 +101,10 @@ class Engine:
     def observe(self, container_id: str) -> Observed:
         return self._observer.observe(container_id)
 
+    def has_ended(self, container_id: str) -> bool:
+        """Whether nothing of it runs or is about to be restarted. Changes nothing and never blocks."""
+        return self._observer.has_ended(container_id)
+
     def observe_all(self) -> list[Observed]:
         return self._observer.observe_all()
 

@@ -96,6 +96,14 @@ class Observer:
             return Observed(container_id, latest.status, latest)
         return None
 
+    def has_ended(self, container_id: str) -> bool:
+        """As `look` has it; True for one that was never started, or is gone."""
+        try:
+            observed = self.look(container_id)
+        except NotFound:
+            return True
+        return observed is None or not observed.status.is_active
+
     def _without_state(self, container_id: str) -> Observed | None:
         marker = self.marker(container_id)
         if marker is not None:

@@ -15,7 +15,7 @@ import select
 import struct
 import time as clock
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -251,14 +251,21 @@ def follow_logs(
     tail: int | None = None,
     streams: Collection[str] = ("stdout", "stderr"),
     stop: threading.Event | None = None,
+    ended: Callable[[], bool] | None = None,
+    run_dir: str | Path | None = None,
 ) -> Iterator[LogLine]:
     """As `read_logs`, then every new line as it comes, until `stop` is set or the directory goes.
 
-    What has no newline comes too, as a partial line, when nothing more follows for a quarter of a second.
-    Looks at `stop` at least four times a second. Raises KernelFailure when the host is out of inotify
-    instances.
+    With `ended` also until that is true, with everything that was written before it became so; it is asked
+    whenever something changes in `run_dir`, and four times a second. What has no newline comes too, as a
+    partial line, when nothing more follows for a quarter of a second. Looks at `stop` as often. Raises
+    KernelFailure when the host is out of inotify instances.
     """
-    from runtime.kernel import inotify  # noqa: PLC0415 - ctypes, which the writer does without
+    # Here, as the writer does without them.
+    from contextlib import suppress  # noqa: PLC0415
+
+    from runtime.errors import KernelFailure  # noqa: PLC0415
+    from runtime.kernel import inotify  # noqa: PLC0415
 
     path = str(directory)
     with inotify.Inotify() as watcher:
@@ -266,14 +273,20 @@ def follow_logs(
         if not os.path.isdir(path):
             os.makedirs(path, mode=0o700, exist_ok=True)
         watcher.add(path, inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO | gone)
+        if run_dir is not None:
+            with suppress(KernelFailure):  # it is made at the start; until then, the looks suffice
+                watcher.add(str(run_dir), inotify.IN_MOVED_TO)
+        # Asked before reading: what is written before the end is read after it.
+        over = ended is not None and ended()
         reader = LogReader(path, start=_start(path, since, tail))
-        yield from _first(reader, since, until, tail, streams, rest=False)
-        while stop is None or not stop.is_set():
-            if select.select([watcher], [], [], 0.25)[0]:
-                ended = any(mask & gone for _, mask, _ in watcher.read())
-                yield from (li for li in reader.lines() if _matches(li, since, until, streams))
-                if ended:
-                    return
+        yield from _first(reader, since, until, tail, streams, rest=over)
+        while not over and (stop is None or not stop.is_set()):
+            changed = bool(select.select([watcher], [], [], 0.25)[0])
+            over = ended is not None and ended()
+            if changed or over:
+                over = over or any(mask & gone for _, mask, _ in watcher.read())
+                lines = chain(reader.lines(), reader.rest() if over else ())
+                yield from (li for li in lines if _matches(li, since, until, streams))
             else:
                 # Nothing follows for now: a prompt, or the last words of what has ended.
                 rest = reader.rest(partial=True)

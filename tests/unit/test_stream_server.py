@@ -28,6 +28,9 @@ from workers.watcher.stream_server import StreamServer
 A, B = "a" * 64, "b" * 64
 
 
+ended: set[str] = set()  # containers that have
+
+
 class Source:
     """An engine in which A runs and is busy."""
 
@@ -65,6 +68,8 @@ async def server(
                 executor=executor,
                 running=lambda: [A],
                 logs_dir=lambda i: config.bundle(i) / "logs",
+                run_dir=config.container_run,
+                ended=ended.__contains__,
             ).serve()
         )
         while not config.stream_socket.exists():
@@ -171,6 +176,7 @@ async def test_followed_logs_come_as_they_are_written(
 
     log_of(monkeypatch, "follow_logs", lines)
     async with aclosing(stream_client.logs(A, follow=True)) as batches:
+        assert await anext(batches) == []
         assert (await anext(batches))[0]["text"] == "line 1"
         more.set()
         assert (await anext(batches))[0]["text"] == "line 2"
@@ -188,6 +194,7 @@ async def test_the_reader_of_a_log_stops_when_its_reader_leaves(
 
     log_of(monkeypatch, "follow_logs", lines)
     async with aclosing(stream_client.logs(A, follow=True)) as batches:
+        assert await anext(batches) == []
         await anext(batches)
     assert await asyncio.to_thread(stopped.wait, 5)
 
@@ -225,6 +232,7 @@ async def test_a_containers_log_is_followed_through_rotation(server: Path, confi
     writer.write(STDOUT, b"before\n")
     got: list[str] = []
     async with aclosing(stream_client.logs(A, follow=True)) as batches:
+        assert await anext(batches) == []
         got += [one["text"] for one in await anext(batches)]
         for number in range(300):
             writer.write(STDERR if number % 2 else STDOUT, b"%d %s\n" % (number, b"x" * 30))
@@ -244,6 +252,7 @@ async def test_what_has_no_newline_comes_after_a_moment_of_silence(
     writer = LogWriter(str(config.bundle(A) / "logs"), max_size=4096, max_files=3)
     writer.write(STDOUT, b"Password: ")
     async with aclosing(stream_client.logs(A, follow=True)) as batches:
+        assert await anext(batches) == []
         async with asyncio.timeout(5):
             prompt = (await anext(batches))[0]
             writer.write(STDOUT, b"accepted\n")
@@ -251,6 +260,26 @@ async def test_what_has_no_newline_comes_after_a_moment_of_silence(
     writer.close()
     assert (prompt["text"], prompt["partial"]) == ("Password: ", True)
     assert (rest["text"], rest.get("partial")) == ("accepted", None)
+
+
+async def test_a_log_followed_to_the_end_has_its_last_words(server: Path, config: Config) -> None:
+    config.container_run(A).mkdir(parents=True)
+    writer = LogWriter(str(config.bundle(A) / "logs"), max_size=4096, max_files=3)
+    async with aclosing(stream_client.logs(A, follow=True, until_end=True)) as batches:
+        assert await anext(batches) == []
+        writer.write(STDOUT, b"first\n")
+        assert [one["text"] for one in await anext(batches)] == ["first"]
+        writer.write(STDOUT, b"last, with no newline")
+        writer.close()
+        ended.add(A)
+        try:
+            (config.container_run(A) / "new").touch()
+            os.rename(config.container_run(A) / "new", config.container_run(A) / "state.json")
+            async with asyncio.timeout(5):
+                rest = [one["text"] async for batch in batches for one in batch]
+        finally:
+            ended.clear()
+    assert rest == ["last, with no newline"]
 
 
 async def test_a_container_that_never_started_has_an_empty_log(
@@ -306,6 +335,8 @@ async def test_a_socket_left_by_a_killed_watcher_is_replaced(config: Config) -> 
                 executor=executor,
                 running=list,
                 logs_dir=config.bundle,
+                run_dir=config.container_run,
+                ended=ended.__contains__,
             ).serve()
         )
         async with asyncio.timeout(5):

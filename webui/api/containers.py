@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.http import HttpRequest, StreamingHttpResponse
 from ninja import Query, Router, Schema
+from ninja import Status as Answered
 from pydantic import Field
 
 from runtime.model.state import Action
 from webui.api.answers import Answer, WaitQuery, answer
 from webui.api.auth import operator, reader
-from webui.api.following import begin
 from webui.api.times import parse_time
+from webui.api.waiting import Condition, wait_for_end
 from webui.containers import services
 from webui.containers.models import Container
 from webui.containers.requests import (
@@ -184,6 +187,30 @@ def container_unpause(request: HttpRequest, key: str, wait: WaitQuery) -> Answer
     return _act(request, key, "unpause", wait)
 
 
+class WaitForQuery(Schema):
+    """`timeout` in seconds; none: as long as it takes."""
+
+    condition: Condition = "not-running"
+    timeout: float | None = Field(default=None, gt=0)
+
+
+@router.post("/{key}/wait", response={200: Any, 408: Any})
+async def container_wait(
+    request: HttpRequest, key: str, query: Annotated[WaitForQuery, Query()]
+) -> Any:
+    """Wait until it does not run (at once when it does not), for its next exit, or for its removal.
+
+    Answers {exit_code, oom_killed, error, finished_at}, of its last end; 408 after `timeout`.
+    """
+    container = await sync_to_async(_readable)(request, key)
+    try:
+        async with asyncio.timeout(query.timeout):
+            return await wait_for_end(container, query.condition)
+    except TimeoutError:
+        message = f"Container {container.name} has not reached {query.condition} in time."
+        return Answered(408, {"code": "timeout", "message": message, "extra": {}})
+
+
 @router.get("/{key}/stats", response=Any)
 async def container_stats(request: HttpRequest, key: str) -> Any:
     """One sample with rates; null when it is not running."""
@@ -217,6 +244,7 @@ async def container_logs(
         container.pk,
         tail=query.tail,
         follow=query.follow,
+        until_end=query.follow,
         since=parse_time(query.since, "since"),
         until=parse_time(query.until, "until"),
         streams=[s for s in ("stdout", "stderr") if getattr(query, s)],
@@ -224,9 +252,11 @@ async def container_logs(
     if query.format == "json" and not query.follow:
         return [line async for batch in batches for line in batch]
     # What goes wrong at the beginning is still an answer with a number.
-    begun = await begin(batches, container.pk if query.follow else None)
+    nothing: stream_client.Batch = []
+    first = await anext(batches, nothing)
     kind = "application/x-ndjson" if query.format == "json" else "text/plain"
-    return StreamingHttpResponse(_lines(begun, query), content_type=f"{kind}; charset=utf-8")
+    lines = _lines(first, batches, query)
+    return StreamingHttpResponse(lines, content_type=f"{kind}; charset=utf-8")
 
 
 def _readable(request: HttpRequest, key: str) -> Container:
@@ -234,9 +264,13 @@ def _readable(request: HttpRequest, key: str) -> Container:
     return container_find(key)
 
 
-async def _lines(batches: AsyncIterator[Any], query: LogsQuery) -> AsyncIterator[bytes]:
-    async for batch in batches:
-        yield b"".join(_line(line, query) for line in batch)
+async def _lines(
+    first: stream_client.Batch, rest: AsyncGenerator[stream_client.Batch, None], query: LogsQuery
+) -> AsyncIterator[bytes]:
+    async with aclosing(rest):
+        yield b"".join(_line(line, query) for line in first)
+        async for batch in rest:
+            yield b"".join(_line(line, query) for line in batch)
 
 
 def _line(line: dict[str, Any], query: LogsQuery) -> bytes:

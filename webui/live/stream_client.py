@@ -18,6 +18,7 @@ from runtime.store.paths import Config
 
 Sample = dict[str, Any]
 Line = dict[str, Any]
+Batch = list[Line]
 
 LINE_LIMIT = 16 << 20  # bytes of one message: five hundred long lines, or samples of thousands
 CONNECT_TIMEOUT = 2.0  # seconds
@@ -53,12 +54,15 @@ async def logs(
     *,
     tail: int | None = None,
     follow: bool = False,
+    until_end: bool = False,
     since: float | None = None,
     until: float | None = None,
     streams: Iterable[Literal["stdout", "stderr"]] = ("stdout", "stderr"),
-) -> AsyncGenerator[list[Line], None]:
-    """Batches of {"time", "stream", "text"}, oldest first; with `follow` until the caller stops.
+) -> AsyncGenerator[Batch, None]:
+    """Batches of {"time", "stream", "text"}, oldest first; with `follow` until the caller stops, or the
+    container ends when `until_end` is set.
 
+    The first batch of a log that is followed is empty: nothing can be refused any more.
     `since` and `until` are Unix seconds. Raises StreamUnavailable, and StreamRefused with code not_found.
     """
     request = {
@@ -66,13 +70,16 @@ async def logs(
         "id": container_id,
         "tail": tail,
         "follow": follow,
+        "until_end": until_end,
         "since": since,
         "until": until,
         "streams": list(streams),
     }
     async with aclosing(_messages(request)) as messages:
         async for message in messages:
-            if message["type"] == "lines":
+            if message["type"] == "begun":
+                yield []
+            elif message["type"] == "lines":
                 yield message["data"]
 
 

@@ -70,6 +70,8 @@ class Watcher:
             executor=self._threads["stats"],
             running=self._reconciler.active,
             logs_dir=self._engine.logs_dir,
+            run_dir=self._config.container_run,
+            ended=self._engine.has_ended,
         )
         await events.open()
         try:

@@ -2,12 +2,12 @@
 
 One request per connection, one JSON object per line:
 
-    {"op": "logs", "id", "tail"?, "follow"?, "since"?, "until"?, "streams"?}
+    {"op": "logs", "id", "tail"?, "follow"?, "until_end"?, "since"?, "until"?, "streams"?}
     {"op": "stats", "ids": [id, …] | "all", "once"?}
     {"op": "host", "once"?}
 
 Answers: {"type": "lines", "data": [line, …]}, {"type": "sample", "data": …} (by id for stats),
-{"type": "end"}, {"type": "error", "data": EngineError payload}. Whoever may open the socket may read every
+{"type": "begun"} when a log is followed, {"type": "end"}, {"type": "error", "data": EngineError payload}. Whoever may open the socket may read every
 container's logs: it belongs to the web user's group and the web process checks who asks.
 
 A slow reader costs nothing: samples that it cannot take are left out, logs wait on disk, and a connection
@@ -92,12 +92,16 @@ class StreamServer:
         executor: Executor,
         running: Callable[[], Iterable[str]],
         logs_dir: Callable[[str], Path],
+        run_dir: Callable[[str], Path],
+        ended: Callable[[str], bool],
     ) -> None:
         self._path = path
         self._sampler = sampler
         self._executor = executor
         self._running = running
         self._logs_dir = logs_dir
+        self._run_dir = run_dir
+        self._ended = ended
         self._stats: set[Subscription] = set()
         self._hosts: set[Reader] = set()
         self._wanted = asyncio.Event()
@@ -257,6 +261,10 @@ class StreamServer:
             raise EngineError(
                 f"{MAX_FOLLOWERS} log streams are open already.", hint="Close some and try again."
             )
+        if request.get("until_end"):
+            options["ended"] = lambda: self._ended(container_id)
+            options["run_dir"] = self._run_dir(container_id)
+        await reader.send('{"type":"begun"}')
         self._followers += 1
         pump = LogPump(lambda stop: follow_logs(directory, stop=stop, **options))
         sending = asyncio.create_task(self._pump(reader, pump))
