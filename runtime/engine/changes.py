@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
+from pathlib import Path
 
 from runtime.cgroups.manager import CgroupManager
 from runtime.engine.lifecycle import require
 from runtime.engine.observe import Observer
-from runtime.errors import NotFound, ShimLost, error_context
+from runtime.errors import EngineError, NotFound, ShimLost, SpecInvalid, error_context
 from runtime.model.codec import to_json
 from runtime.model.spec import ContainerSpec, Limits, Restart
-from runtime.model.state import Status
-from runtime.model.validate import validate_limits, validate_spec
+from runtime.model.validate import validate_spec
 from runtime.shim.client import ShimClient
 from runtime.store.bundles import BundleStore
 from runtime.store.locks import locked
@@ -27,11 +28,14 @@ class Changes:
         self._cgroups = cgroups
         self._observer = observer
 
-    def limits(self, container_id: str, limits: Limits) -> ContainerSpec:
-        """Replace the limits: all of them, or none when the host refuses one. Returns the new spec.
+    def update(
+        self, container_id: str, limits: Limits | None = None, restart: Restart | None = None
+    ) -> ContainerSpec:
+        """Replace limits and restart policy: all of it, or nothing when one value is refused.
 
-        `limits` is complete: what is None becomes unlimited. Raises SpecInvalid or Unsupported with the
-        field, BadState.
+        None leaves a part as it is; `limits` is complete otherwise: what is None in it becomes
+        unlimited. A running container follows at once. Returns the new spec. Raises SpecInvalid or
+        Unsupported with the field, BadState.
         """
         with (
             error_context("update", id=container_id),
@@ -40,38 +44,50 @@ class Changes:
             observed = self._observer.settled(container_id)
             require(observed, "update")
             spec = self._bundles.spec(container_id)
-            validate_limits(limits)
-            self._cgroups.check(limits)
-            changed = dataclasses.replace(spec, limits=limits)
-            if observed.status.is_active:
-                self._cgroups.apply(container_id, limits)
-                if limits.oom_score_adj != spec.limits.oom_score_adj:
-                    self._score(container_id, limits.oom_score_adj)
-            self._bundles.write_spec(changed)
-            return changed
-
-    def restart(self, container_id: str, policy: Restart) -> ContainerSpec:
-        """Replace the restart policy; a running container's monitor follows it from now on."""
-        with (
-            error_context("update", id=container_id),
-            locked(self._observer.lock_path(container_id)),
-        ):
-            observed = self._observer.settled(container_id)
-            require(observed, "update")
-            changed = dataclasses.replace(self._bundles.spec(container_id), restart=policy)
+            changed = dataclasses.replace(
+                spec, limits=limits or spec.limits, restart=restart or spec.restart
+            )
             validate_spec(changed)
+            self._cgroups.check(changed.limits)
+            if observed.status.is_active:
+                self._apply(spec, changed)
             self._bundles.write_spec(changed)
-            if observed.status in (Status.RUNNING, Status.PAUSED, Status.RESTARTING):
-                try:
-                    ShimClient(self._config, container_id).update(restart=to_json(policy))
-                except (ShimLost, NotFound):
-                    pass  # it has just ended: the policy holds from the next start
             return changed
 
-    def _score(self, container_id: str, value: int) -> None:
-        for pid in self._cgroups.open(container_id).pids():
+    def _apply(self, spec: ContainerSpec, changed: ContainerSpec) -> None:
+        scored = changed.limits.oom_score_adj != spec.limits.oom_score_adj
+        if scored:
+            self._score(spec, changed.limits.oom_score_adj)
+        try:
+            if changed.limits != spec.limits:
+                self._cgroups.apply(spec.id, changed.limits)
+        except EngineError:
+            if scored:
+                self._score(spec, spec.limits.oom_score_adj)
+            raise
+        if changed.restart != spec.restart:
             try:
-                with open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
-                    file.write(str(value))
+                ShimClient(self._config, spec.id).update(restart=to_json(changed.restart))
+            except (ShimLost, NotFound):
+                pass  # it has just ended: the policy holds from the next start
+
+    def _score(self, spec: ContainerSpec, value: int) -> None:
+        """Raises SpecInvalid, with every process as it was, when the kernel refuses one."""
+        done: list[tuple[int, str]] = []
+        for pid in self._cgroups.open(spec.id).pids():
+            path = f"/proc/{pid}/oom_score_adj"
+            try:
+                before = Path(path).read_text(encoding="ascii")
+                Path(path).write_text(str(value), encoding="ascii")
+            except PermissionError as error:
+                for other, old in done:
+                    with suppress(OSError):
+                        Path(f"/proc/{other}/oom_score_adj").write_text(old, encoding="ascii")
+                raise SpecInvalid(
+                    "limits.oom_score_adj",
+                    f"This host does not let Slipway set an OOM score of {value}.",
+                    hint="Lowering it requires CAP_SYS_RESOURCE.",
+                ) from error
             except OSError:
                 continue  # gone meanwhile; what is forked later inherits from those that remain
+            done.append((pid, before))

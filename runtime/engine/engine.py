@@ -86,11 +86,10 @@ class Engine:
     def rename(self, container_id: str, name: str) -> None:
         self._lifecycle.rename(container_id, name)
 
-    def update_limits(self, container_id: str, limits: Limits) -> ContainerSpec:
-        return self._changes.limits(container_id, limits)
-
-    def update_restart(self, container_id: str, policy: Restart) -> ContainerSpec:
-        return self._changes.restart(container_id, policy)
+    def update(
+        self, container_id: str, *, limits: Limits | None = None, restart: Restart | None = None
+    ) -> ContainerSpec:
+        return self._changes.update(container_id, limits, restart)
 
     # -- facts ----------------------------------------------------------------------------------
 

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from runtime.model.spec import ContainerSpec
+from runtime.store.paths import Config
 
 HOST_GATEWAY = "host-gateway"  # the address of the host as the container's first network sees it
 
 
-def write_etc_files(spec: ContainerSpec, directory: Path) -> None:
+def write_etc_files(spec: ContainerSpec, config: Config) -> None:
     """Write the three files into the container's run directory. Raises OSError."""
+    directory = config.container_run(spec.id)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for name, text in (
-        ("hostname", hostname_of(spec) + "\n"),
-        ("hosts", hosts_text(spec)),
-        ("resolv.conf", resolv_text(spec)),
-    ):
+    texts = {
+        "hostname": hostname_of(spec) + "\n",
+        "hosts": hosts_text(spec),
+        "resolv.conf": resolv_text(spec),
+    }
+    if spec.namespaces.network.startswith("container:"):
+        # Who shares a network shares its names and its resolver.
+        other = config.container_run(spec.namespaces.network.removeprefix("container:"))
+        texts |= {name: _read(other / name) or texts[name] for name in ("hosts", "resolv.conf")}
+    for name, text in texts.items():
         # No fsync: they are made anew at every start.
         path = directory / name
         path.write_text(text)
@@ -24,7 +32,9 @@ def write_etc_files(spec: ContainerSpec, directory: Path) -> None:
 
 
 def hostname_of(spec: ContainerSpec) -> str:
-    return spec.hostname or spec.short_id
+    """What it was given; the host's where it has the host's names or network; else its short id."""
+    shares = "host" in (spec.namespaces.uts, spec.namespaces.network)
+    return spec.hostname or (os.uname().nodename if shares else spec.short_id)
 
 
 def hosts_text(spec: ContainerSpec) -> str:
@@ -53,7 +63,7 @@ def resolv_text(spec: ContainerSpec) -> str:
     """Our resolver listens on each network's gateway; without a network the host's own file is right."""
     dns = spec.dns
     if not spec.endpoints and not dns.servers:
-        return _host_resolv()
+        return _read(Path("/etc/resolv.conf"))
     servers = dns.servers or tuple(e.gateway for e in spec.endpoints if e.gateway)[:1]
     lines = [f"nameserver {server}" for server in servers]
     if dns.search:
@@ -64,8 +74,8 @@ def resolv_text(spec: ContainerSpec) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _host_resolv() -> str:
+def _read(path: Path) -> str:
     try:
-        return Path("/etc/resolv.conf").read_text()
+        return path.read_text()
     except OSError:
         return ""

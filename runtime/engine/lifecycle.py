@@ -7,7 +7,7 @@ import logging
 import signal as signals
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 
 from runtime.cgroups.manager import DEVICE_RULES, CgroupManager
 from runtime.engine.etc import write_etc_files
@@ -23,10 +23,11 @@ from runtime.errors import (
     EngineError,
     NotFound,
     ShimLost,
+    VolumeInUse,
     error_context,
 )
 from runtime.images import ImageStore
-from runtime.kernel import seccomp
+from runtime.kernel import apparmor, seccomp
 from runtime.launcher.client import LauncherClient
 from runtime.model.parse import parse_signal
 from runtime.model.spec import ContainerSpec
@@ -106,6 +107,7 @@ class Lifecycle:
             if mount.type == "bind":
                 check_bind(mount, self._config, f"mounts[{index}].source")
         device_rules(spec, DEVICE_RULES)
+        apparmor.check(spec.security.apparmor, "security.apparmor")
         seccomp.compile_profile(spec.security.seccomp, held_capabilities(spec)["bounding"])
 
     # -- start --------------------------------------------------------------------------------
@@ -150,7 +152,7 @@ class Lifecycle:
             undo.push(self._cgroups.open(spec.id).remove)
             undo.push(self._cgroups.open(spec.id).kill)
             note("cgroup")
-            write_etc_files(spec, self._config.container_run(spec.id))
+            write_etc_files(spec, self._config)
             plan = make_plan(
                 spec,
                 config=self._config,
@@ -344,7 +346,8 @@ class Lifecycle:
         if volumes and spec is not None:
             for mount in spec.mounts:
                 if mount.anonymous:
-                    self._volumes.remove(mount.source)
+                    with suppress(VolumeInUse):  # another container has it from this one
+                        self._volumes.remove(mount.source)
 
     # -- change -------------------------------------------------------------------------------
 

@@ -16,11 +16,15 @@ from typing import Any
 from runtime.engine.volumes import VolumeManager
 from runtime.errors import SpecInvalid
 from runtime.kernel.constants import (
+    MS_NOATIME,
     MS_NODEV,
+    MS_NODIRATIME,
     MS_NOEXEC,
     MS_NOSUID,
     MS_RDONLY,
+    MS_RELATIME,
     MS_STRICTATIME,
+    MS_SYNCHRONOUS,
 )
 from runtime.model.plan import MountStep
 from runtime.model.spec import ContainerSpec, Mount
@@ -45,12 +49,32 @@ READONLY_PATHS = (
 )  # fmt: skip
 
 
+# What the options of a tmpfs add to its flags, or take away from them.
+_TMPFS_ON = {
+    "noexec": MS_NOEXEC, "nosuid": MS_NOSUID, "nodev": MS_NODEV, "sync": MS_SYNCHRONOUS,
+    "noatime": MS_NOATIME, "nodiratime": MS_NODIRATIME, "relatime": MS_RELATIME,
+    "strictatime": MS_STRICTATIME,
+}  # fmt: skip
+_TMPFS_OFF = {
+    "exec": MS_NOEXEC, "suid": MS_NOSUID, "dev": MS_NODEV, "async": MS_SYNCHRONOUS,
+    "atime": MS_NOATIME, "diratime": MS_NODIRATIME,
+}  # fmt: skip
+
+
 def mount_steps(
-    spec: ContainerSpec, config: Config, volumes: VolumeManager, cgroup: dict[str, Any]
+    spec: ContainerSpec,
+    config: Config,
+    volumes: VolumeManager,
+    cgroup: dict[str, Any],
+    *,
+    ipc_pid: int = 0,
 ) -> list[MountStep]:
-    """Every step after the root file system itself. Raises SpecInvalid for a source that is not there."""
+    """Every step after the root file system itself. Raises SpecInvalid for a source that is not there.
+
+    `ipc_pid` is the process whose IPC namespace, and with it /dev/shm, the container shares.
+    """
     own = {posixpath.normpath(m.target) for m in spec.mounts}
-    steps = [s for s in _kernel_steps(spec, cgroup) if s["target"] not in own]
+    steps = [s for s in _kernel_steps(spec, cgroup, ipc_pid) if s["target"] not in own]
     run = config.container_run(spec.id)
     for target, name in ETC_FILES.items():
         if target not in own:
@@ -86,7 +110,7 @@ def filesystem(fstype: str, target: str, flags: int, data: str = "") -> MountSte
     }
 
 
-def _kernel_steps(spec: ContainerSpec, cgroup: dict[str, Any]) -> Iterable[MountStep]:
+def _kernel_steps(spec: ContainerSpec, cgroup: dict[str, Any], ipc_pid: int) -> Iterable[MountStep]:
     privileged = spec.security.privileged
     protect = 0 if privileged else MS_RDONLY
     yield filesystem("proc", "/proc", _QUIET)
@@ -96,9 +120,10 @@ def _kernel_steps(spec: ContainerSpec, cgroup: dict[str, Any]) -> Iterable[Mount
     )
     if spec.namespaces.ipc == "":
         yield filesystem("tmpfs", "/dev/shm", _QUIET, f"mode=1777,size={spec.shm_size}")
-        yield {**filesystem("mqueue", "/dev/mqueue", _QUIET), "optional": True}
-    elif spec.namespaces.ipc == "host":
-        yield bind("/dev/shm", "/dev/shm")
+    elif spec.namespaces.ipc != "none":
+        shared = bind("/dev/shm", "/dev/shm")
+        yield {**shared, "of_pid": ipc_pid} if ipc_pid else shared
+    if spec.namespaces.ipc != "none":
         yield {**filesystem("mqueue", "/dev/mqueue", _QUIET), "optional": True}
     yield filesystem("sysfs", "/sys", _QUIET | protect)
     yield from _cgroup_steps(cgroup, protect)
@@ -157,11 +182,7 @@ def device_rule(source: str, permissions: str, index: int) -> str:
 
 def _user_step(index: int, mount: Mount, config: Config, volumes: VolumeManager) -> MountStep:
     if mount.type == "tmpfs":
-        options = [f"mode={mount.tmpfs_mode:o}", *mount.tmpfs_options]
-        if mount.tmpfs_size is not None:
-            options.append(f"size={mount.tmpfs_size}")
-        flags = _QUIET | (MS_RDONLY if mount.read_only else 0)
-        return filesystem("tmpfs", mount.target, flags, ",".join(options))
+        return _tmpfs_step(mount)
     if mount.type == "volume":
         step = bind(str(volumes.path(mount.source)), mount.target, read_only=mount.read_only)
         if mount.subpath:
@@ -175,7 +196,23 @@ def _user_step(index: int, mount: Mount, config: Config, volumes: VolumeManager)
         read_only=mount.read_only,
     )
     step["propagation"] = mount.propagation
+    if mount.recursive == "disabled":
+        step["recursive"] = False
+    elif mount.recursive == "writable":
+        step["recursive"], step["submounts"] = False, True
     return step
+
+
+def _tmpfs_step(mount: Mount) -> MountStep:
+    data = [f"mode={mount.tmpfs_mode:o}"]
+    if mount.tmpfs_size is not None:
+        data.append(f"size={mount.tmpfs_size}")
+    flags = _QUIET | (MS_RDONLY if mount.read_only else 0)
+    for option in mount.tmpfs_options:
+        if "=" in option:
+            data.append(option)
+        flags = (flags | _TMPFS_ON.get(option, 0)) & ~_TMPFS_OFF.get(option, 0)
+    return filesystem("tmpfs", mount.target, flags, ",".join(data))
 
 
 def check_bind(mount: Mount, config: Config, field: str) -> Path:

@@ -12,7 +12,7 @@ from runtime.engine.etc import hostname_of
 from runtime.engine.mounts import MASKED_PATHS, READONLY_PATHS, device_rule, mount_steps
 from runtime.engine.volumes import VolumeManager
 from runtime.errors import BadState
-from runtime.kernel import capabilities, procfs, seccomp
+from runtime.kernel import apparmor, capabilities, procfs, seccomp
 from runtime.model.codec import to_json
 from runtime.model.parse import parse_signal
 from runtime.model.plan import Capabilities, Interface, Namespaces, Overlay, Plan
@@ -45,6 +45,7 @@ def make_plan(
     )
     program = seccomp.compile_profile(profile, caps["bounding"])
     own_network = spec.namespaces.network == ""
+    namespaces = _namespaces(spec, pid_of)
     return {
         "id": spec.id,
         "bundle": str(config.bundle(spec.id)),
@@ -53,7 +54,7 @@ def make_plan(
         "hostname": "" if spec.namespaces.uts == "host" else hostname_of(spec),
         "domainname": spec.domainname,
         "overlay": _overlay(spec, layers, snapshot),
-        "mounts": mount_steps(spec, config, volumes, cgroup),
+        "mounts": mount_steps(spec, config, volumes, cgroup, ipc_pid=joined(namespaces["ipc"])),
         "masked_paths": _paths(spec, security.masked_paths, MASKED_PATHS),
         "readonly_paths": _paths(spec, security.readonly_paths, READONLY_PATHS),
         "args": list(process.args),
@@ -67,11 +68,11 @@ def make_plan(
         "capabilities": caps,
         "no_new_privileges": security.no_new_privileges,
         "seccomp": None if program is None else base64.b64encode(program).decode(),
-        "apparmor": security.apparmor,
+        "apparmor": security.apparmor if apparmor.enabled() else "",
         "rlimits": [(u.name, u.soft, u.hard) for u in process.ulimits],
         "oom_score_adj": spec.limits.oom_score_adj,
         "sysctls": _sysctls(spec),
-        "namespaces": _namespaces(spec, pid_of),
+        "namespaces": namespaces,
         "user_namespace": None,
         "cgroup": cgroup,
         "interfaces": _interfaces(spec, networks),
@@ -183,6 +184,11 @@ def _namespaces(spec: ContainerSpec, pid_of: PidOf) -> Namespaces:
         "uts": mode(asked.uts),
         "cgroup": mode(asked.cgroup),
     }
+
+
+def joined(mode: str) -> int:
+    """The pid in a namespace's "pid:<n>", else 0."""
+    return int(mode.removeprefix("pid:")) if mode.startswith("pid:") else 0
 
 
 def _interfaces(spec: ContainerSpec, networks: dict[str, NetworkSpec]) -> list[Interface]:

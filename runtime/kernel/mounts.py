@@ -17,7 +17,10 @@ from runtime.errors import KernelFailure
 from runtime.kernel import syscalls
 from runtime.kernel.constants import (
     AT_EMPTY_PATH,
+    AT_FDCWD,
     AT_RECURSIVE,
+    AT_SYMLINK_NOFOLLOW,
+    CLONE_NEWNS,
     MNT_DETACH,
     MOVE_MOUNT_T_EMPTY_PATH,
     MS_BIND,
@@ -95,6 +98,9 @@ def _hint(error: KernelFailure | OSError) -> str:
 
 
 def _bind(step: MountStep, root: int) -> None:
+    if step.get("of_pid"):
+        _bind_foreign(step, root)
+        return
     source = os.open(step.get("source", ""), O_PATH | os.O_CLOEXEC)
     try:
         if step.get("subpath"):
@@ -104,7 +110,8 @@ def _bind(step: MountStep, root: int) -> None:
         kind = "dir" if stat.S_ISDIR(os.fstat(source).st_mode) else "file"
         target = resolve(root, step["target"], make=kind if step.get("make") else "")
         try:
-            _attach_copy(source, target, step, recursive=bool(step.get("recursive")))
+            below = step.get("submounts") or step.get("recursive")
+            _attach_copy(source, target, step, recursive=bool(below))
         finally:
             os.close(target)
     finally:
@@ -119,6 +126,37 @@ def _attach_copy(source: int, target: int, step: MountStep, *, recursive: bool) 
     """
     flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH
     tree = syscalls.open_tree("", flags | (AT_RECURSIVE if recursive else 0), source)
+    _attach(tree, target, step)
+
+
+def _bind_foreign(step: MountStep, root: int) -> None:
+    """Mount a copy of what another mount namespace has at the source: go there, copy, come back.
+
+    The kernel copies no mount of a namespace that one is not in.
+    """
+    own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    there = os.open(f"/proc/{step['of_pid']}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    directory = os.open(".", O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        syscalls.setns(there, CLONE_NEWNS)
+        try:
+            flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW
+            tree = syscalls.open_tree(step.get("source", ""), flags, AT_FDCWD)
+        finally:
+            syscalls.setns(own, CLONE_NEWNS)
+            os.fchdir(directory)
+        target = resolve(root, step["target"], make=step.get("make") or "")
+        try:
+            _attach(tree, target, step)
+        finally:
+            os.close(target)
+    finally:
+        for fd in (own, there, directory):
+            os.close(fd)
+
+
+def _attach(tree: int, target: int, step: MountStep) -> None:
+    """Give a copied tree its flags, mount it, close it."""
     try:
         propagation = step.get("propagation") or "rprivate"
         kind = _PROPAGATION[propagation.removeprefix("r")]

@@ -8,7 +8,7 @@ from typing import get_args
 
 from runtime.errors import SpecInvalid
 from runtime.model.parse import VOLUME_NAME, parse_bytes
-from runtime.model.spec import Mount, Propagation
+from runtime.model.spec import Mount, Propagation, Recursion
 
 
 def parse_volume_spec(text: str, field: str = "volumes") -> Mount:
@@ -68,8 +68,8 @@ def _mount_source(source: str, text: str, field: str) -> str:
 _MOUNT_KEYS = {
     "source": "source", "src": "source", "target": "target", "dst": "target",
     "destination": "target", "readonly": "readonly", "ro": "readonly", "volume-nocopy": "nocopy",
-    "volume-subpath": "subpath", "bind-propagation": "propagation", "tmpfs-size": "size",
-    "tmpfs-mode": "mode",
+    "volume-subpath": "subpath", "bind-propagation": "propagation", "bind-recursive": "recursive",
+    "tmpfs-size": "size", "tmpfs-mode": "mode",
 }  # fmt: skip
 
 
@@ -102,9 +102,13 @@ def parse_mount(text: str, field: str = "mounts") -> Mount:
     propagation = values.get("propagation", "rprivate")
     if propagation not in get_args(Propagation):
         raise SpecInvalid(field, f"{field}: {propagation!r} is not a propagation.")
-    mode = values.get("mode", "1777")
-    if not re.fullmatch(r"[0-7]{1,4}", mode, re.ASCII):
-        raise SpecInvalid(field, f"{field}: {mode!r} is not an octal mode.")
+    recursive = values.get("recursive", "enabled")
+    if recursive not in get_args(Recursion):
+        raise SpecInvalid(
+            field,
+            f"{field}: {recursive!r} is not a way to take submounts along.",
+            hint=f"Use {', '.join(get_args(Recursion))}.",
+        )
     return Mount(
         type=kind,  # type: ignore[arg-type] # checked against the three above
         target=target,
@@ -113,7 +117,69 @@ def parse_mount(text: str, field: str = "mounts") -> Mount:
         nocopy=values.get("nocopy", "false").lower() in ("true", "1"),
         subpath=values.get("subpath", ""),
         propagation=propagation,  # type: ignore[arg-type] # checked above
+        recursive=recursive,  # type: ignore[arg-type] # checked above
         tmpfs_size=parse_bytes(values["size"], field) if "size" in values else None,
-        tmpfs_mode=int(mode, 8),
+        tmpfs_mode=_mode(values.get("mode", "1777"), field),
         anonymous=kind == "volume" and not source,
     )
+
+
+# What tmpfs and mount(8) know; everything else is refused here rather than by the kernel at the start.
+TMPFS_FLAGS = frozenset(
+    ("rw", "ro", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "sync", "async", "atime",
+     "noatime", "diratime", "nodiratime", "relatime", "strictatime")
+)  # fmt: skip
+TMPFS_VALUES = frozenset(("uid", "gid", "nr_inodes", "nr_blocks", "huge"))
+
+
+def parse_tmpfs(text: str, field: str = "tmpfs") -> Mount:
+    """The mount of `/run:size=64m,mode=700,uid=1000,exec`, as `docker run --tmpfs` reads it.
+
+    Without options it is 1777, as large as half of the memory, and noexec, nosuid, nodev.
+    """
+    target, _, rest = text.strip().partition(":")
+    if not target.startswith("/"):
+        raise SpecInvalid(
+            field, f"{field}: {text!r} needs an absolute path.", hint="Write /run:size=64m."
+        )
+    options = tuple(filter(None, (part.strip() for part in rest.split(","))))
+    return tmpfs_mount(target, options, field)
+
+
+def tmpfs_mount(target: str, options: tuple[str, ...], field: str) -> Mount:
+    """A tmpfs with the options as mount(8) writes them; the last of a kind wins."""
+    size: int | None = None
+    mode, read_only = 0o1777, False
+    kept: list[str] = []
+    for option in options:
+        name, equals, value = option.partition("=")
+        if name == "size" and equals:
+            size = _tmpfs_size(value, field)
+        elif name == "mode" and equals:
+            mode = _mode(value, field)
+        elif option in ("ro", "rw"):
+            read_only = option == "ro"
+        elif (name in TMPFS_VALUES and value) or option in TMPFS_FLAGS:
+            kept.append(option)
+        else:
+            raise SpecInvalid(
+                field,
+                f"{field}: {option!r} is not an option of a tmpfs.",
+                hint="Known: size=, mode=, uid=, gid=, nr_inodes=, ro, exec, suid, dev, noatime.",
+            )
+    return Mount(
+        type="tmpfs", target=target, read_only=read_only, tmpfs_size=size, tmpfs_mode=mode,
+        tmpfs_options=tuple(kept),
+    )  # fmt: skip
+
+
+def _tmpfs_size(value: str, field: str) -> int | None:
+    if value.strip("%") in ("", "0"):
+        return None  # half of the memory, as without
+    return parse_bytes(value, field)
+
+
+def _mode(text: str, field: str) -> int:
+    if not re.fullmatch(r"0?[0-7]{1,4}", text, re.ASCII):
+        raise SpecInvalid(field, f"{field}: {text!r} is not an octal mode.", hint="Write 1777.")
+    return int(text, 8)

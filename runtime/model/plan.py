@@ -25,7 +25,9 @@ class MountStep(TypedDict):
     fstype: NotRequired[str]  # filesystem: "proc", "tmpfs", "sysfs", "mqueue", "devpts", "cgroup2"
     data: NotRequired[str]  # option string of the file system
     flags: NotRequired[int]  # MS_* of runtime.kernel.constants
-    recursive: NotRequired[bool]  # bind: with the mounts below it
+    recursive: NotRequired[bool]  # bind: with the mounts below it, and flags reach these
+    submounts: NotRequired[bool]  # bind: with the mounts below it, whatever `recursive` is
+    of_pid: NotRequired[int]  # bind: the source is a path in this process's mount namespace
     propagation: NotRequired[str]  # bind: "rprivate" "rshared" …
     make: NotRequired[Literal["dir", "file", ""]]  # make a missing target
     optional: NotRequired[bool]  # a host or kernel without it is fine

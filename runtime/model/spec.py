@@ -14,6 +14,9 @@ RestartName = Literal["no", "on-failure", "always", "unless-stopped"]
 MountType = Literal["volume", "bind", "tmpfs"]
 Protocol = Literal["tcp", "udp", "sctp"]
 Propagation = Literal["private", "rprivate", "shared", "rshared", "slave", "rslave"]
+# What a bind does with the mounts below its source: takes them along (and read_only reaches them),
+# leaves them out, takes them along writable, or insists that read_only reaches them.
+Recursion = Literal["enabled", "disabled", "writable", "readonly"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +63,12 @@ class Mount:
     source: str = ""  # volume name, absolute host path, or "" for tmpfs
     read_only: bool = False
     propagation: Propagation = "rprivate"  # bind only
+    recursive: Recursion = "enabled"  # bind only
     subpath: str = ""  # volume only
     nocopy: bool = False  # volume only: do not fill an empty volume from the image
     tmpfs_size: int | None = None  # bytes
     tmpfs_mode: int = 0o1777
-    tmpfs_options: tuple[str, ...] = ()
+    tmpfs_options: tuple[str, ...] = ()  # "exec", "uid=1000", "nr_inodes=1k"; see parse_tmpfs
     anonymous: bool = (
         False  # volume made for an image's VOLUME; removed with the container on request
     )
@@ -136,7 +140,7 @@ class Security:
     cap_drop: tuple[str, ...] = ()
     no_new_privileges: bool = False
     seccomp: str = "default"  # "default", "unconfined" or a profile as JSON text
-    apparmor: str = ""  # profile name; "" = the host's default
+    apparmor: str = ""  # profile name or "unconfined"; "" = the host's default
     userns: Literal["", "host", "private"] = ""  # "" = the installation's default
     read_only_rootfs: bool = False
     devices: tuple[Device, ...] = ()

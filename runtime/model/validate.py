@@ -12,6 +12,7 @@ import re
 
 from runtime.errors import SpecInvalid
 from runtime.model.parse import parse_signal
+from runtime.model.parse_mounts import tmpfs_mount
 from runtime.model.spec import ContainerSpec, Mount
 from runtime.model.validate_limits import MIN_MEMORY, validate_limits
 from runtime.model.validate_names import (
@@ -141,12 +142,30 @@ def _validate_mounts(mounts: tuple[Mount, ...]) -> None:
                     hint="Write a relative path without '..'.",
                 )  # fmt: skip
             validate_no_nul(mount.subpath, f"{field}.subpath")
+        _validate_bind_options(mount, field)
         if mount.tmpfs_size is not None and mount.tmpfs_size < 4096:
             raise SpecInvalid(
                 f"{field}.tmpfs_size", "A tmpfs needs at least one page (4096 bytes)."
             )
         if not 0 <= mount.tmpfs_mode <= 0o7777:
             raise SpecInvalid(f"{field}.tmpfs_mode", "tmpfs_mode must be 0 to 7777 (octal).")
+
+
+def _validate_bind_options(mount: Mount, field: str) -> None:
+    if mount.type != "bind":
+        for name, default in (("propagation", "rprivate"), ("recursive", "enabled")):
+            if getattr(mount, name) != default:
+                raise SpecInvalid(f"{field}.{name}", f"Only a host path has a {name} setting.")
+    elif mount.recursive == "readonly" and not mount.read_only:
+        raise SpecInvalid(
+            f"{field}.recursive",
+            "Submounts cannot be read-only below a mount that is writable.",
+            hint="Make the mount read-only too.",
+        )
+    if mount.nocopy and mount.type != "volume":
+        raise SpecInvalid(f"{field}.nocopy", "Only a volume is filled from the image.")
+    if mount.type == "tmpfs":
+        tmpfs_mount(mount.target, mount.tmpfs_options, f"{field}.tmpfs_options")
 
 
 def _validate_lifecycle(spec: ContainerSpec) -> None:
@@ -168,6 +187,8 @@ def _validate_lifecycle(spec: ContainerSpec) -> None:
         raise SpecInvalid("logs.max_size", "A log file needs room for 4096 bytes or more.")
     if not 1 <= logs.max_files <= 1000:
         raise SpecInvalid("logs.max_files", "logs.max_files must be 1 to 1000.")
+    if not 4096 <= logs.max_buffer <= 2**30:
+        raise SpecInvalid("logs.max_buffer", "logs.max_buffer must be 4096 bytes to 1 GiB.")
     health = spec.health
     if health is None:
         return
@@ -230,6 +251,12 @@ def _validate_security(spec: ContainerSpec) -> None:
             )
         if dotted.startswith("net.") and spec.namespaces.network == "host":
             raise SpecInvalid(field, f"{name} would change the host: it shares the host's network.")
+        if dotted.startswith(("kernel.", "fs.")):
+            kind = "uts" if dotted == "kernel.domainname" else "ipc"
+            if getattr(spec.namespaces, kind) == "host":
+                raise SpecInvalid(
+                    field, f"{name} would change the host: it shares the host's {kind} namespace."
+                )
     for name in ("masked_paths", "readonly_paths"):
         for index, path in enumerate(getattr(security, name) or ()):
             validate_absolute(path, f"security.{name}[{index}]")

@@ -33,6 +33,17 @@ def validate_joins_and_endpoints(spec: ContainerSpec) -> None:
         networks.add(endpoint.network_id)
         _validate_endpoint(endpoint, field)
     dns = spec.dns
+    if mode.startswith("container:"):
+        # They are the other container's, whose network and resolver it shares.
+        for field, value in (
+            ("hostname", spec.hostname), ("dns.servers", dns.servers), ("dns.search", dns.search),
+            ("dns.options", dns.options), ("dns.extra_hosts", dns.extra_hosts),
+        ):  # fmt: skip
+            if value:
+                raise SpecInvalid(
+                    field, "This belongs to the container whose network is shared.",
+                    hint="Set it there, or choose another network.",
+                )  # fmt: skip
     for index, server in enumerate(dns.servers):
         parse_address(server, f"dns.servers[{index}]")
     for index, domain in enumerate(dns.search):

@@ -267,7 +267,7 @@ def test_a_stopped_container_is_not_brought_back(instance: Instance) -> None:
 
 def test_a_policy_given_while_it_runs_is_followed(instance: Instance) -> None:
     spec = instance.run(instance.shell("echo run; sleep 0.3; exit 1"))
-    changed = instance.engine.update_restart(spec.id, Restart("on-failure", 1))
+    changed = instance.engine.update(spec.id, restart=Restart("on-failure", 1))
     assert changed.restart == Restart("on-failure", 1)
     observed = instance.wait_for(spec, Status.EXITED, timeout=20)
     assert observed.run is not None
@@ -290,7 +290,7 @@ def test_many_start_at_once(instance: Instance) -> None:
 
 def test_limits_change_while_it_runs(instance: Instance) -> None:
     spec = instance.run(instance.spec(limits=Limits(memory=64 * MIB, pids=10)))
-    instance.engine.update_limits(spec.id, Limits(memory=128 * MIB, cpus=0.5, oom_score_adj=77))
+    instance.engine.update(spec.id, limits=Limits(memory=128 * MIB, cpus=0.5, oom_score_adj=77))
     sample = instance.engine.stats(spec.id)
     assert (sample.memory_limit, sample.cpu_limit, sample.pids_limit) == (128 * MIB, 0.5, 0)
     assert instance.engine.inspect(spec.id).limits.memory == 128 * MIB

@@ -102,7 +102,7 @@ def test_an_impossible_change_changes_nothing(instance: Instance) -> None:
     before = Limits(memory=64 * MIB, pids=50)
     spec = instance.run(instance.spec(limits=before))
     with pytest.raises(SpecInvalid):
-        instance.engine.update_limits(spec.id, Limits(memory=128 * MIB, cpuset_cpus="900"))
+        instance.engine.update(spec.id, limits=Limits(memory=128 * MIB, cpuset_cpus="900"))
     assert instance.engine.inspect(spec.id).limits == before
     assert instance.engine.stats(spec.id).memory_limit == 64 * MIB
 

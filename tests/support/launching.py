@@ -133,7 +133,7 @@ class Launchpad:
         self._ids.append(made.id)
         rules = device_rules(made, DEVICE_RULES)
         cgroup = self.cgroups.create(made.id, made.limits, device_rules=rules)
-        write_etc_files(made, self.config.container_run(made.id))
+        write_etc_files(made, self.config)
         result = make_plan(
             made,
             config=self.config,

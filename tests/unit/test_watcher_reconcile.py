@@ -181,6 +181,19 @@ def test_an_auto_remove_container_is_removed_once(world: World) -> None:
     assert Operation.objects.get().via == "system"
 
 
+def test_an_auto_remove_container_that_ends_within_its_own_start_is_removed_after_it(
+    world: World,
+) -> None:
+    world.container(auto_remove=True)
+    start = operation(world, "container.create")
+    world.engine.has(A, ended("exited"))
+    world.reconciler.look(A)
+    assert world.asked() == ["container.create"]
+    Operation.objects.filter(pk=start.pk).update(status=Operation.Status.SUCCEEDED)
+    world.reconciler.round()
+    assert world.asked() == ["container.create", "container.remove"]
+
+
 def test_a_container_that_stays_is_not_removed(world: World) -> None:
     world.container(restart={"name": "no"})
     world.engine.has(A, ended("exited"))

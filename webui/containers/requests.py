@@ -8,7 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from runtime.errors import SpecInvalid
 from runtime.model.parse import parse_bytes, parse_restart
-from runtime.model.spec import Limits, Restart
+from runtime.model.parse_options import parse_device_values, parse_hugetlb
+from runtime.model.spec import Limits, LogOptions, Propagation, Recursion, Restart
+
+# Pairs come as an object, as a list of texts or as lines of one text.
+Pairs = dict[str, str] | list[str] | str
+DeviceValues = dict[str, int | str] | list[str] | str
 
 
 class Request(BaseModel):
@@ -17,37 +22,55 @@ class Request(BaseModel):
 
 
 class LimitsRequest(Request):
-    """Sizes take bytes or "512m"; null or absent is no limit."""
+    """Sizes take bytes or "512m"; null or absent is no limit. memory_swap counts memory and swap
+    together: absent is twice the memory, equal to it is no swap, -1 is unlimited.
+    """
 
     memory: int | str | None = None
     memory_swap: int | str | None = None
     memory_reservation: int | str | None = None
     memory_swappiness: int | None = None
     oom_kill_disable: bool = False
-    oom_score_adj: int = 0
+    oom_score_adj: int | None = 0
     cpus: float | str | None = None
-    cpu_period: int | None = None
+    cpu_period: int | None = None  # microseconds
     cpu_quota: int | None = None
     cpu_shares: int | None = None
-    cpuset_cpus: str = ""
-    cpuset_mems: str = ""
+    cpuset_cpus: str | None = ""
+    cpuset_mems: str | None = ""
     pids: int | str | None = None
     blkio_weight: int | None = None
+    blkio_weight_device: DeviceValues = Field(default_factory=dict)  # "/dev/sda:300"
+    device_read_bps: DeviceValues = Field(default_factory=dict)  # "/dev/sda:10m"
+    device_write_bps: DeviceValues = Field(default_factory=dict)
+    device_read_iops: DeviceValues = Field(default_factory=dict)
+    device_write_iops: DeviceValues = Field(default_factory=dict)
+    hugetlb: DeviceValues = Field(default_factory=dict)  # "2MB=64m"
 
     def to_limits(self) -> Limits:
         """Numbers the kernel takes. Raises SpecInvalid with the field."""
         values = self.model_dump()
         for name in ("memory", "memory_swap", "memory_reservation"):
             values[name] = _size(values[name], f"limits.{name}")
-        if values["cpus"] in ("", 0):
-            values["cpus"] = None
-        if values["cpus"] is not None:
-            values["cpus"] = _number(float, values["cpus"], "limits.cpus")
-        if values["pids"] in ("", 0):
-            values["pids"] = None
-        if values["pids"] is not None:
-            values["pids"] = _number(int, values["pids"], "limits.pids")
+        for name, kind in (("cpus", float), ("pids", int)):
+            given = values[name] not in (None, "", 0)
+            values[name] = _number(kind, values[name], f"limits.{name}") if given else None
+        for name in ("cpu_period", "cpu_quota", "cpu_shares", "blkio_weight"):
+            values[name] = values[name] or None  # 0 is Docker's word for unset
+        values["oom_score_adj"] = values["oom_score_adj"] or 0
+        for name in ("cpuset_cpus", "cpuset_mems"):
+            values[name] = values[name] or ""
+        for name in _TABLES:
+            sizes = name.endswith("_bps")
+            values[name] = parse_device_values(values[name], f"limits.{name}", sizes=sizes)
+        values["hugetlb"] = parse_hugetlb(values["hugetlb"], "limits.hugetlb")
         return Limits(**values)
+
+
+_TABLES = (
+    "blkio_weight_device", "device_read_bps", "device_write_bps", "device_read_iops",
+    "device_write_iops",
+)  # fmt: skip
 
 
 def _size(value: int | str | None, field: str) -> int | None:
@@ -72,14 +95,38 @@ class RestartRequest(Request):
 
 
 class MountRequest(Request):
+    """Also as a text: "type=bind,source=/srv,target=/data,readonly"."""
+
     type: Literal["volume", "bind", "tmpfs"] = "volume"
     target: str
     source: str = ""
     read_only: bool = False
-    propagation: Literal["private", "rprivate", "shared", "rshared", "slave", "rslave"] = "rprivate"
-    subpath: str = ""
-    nocopy: bool = False
+    propagation: Propagation = "rprivate"  # of a bind
+    recursive: Recursion = "enabled"  # of a bind: what becomes of mounts below the source
+    subpath: str = ""  # of a volume
+    nocopy: bool = False  # of a volume: do not fill it from the image
     tmpfs_size: int | str | None = None
+    tmpfs_mode: str = ""  # octal: "1777"
+    tmpfs_options: list[str] = Field(default_factory=list)  # "exec", "uid=1000"
+
+
+class LogsRequest(Request):
+    """`driver` "none" keeps no output. `non_blocking` drops lines rather than wait for a slow disk."""
+
+    driver: Literal["file", "json-file", "local", "none"] = "file"
+    max_size: int | str = "10m"  # of one file
+    max_files: int = 3
+    non_blocking: bool = False
+    max_buffer: int | str = "1m"  # held in memory, when non_blocking
+
+    def to_options(self) -> LogOptions:
+        return LogOptions(
+            driver="none" if self.driver == "none" else "file",
+            max_size=parse_bytes(self.max_size, "logs.max_size"),
+            max_files=self.max_files,
+            non_blocking=self.non_blocking,
+            max_buffer=parse_bytes(self.max_buffer, "logs.max_buffer"),
+        )
 
 
 class ContainerRequest(Request):
@@ -89,7 +136,8 @@ class ContainerRequest(Request):
     name: str = ""
     command: list[str] | str | None = None
     entrypoint: list[str] | str | None = None
-    env: dict[str, str] | list[str] = Field(default_factory=dict)
+    env: Pairs = Field(default_factory=dict)
+    env_file: str = ""  # the text of a file of NAME=value lines; `env` comes over it
     working_dir: str = ""
     user: str = ""
     groups: list[str] = Field(default_factory=list)
@@ -97,34 +145,48 @@ class ContainerRequest(Request):
     domainname: str = ""
     tty: bool = False
     stdin: bool = False
-    init: bool = False
+    init: bool | None = None  # null: where the command is a line of a shell
     ports: list[str] = Field(default_factory=list)
     publish_all: bool = False
-    mounts: list[MountRequest] = Field(default_factory=list)
+    expose: list[str] = Field(default_factory=list)
+    mounts: list[MountRequest | str] = Field(default_factory=list)
     volumes: list[str] = Field(default_factory=list)
+    volumes_from: list[str] = Field(default_factory=list)  # "container" or "container:ro"
     tmpfs: list[str] = Field(default_factory=list)
     limits: LimitsRequest = Field(default_factory=LimitsRequest)
     ulimits: list[str] = Field(default_factory=list)
     restart: RestartRequest | str = Field(default_factory=RestartRequest)
-    network: str = ""
+    network: str = ""  # a network's name, "host", "none" or "container:<name>"
     network_aliases: list[str] = Field(default_factory=list)
     ip: str = ""
     mac_address: str = ""
     dns: list[str] = Field(default_factory=list)
     dns_search: list[str] = Field(default_factory=list)
     dns_options: list[str] = Field(default_factory=list)
-    extra_hosts: dict[str, str] = Field(default_factory=dict)
-    labels: dict[str, str] = Field(default_factory=dict)
+    extra_hosts: Pairs = Field(default_factory=dict)  # name: address or "host-gateway"
+    labels: Pairs = Field(default_factory=dict)
+    label_file: str = ""  # the text of a file of name=value lines; `labels` come over it
     stop_signal: str = ""
     stop_timeout: int = Field(default=10, ge=-1, le=3600)
-    shm_size: int | str = 64 * 1024 * 1024
+    shm_size: int | str = ""  # "" = 64m
     privileged: bool = False
     cap_add: list[str] = Field(default_factory=list)
     cap_drop: list[str] = Field(default_factory=list)
     no_new_privileges: bool = False
     read_only_rootfs: bool = False
-    seccomp: str = "default"
-    sysctls: dict[str, str] = Field(default_factory=dict)
+    seccomp: str | dict[str, Any] = "default"  # "default", "unconfined" or a profile
+    apparmor: str = ""
+    userns: Literal["", "default", "host", "private"] = ""
+    pid: str = ""  # "", "host" or "container:<name>"
+    ipc: str = ""  # "", "private", "shareable", "host", "none" or "container:<name>"
+    uts: Literal["", "private", "host"] = ""
+    cgroupns: Literal["", "private", "host"] = ""
+    devices: list[str] = Field(default_factory=list)  # "/dev/fuse", "/dev/a:/dev/b:rw"
+    device_cgroup_rules: list[str] = Field(default_factory=list)  # "c 13:* rwm"
+    sysctls: Pairs = Field(default_factory=dict)
+    masked_paths: list[str] | None = None  # null: the default list; []: none
+    readonly_paths: list[str] | None = None
+    logs: LogsRequest = Field(default_factory=LogsRequest)
     auto_remove: bool = False
     start: bool = True
 

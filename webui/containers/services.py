@@ -10,8 +10,9 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import F
+from pydantic import ValidationError
 
-from runtime.errors import BadState, NotFound, SpecInvalid
+from runtime.errors import BadState, SpecInvalid
 from runtime.model.codec import from_json, to_json
 from runtime.model.parse import parse_signal
 from runtime.model.spec import ContainerSpec, Limits
@@ -20,19 +21,15 @@ from runtime.model.validate import validate_spec
 from runtime.model.validate_limits import validate_limits
 from runtime.model.validate_names import validate_name
 from webui.accounts.models import User
-from webui.containers.building import build_spec, random_name
+from webui.containers.building import build_spec
+from webui.containers.joining import attach, inherited_mounts
 from webui.containers.models import Container
+from webui.containers.naming import random_name
 from webui.containers.requests import ContainerRequest, LimitsRequest, UpdateRequest
-from webui.containers.reserving import (
-    check_name,
-    check_staying,
-    choose_address,
-    choose_ports,
-    claim,
-    find_network,
-)
+from webui.containers.reserving import check_name, check_staying, choose_ports, claim
 from webui.containers.selectors import containers
 from webui.containers.wording import request_words
+from webui.core.errors import from_validation
 from webui.core.fields import new_id
 from webui.core.payloads import container_row
 from webui.core.publish import publish_gone, publish_row
@@ -66,10 +63,11 @@ def container_create(
             image=image.digest,
             config=image.config,
             host_ip=publish_address,
+            inherited=inherited_mounts(host, request.volumes_from),
         )
         host_lock(host=host)
         spec = _name(host, spec, given=bool(request.name))
-        spec = choose_ports(host, _attach(host, spec, request))
+        spec = choose_ports(host, attach(host, spec, request))
         validate_spec(spec)
         check_staying(host, image, spec)
         container = Container.objects.create(
@@ -107,31 +105,6 @@ def _name(host: Host, spec: ContainerSpec, *, given: bool) -> ContainerSpec:
         # With a number there are always more.
         spec = replace(spec, name=f"{random_name()}-{secrets.randbelow(100_000)}")
     return spec
-
-
-def _attach(host: Host, spec: ContainerSpec, request: ContainerRequest) -> ContainerSpec:
-    """One endpoint on the chosen network; none for host, none and container:X."""
-    if spec.namespaces.network:
-        if spec.namespaces.network.startswith("container:"):
-            return _join(host, spec)
-        return spec
-    network = find_network(host, request.network)
-    endpoint = choose_address(
-        network,
-        address=request.ip,
-        mac_address=request.mac_address,
-        aliases=request.network_aliases,
-    )
-    return replace(spec, endpoints=(endpoint,))
-
-
-def _join(host: Host, spec: ContainerSpec) -> ContainerSpec:
-    name = spec.namespaces.network.removeprefix("container:")
-    other = containers().filter(host=host, name=name).first()
-    other = other or containers().filter(host=host, pk__startswith=name).first()
-    if other is None:
-        raise NotFound(f"There is no container {name!r} to share the network of.", field="network")
-    return replace(spec, namespaces=replace(spec.namespaces, network=f"container:{other.pk}"))
 
 
 def container_act(
@@ -219,14 +192,21 @@ def container_update(
 
 def _merged_limits(container: Container, changes: dict[str, Any]) -> Limits:
     """What the container has, with the named limits replaced; null takes one away."""
-    asked = LimitsRequest.model_validate(changes).to_limits()
+    try:
+        asked = LimitsRequest.model_validate(changes).to_limits()
+    except ValidationError as error:
+        complaint = from_validation(error)
+        raise SpecInvalid(f"limits.{complaint.field}", complaint.message) from error
     current = from_json(Limits, container.spec.get("limits", {}), "limits")
     limits = replace(current, **{name: getattr(asked, name) for name in changes})
     if "memory" in changes and "memory_swap" not in changes:
         # As `docker update --memory` on a container whose swap was Docker's default.
         limits = replace(limits, memory_swap=None)
-    if "cpus" in changes:
-        limits = replace(limits, cpu_quota=None, cpu_period=None)
+    # The newest word of those that say the same holds.
+    if changes.get("cpus") is not None:
+        limits = replace(limits, cpu_quota=asked.cpu_quota, cpu_period=asked.cpu_period)
+    elif asked.cpu_quota is not None:
+        limits = replace(limits, cpus=None)
     validate_limits(limits)
     return limits
 

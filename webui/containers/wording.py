@@ -19,7 +19,9 @@ _NAMES = {
     "process.groups": "groups",
     "process.ulimits": "ulimits",
     "process": "command",
-    "namespaces.network": "network",
+    "namespaces.cgroup": "cgroupns",
+    "namespaces": "",
+    "exposed": "expose",
     "endpoints[0].network_id": "network",
     "endpoints[0].address": "ip",
     "endpoints[0].mac_address": "mac_address",
@@ -90,4 +92,6 @@ def _mount(index: int, rest: str, request: ContainerRequest) -> str:
         if index < len(texts):
             return f"{name}[{index}]"
         index -= len(texts)
+    if request.volumes_from:
+        return "volumes_from[0]"
     return "image"  # a directory that the image declares

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -76,11 +77,16 @@ def from_validation(error: ValidationError) -> errors.SpecInvalid:
     return from_complaint(error.errors()[0])
 
 
+_BRANCH = re.compile(r"\[|Request$|^(int|str|float|bool)$")
+
+
 def from_complaint(complaint: Any) -> errors.SpecInvalid:
     """One element of pydantic's (or ninja's) list of errors."""
     place = [
         p for p in complaint["loc"] if p not in ("body", "query", "path", "payload", "request")
     ]
+    # Of a union pydantic says which branch it tried: no name of the request's.
+    place = [p for p in place if isinstance(p, int) or not _BRANCH.search(p)]
     field = ""
     for part in place:
         field += f"[{part}]" if isinstance(part, int) else f".{part}" if field else str(part)

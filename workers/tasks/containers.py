@@ -105,16 +105,14 @@ def rename(job: Job) -> Result:
 
 @operation_task("container.update", on_failure=_seen)
 def update(job: Job) -> Result:
-    """Change limits and restart policy, also of a running container."""
-    if "limits" in job.params:
-        spec = job.engine.update_limits(
-            job.target, from_json(Limits, job.params["limits"], "limits")
-        )
-        container_changed(container_id=job.target, spec=spec)
-    if "restart" in job.params:
-        policy = from_json(Restart, job.params["restart"], "restart")
-        spec = job.engine.update_restart(job.target, policy)
-        container_changed(container_id=job.target, spec=spec)
+    """Change limits and restart policy, also of a running container: all that is asked, or nothing."""
+    limits, policy = job.params.get("limits"), job.params.get("restart")
+    spec = job.engine.update(
+        job.target,
+        limits=None if limits is None else from_json(Limits, limits, "limits"),
+        restart=None if policy is None else from_json(Restart, policy, "restart"),
+    )
+    container_changed(container_id=job.target, spec=spec)
     return container_seen(job.engine, job.target)
 
 

@@ -51,7 +51,8 @@ class Policy:
         if container is None:
             return
         if container.spec.get("auto_remove"):
-            self._ask(container, "remove", {"force": True, "volumes": True})
+            if not self._ask(container, "remove", {"force": True, "volumes": True}):
+                return  # what started or stopped it is still at work; the next round asks again
         elif end is not None and end.reason == "shim_lost" and not run.user_stopped:
             started = self._start_after_loss(container)
             if not started:
@@ -84,9 +85,10 @@ class Policy:
         return True
 
     @staticmethod
-    def _ask(container: Container, action: Action, params: dict[str, Any]) -> None:
+    def _ask(container: Container, action: Action, params: dict[str, Any]) -> bool:
+        """False when another operation is at work on it."""
         if live_operation("container", container.pk) is not None:
-            return
+            return False
         logger.info("%s of %s (%s) by the system.", action, container.name, container.pk[:12])
         try:
             container_act(
@@ -94,6 +96,7 @@ class Policy:
             )
         except BadState as error:
             logger.info("Container %s: %s", container.pk[:12], error)
+        return True
 
 
 def _restart(container: Container) -> str:

@@ -1,0 +1,43 @@
+"""Whether this kernel confines by AppArmor profiles (security/apparmor in the kernel's documentation)."""
+
+from __future__ import annotations
+
+from runtime.errors import NotFound, Unsupported
+
+
+def enabled() -> bool:
+    return _read("/sys/module/apparmor/parameters/enabled").strip() == "Y"
+
+
+def check(profile: str, field: str) -> None:
+    """Raise Unsupported where there is no AppArmor, NotFound when it does not have the profile.
+
+    "" and "unconfined" ask for nothing and pass everywhere.
+    """
+    if profile in ("", "unconfined"):
+        return
+    if not enabled():
+        raise Unsupported(
+            f"The AppArmor profile {profile!r}",
+            "a kernel with AppArmor",
+            hint="Leave the profile out: seccomp and capabilities confine the container here.",
+            field=field,
+        )
+    names = [line.rpartition(" (")[0] for line in _read(_PROFILES).splitlines()]
+    if names and profile not in names:
+        raise NotFound(
+            f"There is no AppArmor profile {profile!r} on this host.",
+            hint="Load it with apparmor_parser first.",
+            field=field,
+        )
+
+
+_PROFILES = "/sys/kernel/security/apparmor/profiles"
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return ""
