@@ -74,10 +74,34 @@ def _overlay_options(overlay: Overlay, lower: list[str]) -> str:
     return f"lowerdir={':'.join(lower)},upperdir={overlay['upper']},workdir={overlay['work']}"
 
 
-def execute(step: MountStep, root: int) -> None:
-    """Carry out one step below the directory descriptor `root`. Raises KernelFailure, OSError."""
+def is_shared(step: MountStep) -> bool:
+    """What is mounted below it later is to reach the host."""
+    return step.get("propagation") in ("shared", "rshared")
+
+
+def copy_tree(step: MountStep) -> int:
+    """A detached copy of a bind's source, a peer of the host's mount as long as our namespace is one.
+
+    Raises KernelFailure, OSError.
+    """
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
+    below = step.get("submounts") or step.get("recursive")
     try:
-        _EXECUTE[step["kind"]](step, root)
+        return syscalls.open_tree(step.get("source", ""), flags | (AT_RECURSIVE if below else 0))
+    except (KernelFailure, OSError) as error:
+        raise _named(error, step) from error
+
+
+def execute(step: MountStep, root: int, tree: int = -1) -> None:
+    """Carry out one step below the directory descriptor `root`. Raises KernelFailure, OSError.
+
+    `tree` is the copy of a bind's source that `copy_tree` has made; it is closed.
+    """
+    try:
+        if tree >= 0:
+            _attach_to(tree, step, root)
+        else:
+            _EXECUTE[step["kind"]](step, root)
     except (KernelFailure, OSError) as error:
         if not step.get("optional"):
             raise _named(error, step) from error
@@ -145,14 +169,18 @@ def _bind_foreign(step: MountStep, root: int) -> None:
         finally:
             syscalls.setns(own, CLONE_NEWNS)
             os.fchdir(directory)
-        target = resolve(root, step["target"], make=step.get("make") or "")
-        try:
-            _attach(tree, target, step)
-        finally:
-            os.close(target)
+        _attach_to(tree, step, root)
     finally:
         for fd in (own, there, directory):
             os.close(fd)
+
+
+def _attach_to(tree: int, step: MountStep, root: int) -> None:
+    target = resolve(root, step["target"], make=step.get("make") or "")
+    try:
+        _attach(tree, target, step)
+    finally:
+        os.close(target)
 
 
 def _attach(tree: int, target: int, step: MountStep) -> None:
@@ -283,11 +311,17 @@ def resolve(root: int, path: str, *, make: str = "") -> int:
 
 def pivot_into(rootfs: str) -> None:
     """Make `rootfs` this process's "/" and drop the old root with every mount below it."""
-    os.chdir(rootfs)
-    syscalls.pivot_root(".", ".")
-    # The old root lies on top of the new one now; keep its going from reaching the host.
-    syscalls.mount("none", ".", "", MS_SLAVE | MS_REC)
-    syscalls.umount(".", MNT_DETACH)
+    old = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.chdir(rootfs)
+        syscalls.pivot_root(".", ".")
+        # The old root lies on top of the new one now; keep its going from reaching the host. From within
+        # it, or what the container shares with the host would cease to be shared.
+        os.fchdir(old)
+        syscalls.mount("none", ".", "", MS_SLAVE | MS_REC)
+        syscalls.umount(".", MNT_DETACH)
+    finally:
+        os.close(old)
     os.chdir("/")
 
 

@@ -163,14 +163,17 @@ def join(mode: str, kind: str, flag: int) -> None:
 
 
 def _build_rootfs(plan: Plan) -> None:
+    steps = plan["mounts"]
+    # Copied while they are still the host's peers: what the container mounts there reaches the host.
+    shared = {i: mounts.copy_tree(s) for i, s in enumerate(steps) if mounts.is_shared(s)}
     # Slave, not private: mounts the host makes later reach volumes that ask for rslave; ours never leave.
     syscalls.mount("none", "/", "", c.MS_SLAVE | c.MS_REC)
     with error_context("rootfs"):
         mounts.mount_overlay(plan["overlay"])
     root = os.open(plan["overlay"]["rootfs"], c.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for step in plan["mounts"]:
-            mounts.execute(step, root)
+        for index, step in enumerate(steps):
+            mounts.execute(step, root, shared.pop(index, -1))
         for path in plan["masked_paths"]:
             mounts.execute({"kind": "mask", "target": path, "optional": True}, root)
         for path in plan["readonly_paths"]:
@@ -203,8 +206,18 @@ def _configure_network(plan: Plan) -> None:
 def _write_sysctls(plan: Plan) -> None:
     for name, value in plan["sysctls"].items():
         path = "/proc/sys/" + name.replace(".", "/")
-        with open(path, "w", encoding="ascii") as file:
-            file.write(value)
+        try:
+            with open(path, "w", encoding="ascii") as file:
+                file.write(value)
+        except (OSError, UnicodeError) as error:
+            missing = isinstance(error, FileNotFoundError)
+            reason = "this kernel has none" if missing else f"the kernel refuses {value!r}"
+            raise InitFailed(
+                "sysctls",
+                f"Cannot set {name}: {reason}.",
+                hint="Check its name and value, or leave it out.",
+                field=f"security.sysctls.{name}",
+            ) from error
 
 
 def write_oom_score(value: int) -> None:

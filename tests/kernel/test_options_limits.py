@@ -1,0 +1,265 @@
+"""Every limit as a file of the container's control groups or of /proc, when made and when changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.errors import EngineError, SpecInvalid, Unsupported
+from runtime.model.spec import Limits, Restart
+from tests.support.engine import Instance
+from tests.support.options import Seen, asked, started
+from tests.support.waiting import wait_until
+from webui.containers.requests import LimitsRequest
+
+MIB = 2**20
+MEMORY = ("memory", "memory.limit_in_bytes"), ("memory", "memory.max")
+BOTH = ("memory", "memory.memsw.limit_in_bytes"), ("memory", "memory.swap.max")
+SOFT = ("memory", "memory.soft_limit_in_bytes"), ("memory", "memory.low")
+QUOTA = ("cpu", "cpu.cfs_quota_us"), ("cpu", "cpu.max")
+PIDS = ("pids", "pids.max"), ("pids", "pids.max")
+
+
+@pytest.fixture
+def instance() -> Iterator[Instance]:
+    with Instance() as made:
+        yield made
+
+
+@pytest.fixture
+def legacy(instance: Instance) -> Instance:
+    """For what only cgroup v1 has."""
+    if instance.engine.cgroups.hierarchies.version != "v1":
+        pytest.skip("this host has cgroup v2")
+    return instance
+
+
+def limited(instance: Instance, **limits: Any) -> Seen:
+    return started(instance, limits=limits)
+
+
+@pytest.mark.parametrize(
+    ("swap", "v1", "v2"),
+    [
+        (None, 128 * MIB, 64 * MIB),  # unset: as much again
+        ("64m", 64 * MIB, 0),  # equal: none
+        ("96m", 96 * MIB, 32 * MIB),
+        (-1, None, None),
+    ],
+)
+def test_swap_counts_as_dockers_does(
+    instance: Instance, swap: str | int | None, v1: int | None, v2: int | None
+) -> None:
+    if not instance.engine.cgroups.hierarchies.swap:
+        pytest.skip("this kernel does not limit swap")
+    seen = limited(instance, memory="64m", memory_swap=swap)
+    assert int(seen.limit(*MEMORY)) == 64 * MIB
+    text = seen.limit(*BOTH)
+    if v1 is None:
+        assert text == "max" or int(text) > 2**60
+    else:
+        assert int(text) in (v1, v2)
+
+
+def test_memory_in_its_other_words(legacy: Instance) -> None:
+    seen = limited(
+        legacy, memory="64m", memory_reservation="32m", memory_swappiness=7, oom_kill_disable=True
+    )
+    assert int(seen.limit(*SOFT)) == 32 * MIB
+    assert seen.limit(("memory", "memory.swappiness"), ("", "")) == "7"
+    assert "oom_kill_disable 1" in seen.limit(("memory", "memory.oom_control"), ("", ""))
+
+
+def test_the_oom_score_is_each_processs_own(instance: Instance) -> None:
+    seen = started(instance, limits={"oom_score_adj": 321}, command="sh -c 'sleep 1000; true'")
+    assert seen.proc("oom_score_adj").strip() == "321"
+    assert seen.run("cat", "/proc/self/oom_score_adj") == "321"
+
+
+def test_shared_memory_has_its_size(instance: Instance) -> None:
+    seen = started(instance, shm_size="3m")
+    assert "size=3072k" in seen.mount("/dev/shm").superblock
+    info = os.statvfs(seen.file("/dev/shm"))
+    assert info.f_blocks * info.f_frsize == 3 * MIB
+    assert "size=65536k" in started(instance).mount("/dev/shm").superblock
+
+
+@pytest.mark.parametrize(
+    ("limits", "v1", "v2"),
+    [
+        ({"cpus": 0.5}, "50000", "50000 100000"),
+        ({"cpu_period": 50000, "cpu_quota": 20000}, "20000", "20000 50000"),
+    ],
+)
+def test_cpu_time(instance: Instance, limits: dict[str, Any], v1: str, v2: str) -> None:
+    seen = limited(instance, **limits)
+    assert seen.limit(*QUOTA) in (v1, v2)
+
+
+def test_cpu_shares_and_sets(instance: Instance) -> None:
+    seen = limited(instance, cpu_shares=512, cpuset_cpus="0", cpuset_mems="0")
+    assert seen.limit(("cpu", "cpu.shares"), ("cpu", "cpu.weight")) in ("512", "59")
+    assert seen.status("Cpus_allowed_list") == "0"
+    assert seen.status("Mems_allowed_list") == "0"
+
+
+def test_processes_and_files(instance: Instance) -> None:
+    seen = started(
+        instance,
+        limits={"pids": 33},
+        ulimits=["nofile=100:200", "core=0", "fsize=4096"],
+    )
+    assert seen.limit(*PIDS) == "33"
+    rows = {line[:26].strip(): line[26:].split() for line in seen.proc("limits").splitlines()}
+    assert rows["Max open files"][:2] == ["100", "200"]
+    assert rows["Max core file size"][:2] == ["0", "0"]
+    assert rows["Max file size"][:2] == ["4096", "4096"]
+
+
+def disk() -> str:
+    """Path and number of a whole disk of the host."""
+    for name in sorted(os.listdir("/sys/block")):
+        if not name.startswith(("loop", "ram", "zram", "dm-", "sr")) and os.path.exists(
+            f"/dev/{name}"
+        ):
+            return f"/dev/{name}"
+    pytest.skip("this host has no disk")
+
+
+def test_throughput_of_a_disk(legacy: Instance) -> None:
+    path = disk()
+    info = os.stat(path)
+    key = f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}"
+    seen = limited(
+        legacy,
+        device_read_bps=[f"{path}:10m"],
+        device_write_bps=[f"{path}:20m"],
+        device_read_iops=[f"{path}:300"],
+        device_write_iops=[f"{path}:400"],
+    )
+    for name, value in (
+        ("read_bps", 10 * MIB), ("write_bps", 20 * MIB), ("read_iops", 300), ("write_iops", 400)
+    ):  # fmt: skip
+        assert seen.limit(("blkio", f"blkio.throttle.{name}_device"), ("", "")) == f"{key} {value}"
+
+
+def test_weight_of_disks(legacy: Instance) -> None:
+    try:
+        seen = limited(legacy, blkio_weight=300)
+    except Unsupported:
+        pytest.skip("this kernel has no weights of disks")
+    group = legacy.engine.cgroups.open(seen.spec.id)
+    names = ("blkio.weight", "blkio.bfq.weight")
+    [file] = [name for name in names if Path(group.paths["blkio"], name).exists()]
+    assert seen.limit(("blkio", file), ("", "")).splitlines()[0].split()[-1] == "300"
+
+
+def test_huge_pages_where_there_are_none_are_refused_with_the_reason(instance: Instance) -> None:
+    if instance.engine.cgroups.hierarchies.has("hugetlb"):
+        seen = limited(instance, hugetlb={"2MB": "4m"})
+        v1, v2 = "hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.max"
+        assert int(seen.limit(("hugetlb", v1), ("hugetlb", v2))) == 4 * MIB
+        return
+    with pytest.raises(Unsupported) as caught:
+        instance.create(asked(instance, limits={"hugetlb": {"2MB": "4m"}}))
+    assert caught.value.extra["field"] == "limits.hugetlb"
+
+
+# -- changed while it runs -----------------------------------------------------------------------
+
+
+def changed(seen: Seen, **limits: Any) -> None:
+    wanted = LimitsRequest.model_validate(limits).to_limits()
+    seen.instance.engine.update(seen.spec.id, limits=wanted)
+
+
+def test_every_limit_changes_under_the_running_container(legacy: Instance) -> None:
+    path = disk()
+    seen = limited(legacy, memory="256m")
+    pid = seen.pid
+    changed(
+        seen, memory="64m", memory_swap="-1", memory_reservation="32m", memory_swappiness=5,
+        oom_kill_disable=True, oom_score_adj=12, cpu_period=50000, cpu_quota=25000, cpu_shares=300,
+        cpuset_cpus="0", pids=44, device_read_bps=[f"{path}:1m"],
+    )  # fmt: skip
+    assert seen.pid == pid
+    assert int(seen.limit(*MEMORY)) == 64 * MIB
+    assert int(seen.limit(*SOFT)) == 32 * MIB
+    assert seen.limit(*QUOTA) == "25000"
+    assert seen.limit(*PIDS) == "44"
+    assert seen.status("Cpus_allowed_list") == "0"
+    assert seen.proc("oom_score_adj").strip() == "12"
+    assert seen.limit(("blkio", "blkio.throttle.read_bps_device"), ("", "")).endswith(f" {MIB}")
+    changed(seen)
+    assert int(seen.limit(*MEMORY)) > 2**60
+    assert seen.limit(*QUOTA) == "-1"
+    assert seen.limit(*PIDS) == "max"
+    assert seen.proc("oom_score_adj").strip() == "0"
+    assert seen.limit(("blkio", "blkio.throttle.read_bps_device"), ("", "")) == ""
+
+
+def fingerprint(seen: Seen) -> dict[str, str]:
+    """Everything that a change of limits may touch."""
+    group = seen.instance.engine.cgroups.open(seen.spec.id)
+    found = {}
+    for controller, directory in group.paths.items():
+        for path in sorted(Path(directory).glob("*")):
+            if any(word in path.name for word in ("limit", "max", "shares", "cfs", "weight", "cpus",
+                                                  "swappiness", "_device", "oom_control")):  # fmt: skip
+                if "usage" in path.name or "pressure" in path.name:
+                    continue
+                try:
+                    found[f"{controller} {path.name}"] = path.read_text()
+                except OSError:
+                    continue
+    found["score"] = seen.proc("oom_score_adj")
+    found["cpus"], found["nodes"] = seen.status("Cpus_allowed"), seen.status("Mems_allowed")
+    return found
+
+
+@pytest.mark.parametrize(
+    "impossible",
+    [
+        {"cpuset_mems": "63"},
+        {"device_read_bps": {"/dev/null": 1}},
+        {"hugetlb": {"2MB": "4m"}},
+        {"memory": "6m"},
+    ],
+)
+def test_one_impossible_value_changes_nothing(
+    instance: Instance, impossible: dict[str, Any]
+) -> None:
+    if "hugetlb" in impossible and instance.engine.cgroups.hierarchies.has("hugetlb"):
+        pytest.skip("this host has huge pages")
+    # It holds 20 MiB, so that 6 could not be.
+    seen = started(
+        instance,
+        command="sh -c 'dd if=/dev/zero of=/dev/shm/x bs=1M count=20 && sleep 1000'",
+        limits={"memory": "64m", "pids": 50, "cpus": 0.5, "oom_score_adj": 5},
+    )
+    held = seen.file("/dev/shm/x")
+    wait_until(lambda: held.exists() and held.stat().st_size == 20 * MIB)
+    before = fingerprint(seen)
+    wanted = LimitsRequest.model_validate(
+        {"memory": "128m", "pids": 60, "cpus": 1, "oom_score_adj": 9, **impossible}
+    ).to_limits()
+    with pytest.raises(EngineError) as caught:
+        instance.engine.update(seen.spec.id, limits=wanted, restart=Restart("always"))
+    assert str(caught.value.extra["field"]).startswith(f"limits.{next(iter(impossible))}")
+    # A cpuset made on the way stays, with everything in it allowed.
+    after = fingerprint(seen)
+    assert {name: after[name] for name in before} == before
+    kept = instance.engine.inspect(seen.spec.id)
+    assert kept.limits == Limits(memory=64 * MIB, pids=50, cpus=0.5, oom_score_adj=5)
+    assert kept.restart == Restart("no")
+
+
+def test_a_policy_that_cannot_be_leaves_the_limits_alone(instance: Instance) -> None:
+    seen = started(instance, limits={"pids": 50}, auto_remove=True)
+    with pytest.raises(SpecInvalid):
+        instance.engine.update(seen.spec.id, limits=Limits(pids=60), restart=Restart("always"))
+    assert seen.limit(*PIDS) == "50"

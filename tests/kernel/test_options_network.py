@@ -1,0 +1,142 @@
+"""Options of the network: links, routes, resolver files and nftables as the kernel has them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from runtime.errors import SpecInvalid
+from runtime.model.parse_ports import parse_ports
+from tests.support.engine import CHECKOUT, Instance, free_port
+from tests.support.options import Seen, started
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def instance() -> Iterator[Instance]:
+    with Instance() as made:
+        yield made
+
+
+def interfaces(seen: Seen) -> list[str]:
+    lines = seen.proc("net/dev").splitlines()[2:]
+    return sorted(line.partition(":")[0].strip() for line in lines)
+
+
+def published(instance: Instance) -> set[tuple[str, str, int, str, int]]:
+    """The elements of the table's maps, as netlink lists them."""
+    return {
+        (p.protocol, p.host_ip, p.host_port, p.address, p.container_port)
+        for p in instance.engine.networks.published()
+    }
+
+
+def test_the_hosts_network(instance: Instance) -> None:
+    seen = started(instance, network="host")
+    assert seen.namespace("net") == os.readlink("/proc/self/ns/net")
+
+
+def test_no_network(instance: Instance) -> None:
+    seen = started(instance, network="none")
+    assert seen.namespace("net") != os.readlink("/proc/self/ns/net")
+    assert interfaces(seen) == ["lo"]
+
+
+def test_the_network_of_another_container(instance: Instance) -> None:
+    first = started(instance, on=instance.network(), hostname="one", extra_hosts={"db": "10.0.0.5"})
+    second = started(instance, network=f"container:{first.spec.id}")
+    assert second.namespace("net") == first.namespace("net")
+    assert second.namespace("uts") != first.namespace("uts")
+    for name in ("/etc/hosts", "/etc/resolv.conf"):
+        assert second.run("cat", name) == first.run("cat", name)
+    assert "10.0.0.5\tdb" in second.run("cat", "/etc/hosts")
+
+
+def test_address_mac_and_aliases(instance: Instance) -> None:
+    network = instance.network()
+    address = network.gateway.rpartition(".")[0] + ".77"
+    seen = started(
+        instance, on=network, ip=address, mac_address="02:00:00:00:00:77",
+        network_aliases=["sql", "db.internal"],
+    )  # fmt: skip
+    shown = seen.run("ip", "addr", "show", "eth0")
+    assert f"inet {address}/24" in shown
+    assert "link/ether 02:00:00:00:00:77" in shown
+    environment = {
+        **os.environ, "SLIPWAY_ROOT": str(instance.config.root),
+        "SLIPWAY_RUN": str(instance.config.run), "SLIPWAY_NAME": instance.config.name,
+    }  # fmt: skip
+    resolver = subprocess.Popen(
+        [sys.executable, "-m", "runtime.network.resolver"], cwd=CHECKOUT, env=environment
+    )
+    try:
+        other = started(instance, on=network)
+        for name in ("sql", "db.internal", seen.spec.name):
+            wait_until(lambda n=name: address in _lookup(other, n), what=name)  # type: ignore[misc]
+    finally:
+        resolver.send_signal(signal.SIGTERM)
+        resolver.wait(10)
+
+
+def _lookup(seen: Seen, name: str) -> str:
+    try:
+        return seen.run("nslookup", name)
+    except AssertionError:
+        return ""
+
+
+def test_resolver_and_hosts_files(instance: Instance) -> None:
+    network = instance.network()
+    seen = started(
+        instance, on=network, dns=["9.9.9.9", "1.1.1.1"], dns_search=["example.org", "lan"],
+        dns_options=["ndots:2", "timeout:1"],
+        extra_hosts=["db:10.0.0.5", "host.docker.internal:host-gateway"],
+    )  # fmt: skip
+    assert seen.run("cat", "/etc/resolv.conf").splitlines() == [
+        "nameserver 9.9.9.9",
+        "nameserver 1.1.1.1",
+        "search example.org lan",
+        "options ndots:2 timeout:1",
+    ]
+    hosts = seen.run("cat", "/etc/hosts")
+    assert "10.0.0.5\tdb" in hosts
+    assert f"{network.gateway}\thost.docker.internal" in hosts
+
+
+def test_published_ports_are_elements_of_the_maps(instance: Instance) -> None:
+    base = free_port() // 10 * 10
+    seen = started(
+        instance,
+        on=instance.network(),
+        ports=[f"{base}-{base + 1}:80-81", f"127.0.0.1:{base + 2}:53/udp"],
+    )
+    address = seen.spec.endpoints[0].address
+    assert published(instance) == {
+        ("tcp", "0.0.0.0", base, address, 80),
+        ("tcp", "0.0.0.0", base + 1, address, 81),
+        ("udp", "127.0.0.1", base + 2, address, 53),
+    }
+
+
+def test_everything_that_is_exposed_can_be_published(instance: Instance) -> None:
+    seen = started(instance, expose=["80", "53/udp"], publish_all=True, on=instance.network())
+    assert seen.spec.exposed == ("80/tcp", "53/udp")
+    assert {(p[0], p[4]) for p in published(instance)} == {("tcp", 80), ("udp", 53)}
+
+
+def test_an_internal_network_has_no_way_out(instance: Instance) -> None:
+    seen = started(instance, on=instance.network(internal=True))
+    assert interfaces(seen) == ["eth0", "lo"]
+    assert "default" not in seen.run("ip", "route")
+    assert "default" in started(instance, on=instance.network()).run("ip", "route")
+
+
+@pytest.mark.parametrize("text", ["8000-9000:80", "80:80/icmp", "70000:80", "a:80"])
+def test_ports_that_cannot_be_are_refused(text: str) -> None:
+    with pytest.raises(SpecInvalid):
+        parse_ports([text])
