@@ -21,12 +21,13 @@ from runtime.shim.life import Life
 from runtime.shim.policy import RestartPolicy
 from runtime.shim.record import Json, Record, exit_record
 from runtime.shim.starter import PLAN_FILE
-from runtime.store.logs import LogWriter
+from runtime.store.logs import open_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from runtime.shim.execs import Exec
+    from runtime.store.logs import Sink
 
 _READ = 65536
 _DRAIN = 32  # reads; a pipe holds 1 MB at most (fs.pipe-max-size), in reads of up to _READ
@@ -45,7 +46,7 @@ class Monitor:
         self.record = Record(plan)
         self.policy = RestartPolicy(plan["restart"])
         self.control: ControlSocket | None = None
-        self.logs: LogWriter | None = None
+        self.logs: Sink | None = None
         self._netns = life.netns
         self._held = life.held  # published ports
         self._oom_before = self.cgroup.oom_kills()
@@ -72,10 +73,7 @@ class Monitor:
     def begin(self) -> EngineError | None:
         """Have init execute the command, then be reachable. Returns why it did not, with all undone."""
         life = self._alive()
-        options = self.plan["logs"]
-        if options["driver"] == "file":
-            directory = f"{self.plan['bundle']}/logs"
-            self.logs = LogWriter(directory, options["max_size"], options["max_files"])
+        self.logs = open_log(f"{self.plan['bundle']}/logs", self.plan["logs"])
         error = life.execute()
         if error is not None:
             self.abandon()

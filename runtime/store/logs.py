@@ -24,6 +24,15 @@ if TYPE_CHECKING:
     # fork write to another 400 kB of its memory.
     import threading
     from pathlib import Path
+    from typing import Any, Protocol
+
+    class Sink(Protocol):
+        """What a monitor gives output to."""
+
+        def write(self, stream: int, data: bytes) -> None: ...
+
+        def close(self) -> None: ...
+
 
 STDOUT, STDERR = 1, 2
 STREAMS = {STDOUT: "stdout", STDERR: "stderr"}
@@ -57,11 +66,11 @@ class LogWriter:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         self._number = self._continue_last()
 
-    def write(self, stream: int, data: bytes) -> None:
-        """One record. Rotates first when the file is full."""
+    def write(self, stream: int, data: bytes, time: int = 0) -> None:
+        """One record, of `time` (ns since 1970; 0: now). Rotates first when the file is full."""
         if self._size >= self._max_size or self._fd < 0:
             self._rotate()
-        header = _HEADER.pack(clock.time_ns(), len(data), stream)
+        header = _HEADER.pack(time or clock.time_ns(), len(data), stream)
         try:
             written = os.writev(self._fd, (header, data))
         except OSError:
@@ -120,6 +129,18 @@ class LogWriter:
                 except OSError:
                     self._fd = -1
         return last
+
+
+def open_log(directory: str, options: dict[str, Any]) -> Sink | None:
+    """The log that a container's LogOptions (as JSON) ask for; None when it keeps none."""
+    if options["driver"] == "none":
+        return None
+    writer = LogWriter(directory, options["max_size"], options["max_files"])
+    if not options["non_blocking"]:
+        return writer
+    from runtime.store.buffered_logs import BufferedLog  # noqa: PLC0415 - what few containers use
+
+    return BufferedLog(writer, options["max_buffer"])
 
 
 def _whole_records(path: str) -> int:
