@@ -26,10 +26,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             # Who cannot give what is needed skips it, with the reason.
             if os.geteuid() != 0:
                 item.add_marker(pytest.mark.skip(reason="needs root"))
+    if "nightly" not in str(config.getoption("markexpr")):
+        _keep(config, items, [i for i in items if not i.get_closest_marker("nightly")])
     if "SLIPWAY_TEST_DATABASE_URL" in os.environ:
-        other = [item for item in items if not _uses_database(item)]
-        config.hook.pytest_deselected(items=other)
-        items[:] = [item for item in items if _uses_database(item)]
+        _keep(config, items, [item for item in items if _uses_database(item)])
+
+
+def _keep(config: pytest.Config, items: list[pytest.Item], kept: list[pytest.Item]) -> None:
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
 
 
 def _uses_database(item: pytest.Item) -> bool:

@@ -17,7 +17,7 @@ from runtime.model.parse import VOLUME_NAME
 from runtime.model.validate import validate_volume_name
 from runtime.store.bundles import BundleStore
 from runtime.store.files import fsync_directory, read_json, write_json
-from runtime.store.locks import locked
+from runtime.store.locks import discard, locked
 from runtime.store.paths import Config
 from runtime.store.trees import remove_tree
 
@@ -95,6 +95,7 @@ class VolumeManager:
         with error_context("remove volume", volume=name), self._lock(name):
             directory = self._config.volume(name)
             if not directory.exists():
+                discard(self._lock_path(name))
                 return
             users = [i[:12] for i in self.users(name)]
             if users:
@@ -109,6 +110,7 @@ class VolumeManager:
             os.rename(directory, doomed)
             fsync_directory(self._config.volumes)
             remove_tree(doomed)
+            discard(self._lock_path(name))
 
     def users(self, name: str) -> Iterable[str]:
         """Ids of the containers on this host whose specification mounts the volume."""
@@ -153,4 +155,7 @@ class VolumeManager:
         return VolumeRecord(name, directory / "_data", created)
 
     def _lock(self, name: str) -> AbstractContextManager[None]:
-        return locked(self._config.locks / f"volume-{name}.lock")
+        return locked(self._lock_path(name))
+
+    def _lock_path(self, name: str) -> Path:
+        return self._config.locks / f"volume-{name}.lock"

@@ -114,3 +114,10 @@ def test_names_that_leave_the_directory_are_refused(volumes: VolumeManager, name
     for action in (volumes.create, volumes.remove, volumes.path):
         with pytest.raises(SpecInvalid):
             action(name)
+
+
+def test_a_removed_volume_leaves_no_lock_behind(volumes: VolumeManager, config: Config) -> None:
+    volumes.create("brief")
+    volumes.remove("brief")
+    volumes.remove("never-made")
+    assert os.listdir(config.locks) == []

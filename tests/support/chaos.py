@@ -1,0 +1,174 @@
+"""Random work on many containers while the platform's processes are killed; and what must be true of it.
+
+Several actors ask over REST, each about things of its own, so that each knows what must be: who runs since
+when, who ended with which code. The choices of an actor depend on the seed and on what it was answered.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import httpx
+
+from runtime.kernel.procfs import start_time
+from tests.support.actor import Actor, Trouble
+from tests.support.leaks import Account, leaks
+from tests.support.platform import Api, Platform
+from workers.supervisor.supervise import GOOD_RUN
+
+PROCESSES = ("web", "worker", "watcher", "launcher", "resolver", "redis")
+# What the platform may take to be whole, and to show the truth, after the last blow.
+SETTLED = 60.0  # seconds
+
+
+class Chaos:
+    """`operations` in all, spread over `actors`, each with `slots` containers."""
+
+    def __init__(
+        self,
+        platform: Platform,
+        *,
+        seed: int,
+        operations: int,
+        actors: int = 6,
+        slots: int = 4,
+        kills: tuple[float, float] = (0.1, 1.5),
+    ) -> None:
+
+        self.platform = platform
+        self.seed = seed
+        self._kills = kills  # seconds between two of them, at least and at most
+        self._over = threading.Event()
+        self._began = time.monotonic()
+        self.journal: list[str] = []
+        self.killed = 0
+        self._token = platform.api().token
+        self.actors = [
+            Actor(
+                Api(platform.url, self._token),
+                platform.config,
+                name=f"a{number}",
+                dice=random.Random(f"{seed}/{number}"),
+                operations=operations // actors,
+                slots=slots,
+                say=self.say,
+            )
+            for number in range(actors)
+        ]
+
+    def say(self, text: str) -> None:
+        self.journal.append(f"{time.monotonic() - self._began:8.3f} {text}")
+
+    # -- doing --------------------------------------------------------------------------------
+
+    def run(self) -> list[str]:
+        """Everything that was wrong, one line each."""
+        killer = threading.Thread(target=self._kill_now_and_then, name="killer")
+        threads = [threading.Thread(target=a.run, name=a.name) for a in self.actors]
+        killer.start()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self._over.set()
+        killer.join()
+        troubles = [f"{a.name}: {t}" for a in self.actors for t in a.troubles]
+        with closing(Api(self.platform.url, self._token)) as api:
+            troubles += self._settle(api)
+            troubles += [line for actor in self.actors for line in self._verify(actor)]
+            troubles += self._leaks(api, "while they are there")
+            for actor in self.actors:
+                with _noted(troubles, actor.name):
+                    actor.remove_everything()
+            troubles += self._settle(api)
+            troubles += self._leaks(api, "after they are gone")
+        for actor in self.actors:
+            actor.api.close()
+        return troubles
+
+    def _kill_now_and_then(self) -> None:
+        dice = random.Random(f"{self.seed}/killer")
+        while not self._over.wait(dice.uniform(*self._kills)):
+            # Mostly one; now and then several in the same moment.
+            victims = dice.sample(PROCESSES, dice.choice((1, 1, 1, 1, 3)))
+            # Most have run for a while: one that dies again and again is started later and later, by
+            # design, and nothing would ever be done.
+            hasty = dice.random() < 0.2
+            for process in self._processes():
+                lived = time.time() - process["since"]
+                if process["name"] in victims and process["pid"] and (hasty or lived > GOOD_RUN):
+                    self.say(f"kill -9 {process['name']} ({process['pid']})")
+                    os.kill(process["pid"], signal.SIGKILL)
+                    self.killed += 1
+
+    def _processes(self) -> list[dict[str, Any]]:
+        """As the supervisor has written them down."""
+        text = (self.platform.run / "supervisor.json").read_text()
+        processes: list[dict[str, Any]] = json.loads(text)["processes"]
+        return processes
+
+    # -- what must be true then -----------------------------------------------------------------
+
+    def _settle(self, api: Api) -> list[str]:
+        """Wait until every process runs and nothing is being worked on."""
+
+        def settled() -> list[str]:
+            down = [p["name"] for p in self._processes() if not start_time(p["pid"])]
+            if down:
+                return [f"{name} does not run" for name in down]
+            live = [o for s in ("pending", "running") for o in api.get(f"/operations?status={s}")]
+            return [f"{o['kind']} of {o['target_name']} is {o['status']} still" for o in live]
+
+        return _eventually(settled, SETTLED)
+
+    def _verify(self, actor: Actor) -> Iterator[str]:
+        for slot in actor.slots:
+            yield from (f"{actor.name}: {t}" for t in _eventually(slot.check(actor), 10.0))
+
+    def _leaks(self, api: Api, when: str) -> list[str]:
+        def look() -> list[str]:
+            return leaks(self.platform.config, self._account(api))
+
+        return [f"{line} ({when})" for line in _eventually(look, 15.0)]
+
+    def _account(self, api: Api) -> Account:
+        assert self.platform.process is not None
+        account = Account(
+            networks={n["id"]: n for n in api.get("/networks")},
+            volumes={v["name"] for v in api.get("/volumes")},
+            platform={self.platform.process.pid, *(p["pid"] for p in self._processes())},
+        )
+        for row in api.get("/containers"):
+            account.containers.add(row["id"])
+            if row["status"] in ("running", "paused", "restarting"):
+                account.active[row["id"]] = api.get(f"/containers/{row['id']}/inspect")["spec"]
+        return account
+
+
+def _eventually(look: Callable[[], list[str]], seconds: float) -> list[str]:
+    """What is wrong still after `seconds`; [] as soon as nothing is."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            wrong = look()
+        except (httpx.HTTPError, AssertionError, OSError, ValueError) as error:
+            wrong = [f"{type(error).__name__}: {error}"]
+        if not wrong or time.monotonic() > deadline:
+            return wrong
+        time.sleep(0.1)
+
+
+@contextmanager
+def _noted(troubles: list[str], name: str) -> Iterator[None]:
+    try:
+        yield
+    except Trouble as trouble:
+        troubles.append(f"{name}: {trouble}")
