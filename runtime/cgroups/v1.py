@@ -41,6 +41,17 @@ class LegacyCgroup:
     def enter(self) -> None:
         self._attach("tasks", "0")
 
+    def doors(self) -> list[int]:
+        found = []
+        for directory in self._directories:
+            try:
+                found.append(os.open(f"{directory}/tasks", os.O_WRONLY | os.O_CLOEXEC))
+            except OSError as error:
+                if error.errno == errno.ENOENT and directory in self._optional:
+                    continue
+                raise KernelFailure("cgroup attach", error.errno or 0, directory) from error
+        return found
+
     def add(self, pid: int) -> None:
         self._attach("cgroup.procs", str(pid))
 

@@ -33,6 +33,12 @@ class UnifiedCgroup:
     def enter(self) -> None:
         self._set("cgroup.procs", "0")
 
+    def doors(self) -> list[int]:
+        try:
+            return [os.open(f"{self.directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)]
+        except OSError as error:
+            raise KernelFailure("cgroup attach", error.errno or 0, self.directory) from error
+
     def add(self, pid: int) -> None:
         self._set("cgroup.procs", str(pid))
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
 from runtime.cgroups.manager import DEVICE_RULES, CgroupManager
+from runtime.engine import userns
 from runtime.engine.etc import write_etc_files
 from runtime.engine.mounts import check_bind
 from runtime.engine.observe import Observer
@@ -108,6 +109,7 @@ class Lifecycle:
                 check_bind(mount, self._config, f"mounts[{index}].source")
         device_rules(spec, DEVICE_RULES)
         apparmor.check(spec.security.apparmor, "security.apparmor")
+        userns.check(spec, self._config)
         seccomp.compile_profile(spec.security.seccomp, held_capabilities(spec)["bounding"])
 
     # -- start --------------------------------------------------------------------------------

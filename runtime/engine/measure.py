@@ -9,6 +9,7 @@ from typing import Any
 
 from runtime.cgroups.kept import KeptFiles
 from runtime.cgroups.manager import CgroupManager
+from runtime.engine import userns
 from runtime.engine.planning import boot_id
 from runtime.engine.wiring import Wiring
 from runtime.errors import NotFound
@@ -106,7 +107,7 @@ class Meter:
             "cgroup": self._cgroups.facts(),
             "overlay": "overlay" in _filesystems(),
             "seccomp": os.path.exists("/proc/sys/kernel/seccomp/actions_avail"),
-            "user_namespaces": _number("/proc/sys/user/max_user_namespaces") > 0,
+            "user_namespaces": userns.facts(self._config),
             "apparmor": os.path.exists("/sys/kernel/security/apparmor/profiles"),
             "missing_capabilities": [
                 n for n, bit in capabilities.NUMBERS.items() if not held >> bit & 1

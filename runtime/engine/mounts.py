@@ -78,7 +78,7 @@ def mount_steps(
     run = config.container_run(spec.id)
     for target, name in ETC_FILES.items():
         if target not in own:
-            steps.append(bind(str(run / name), target, make="file"))
+            steps.append(bind(str(run / name), target, make="file", ids="kept"))
     for index, mount in sorted(
         enumerate(spec.mounts), key=lambda item: posixpath.normpath(item[1].target).count("/")
     ):
@@ -86,8 +86,10 @@ def mount_steps(
     return steps
 
 
-def bind(source: str, target: str, *, make: str = "dir", read_only: bool = False) -> MountStep:
-    return {
+def bind(
+    source: str, target: str, *, make: str = "dir", read_only: bool = False, ids: str = ""
+) -> MountStep:
+    step: MountStep = {
         "kind": "bind",
         "source": source,
         "target": target,
@@ -96,6 +98,9 @@ def bind(source: str, target: str, *, make: str = "dir", read_only: bool = False
         "flags": MS_RDONLY if read_only else 0,
         "propagation": "rprivate",
     }
+    if ids:
+        step["ids"] = ids  # type: ignore[typeddict-item] # as `make`
+    return step
 
 
 def filesystem(fstype: str, target: str, flags: int, data: str = "") -> MountStep:
@@ -184,7 +189,8 @@ def _user_step(index: int, mount: Mount, config: Config, volumes: VolumeManager)
     if mount.type == "tmpfs":
         return _tmpfs_step(mount)
     if mount.type == "volume":
-        step = bind(str(volumes.path(mount.source)), mount.target, read_only=mount.read_only)
+        path = str(volumes.path(mount.source))
+        step = bind(path, mount.target, read_only=mount.read_only, ids="kept")
         if mount.subpath:
             step["subpath"] = mount.subpath
         return step
@@ -194,6 +200,7 @@ def _user_step(index: int, mount: Mount, config: Config, volumes: VolumeManager)
         mount.target,
         make="dir" if source.is_dir() else "file",
         read_only=mount.read_only,
+        ids="mapped",
     )
     step["propagation"] = mount.propagation
     if mount.recursive == "disabled":

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from runtime.engine import userns
 from runtime.engine.etc import hostname_of
 from runtime.engine.mounts import MASKED_PATHS, READONLY_PATHS, device_rule, mount_steps
 from runtime.engine.volumes import VolumeManager
@@ -15,7 +16,7 @@ from runtime.errors import BadState
 from runtime.kernel import apparmor, capabilities, procfs, seccomp
 from runtime.model.codec import to_json
 from runtime.model.parse import parse_signal
-from runtime.model.plan import Capabilities, Interface, Namespaces, Overlay, Plan
+from runtime.model.plan import Capabilities, Interface, Namespaces, Overlay, Plan, UserNamespace
 from runtime.model.spec import ContainerSpec, NetworkSpec
 from runtime.store.paths import Config
 
@@ -46,6 +47,8 @@ def make_plan(
     program = seccomp.compile_profile(profile, caps["bounding"])
     own_network = spec.namespaces.network == ""
     namespaces = _namespaces(spec, pid_of)
+    others = [pid for kind in ("network", "pid", "ipc") if (pid := joined(namespaces[kind]))]
+    namespaces["user"], user_namespace = userns.choose(spec, config, others)
     return {
         "id": spec.id,
         "bundle": str(config.bundle(spec.id)),
@@ -53,7 +56,7 @@ def make_plan(
         "boot_id": boot_id(),
         "hostname": "" if spec.namespaces.uts == "host" else hostname_of(spec),
         "domainname": spec.domainname,
-        "overlay": _overlay(spec, layers, snapshot),
+        "overlay": _overlay(spec, config, layers, snapshot),
         "mounts": mount_steps(spec, config, volumes, cgroup, ipc_pid=joined(namespaces["ipc"])),
         "masked_paths": _paths(spec, security.masked_paths, MASKED_PATHS),
         "readonly_paths": _paths(spec, security.readonly_paths, READONLY_PATHS),
@@ -71,9 +74,9 @@ def make_plan(
         "apparmor": security.apparmor if apparmor.enabled() else "",
         "rlimits": [(u.name, u.soft, u.hard) for u in process.ulimits],
         "oom_score_adj": spec.limits.oom_score_adj,
-        "sysctls": _sysctls(spec),
+        "sysctls": _sysctls(spec, user_namespace),
         "namespaces": namespaces,
-        "user_namespace": None,
+        "user_namespace": user_namespace,
         "cgroup": cgroup,
         "interfaces": _interfaces(spec, networks),
         "wait_for_network": own_network and bool(spec.endpoints),
@@ -137,7 +140,7 @@ def environment(spec: ContainerSpec) -> list[str]:
 
 
 def _overlay(
-    spec: ContainerSpec, layers: Sequence[Path], snapshot: tuple[Path, Path, Path]
+    spec: ContainerSpec, config: Config, layers: Sequence[Path], snapshot: tuple[Path, Path, Path]
 ) -> Overlay:
     upper, work, rootfs = snapshot
     return {
@@ -146,6 +149,7 @@ def _overlay(
         "work": str(work),
         "rootfs": str(rootfs),
         "read_only": spec.security.read_only_rootfs,
+        "data": str(config.root),
     }
 
 
@@ -157,12 +161,13 @@ def _paths(
     return [] if spec.security.privileged else list(default)
 
 
-def _sysctls(spec: ContainerSpec) -> dict[str, str]:
+def _sysctls(spec: ContainerSpec, mapping: UserNamespace | None) -> dict[str, str]:
     """Docker's defaults for a network namespace of its own: no port is privileged inside, pings work."""
+    last_gid = 2147483647 if mapping is None else mapping["gids"][0]["size"] - 1
     own = spec.namespaces.network in ("", "none")
     defaults = {
         "net.ipv4.ip_unprivileged_port_start": "0",
-        "net.ipv4.ping_group_range": "0 2147483647",
+        "net.ipv4.ping_group_range": f"0 {last_gid}",
     }
     asked = {k.replace("/", "."): v for k, v in spec.security.sysctls.items()}
     return {**(defaults if own else {}), **asked}
@@ -178,6 +183,7 @@ def _namespaces(spec: ContainerSpec, pid_of: PidOf) -> Namespaces:
         return "host" if value == "host" else "own"
 
     return {
+        "user": "host",
         "network": mode(asked.network),
         "pid": mode(asked.pid),
         "ipc": mode(asked.ipc),

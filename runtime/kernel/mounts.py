@@ -84,12 +84,34 @@ def copy_tree(step: MountStep) -> int:
 
     Raises KernelFailure, OSError.
     """
-    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
-    below = step.get("submounts") or step.get("recursive")
     try:
-        return syscalls.open_tree(step.get("source", ""), flags | (AT_RECURSIVE if below else 0))
+        source = _source(step)
+        try:
+            return _copy(source, recursive=takes_submounts(step))
+        finally:
+            os.close(source)
     except (KernelFailure, OSError) as error:
         raise _named(error, step) from error
+
+
+def takes_submounts(step: MountStep) -> bool:
+    """A bind comes with the mounts below its source."""
+    return bool(step.get("submounts") or step.get("recursive"))
+
+
+def lay_copy_over(path: str) -> int:
+    """Mount a copy of the tree at `path` over it. Returns a descriptor of the copy's root.
+
+    What a less privileged mount namespace has inherited is locked: it can be neither moved nor pivoted
+    into. A copy can (mount_namespaces(7), "Restrictions").
+    """
+    tree = syscalls.open_tree(path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE)
+    try:
+        syscalls.move_mount(tree, path)
+    except BaseException:
+        os.close(tree)
+        raise
+    return tree
 
 
 def execute(step: MountStep, root: int, tree: int = -1) -> None:
@@ -125,32 +147,26 @@ def _bind(step: MountStep, root: int) -> None:
     if step.get("of_pid"):
         _bind_foreign(step, root)
         return
-    source = os.open(step.get("source", ""), O_PATH | os.O_CLOEXEC)
+    source = _source(step)
     try:
-        if step.get("subpath"):
-            beneath = syscalls.openat2(source, step["subpath"], O_PATH, resolve=RESOLVE_IN_ROOT)
-            os.close(source)
-            source = beneath
-        kind = "dir" if stat.S_ISDIR(os.fstat(source).st_mode) else "file"
-        target = resolve(root, step["target"], make=kind if step.get("make") else "")
-        try:
-            below = step.get("submounts") or step.get("recursive")
-            _attach_copy(source, target, step, recursive=bool(below))
-        finally:
-            os.close(target)
+        _attach_to(_copy(source, recursive=takes_submounts(step)), step, root)
     finally:
         os.close(source)
 
 
-def _attach_copy(source: int, target: int, step: MountStep, *, recursive: bool) -> None:
-    """Mount a copy of what is at `source`, or of the tree there, on `target`.
+def _source(step: MountStep) -> int:
+    source = os.open(step.get("source", ""), O_PATH | os.O_CLOEXEC)
+    if not step.get("subpath"):
+        return source
+    try:
+        return syscalls.openat2(source, step["subpath"], O_PATH, resolve=RESOLVE_IN_ROOT)
+    finally:
+        os.close(source)
 
-    Flags and propagation are set while nobody sees the copy, and no path is looked up a second time: a
-    container that shares the volume can neither write before it is read-only nor exchange the target.
-    """
+
+def _copy(source: int, *, recursive: bool) -> int:
     flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH
-    tree = syscalls.open_tree("", flags | (AT_RECURSIVE if recursive else 0), source)
-    _attach(tree, target, step)
+    return syscalls.open_tree("", flags | (AT_RECURSIVE if recursive else 0), source)
 
 
 def _bind_foreign(step: MountStep, root: int) -> None:
@@ -176,7 +192,12 @@ def _bind_foreign(step: MountStep, root: int) -> None:
 
 
 def _attach_to(tree: int, step: MountStep, root: int) -> None:
-    target = resolve(root, step["target"], make=step.get("make") or "")
+    try:
+        kind = "dir" if stat.S_ISDIR(os.fstat(tree).st_mode) else "file"
+        target = resolve(root, step["target"], make=kind if step.get("make") else "")
+    except BaseException:
+        os.close(tree)
+        raise
     try:
         _attach(tree, target, step)
     finally:
@@ -184,7 +205,11 @@ def _attach_to(tree: int, step: MountStep, root: int) -> None:
 
 
 def _attach(tree: int, target: int, step: MountStep) -> None:
-    """Give a copied tree its flags, mount it, close it."""
+    """Give a copied tree its flags, mount it, close it.
+
+    Flags and propagation are set while nobody sees the copy, and no path is looked up a second time: a
+    container that shares the volume can neither write before it is read-only nor exchange the target.
+    """
     try:
         propagation = step.get("propagation") or "rprivate"
         kind = _PROPAGATION[propagation.removeprefix("r")]
@@ -213,7 +238,7 @@ def _remount(step: MountStep, root: int) -> None:
     target = resolve(root, step["target"])
     try:
         # With all that is mounted below, or it would be hidden; the flags reach it when asked to.
-        _attach_copy(target, target, step, recursive=True)
+        _attach(_copy(target, recursive=True), target, step)
     finally:
         os.close(target)
 
@@ -258,7 +283,8 @@ def _device(step: MountStep, root: int) -> None:
         mode = stat.S_IFMT(facts.st_mode) | stat.S_IMODE(facts.st_mode)
         os.mknod(name, mode, facts.st_rdev, dir_fd=directory)
         os.chmod(name, stat.S_IMODE(facts.st_mode), dir_fd=directory)
-        os.chown(name, facts.st_uid, facts.st_gid, dir_fd=directory)
+        uid, gid = step.get("shift", (0, 0))
+        os.chown(name, uid + facts.st_uid, gid + facts.st_gid, dir_fd=directory)
     except FileExistsError:
         pass
     except PermissionError:
@@ -311,7 +337,7 @@ def resolve(root: int, path: str, *, make: str = "") -> int:
 
 def pivot_into(rootfs: str) -> None:
     """Make `rootfs` this process's "/" and drop the old root with every mount below it."""
-    old = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    old = os.open("/", O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.chdir(rootfs)
         syscalls.pivot_root(".", ".")

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from runtime.cgroups.shims import enter_shims
+from runtime.launcher.userns import install
 from runtime.store.paths import Config
 
 _SERVE = "from runtime.launcher.server import main; main()"
@@ -24,11 +25,15 @@ def main() -> None:
     # A group of our own, which shims inherit: what stops our service must not stop them.
     for root in enter_shims(config.cgroup):
         sys.stderr.write(f"launcher: shims stay in this service's group below {root}\n")
+    namespace = install(config)
+    if namespace >= 0:
+        os.set_inheritable(namespace, True)
     descriptor = listen(config.launcher_socket).detach()
     os.set_inheritable(descriptor, True)
     sys.stderr.flush()
     # -S: none of the site's packages. Not -m: that imports a good deal to find one module.
-    options = ["-S", "-c", _SERVE, str(descriptor), str(config.launcher_socket), str(config.run)]
+    arguments = (descriptor, config.launcher_socket, config.run, namespace)
+    options = ["-S", "-c", _SERVE, *map(str, arguments)]
     os.execv(sys.executable, [sys.executable, *options])
 
 

@@ -20,6 +20,7 @@ from types import FrameType
 import runtime.cgroups.v1
 import runtime.cgroups.v2
 import runtime.shim.main
+import runtime.shim.userns
 from runtime.errors import EngineError, KernelFailure
 from runtime.kernel import constants as c
 from runtime.kernel import syscalls
@@ -32,8 +33,14 @@ _PAUSE = 0.2  # seconds before accepting again, when that has failed
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT. Arguments: the listening descriptor, its path, a directory for runs."""
-    descriptor, path, directory = sys.argv[1:]
+    """Serve until SIGTERM or SIGINT.
+
+    Arguments: the listening descriptor, its path, a directory for runs, the user namespace's descriptor or -1.
+    """
+    descriptor, path, directory, namespace = sys.argv[1:]
+    if (installed := int(namespace)) >= 0:
+        os.set_inheritable(installed, False)
+    runtime.shim.userns.installed = installed
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     try:

@@ -32,6 +32,10 @@ class MountStep(TypedDict):
     make: NotRequired[Literal["dir", "file", ""]]  # make a missing target
     optional: NotRequired[bool]  # a host or kernel without it is fine
     subpath: NotRequired[str]  # bind: below source, resolved without leaving it
+    # bind, in a user namespace: its source is opened with the host's rights; "mapped" shows its ids mapped.
+    ids: NotRequired[Literal["kept", "mapped"]]
+    tree: NotRequired[int]  # bind: descriptor of the mount made of source, by the starter
+    shift: NotRequired[tuple[int, int]]  # device: what is added to its owner's uid and gid
 
 
 class Overlay(TypedDict):
@@ -40,6 +44,7 @@ class Overlay(TypedDict):
     work: str
     rootfs: str  # empty directory of the bundle, the mount point inside the private namespace
     read_only: bool
+    data: str  # the instance's directory; layers, writable layers and volumes are below it
 
 
 class Interface(TypedDict):
@@ -73,8 +78,12 @@ class Capabilities(TypedDict):
 
 
 class Namespaces(TypedDict):
-    """ "own", "host", or "pid:<n>" to join those of a process (host's pid namespace)."""
+    """ "own", "host", or "pid:<n>" to join those of a process (host's pid namespace).
 
+    A user namespace of its "own" is the one that the launcher holds for all containers.
+    """
+
+    user: str
     network: str
     pid: str
     ipc: str
@@ -91,6 +100,7 @@ class IdMap(TypedDict):
 class UserNamespace(TypedDict):
     uids: list[IdMap]
     gids: list[IdMap]
+    required: bool  # asked for: fail rather than do without
 
 
 class Plan(TypedDict):
@@ -120,7 +130,7 @@ class Plan(TypedDict):
     oom_score_adj: int
     sysctls: dict[str, str]
     namespaces: Namespaces
-    user_namespace: UserNamespace | None
+    user_namespace: UserNamespace | None  # None: namespaces.user is "host"
     cgroup: dict[str, Any]  # {"version": "v1" | "v2", "paths": {controller: directory}}
     interfaces: list[Interface]
     wait_for_network: bool  # init waits until the engine has attached the interfaces and said go

@@ -28,6 +28,7 @@ from runtime.model.validate_network import (
     validate_network,
     validate_ports,
 )
+from runtime.model.validate_userns import validate_userns
 
 __all__ = [
     "MIN_MEMORY",
@@ -67,6 +68,7 @@ def validate_spec(spec: ContainerSpec) -> None:
     validate_ports(spec)
     _validate_lifecycle(spec)
     _validate_security(spec)
+    validate_userns(spec)
     for key in spec.labels:
         if not key.strip() or "\0" in key + spec.labels[key]:
             raise SpecInvalid("labels", "A label needs a name, and holds no NUL.")

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+import stat
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from runtime.cgroups import open_cgroup
@@ -18,6 +19,7 @@ from runtime.kernel import constants as c
 from runtime.kernel import syscalls
 from runtime.shim.init import forbid_imports, report, run_command, write_oom_score
 from runtime.shim.starter import PLAN_FILE
+from runtime.shim.userns import become_root, owner, raise_limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,8 +158,14 @@ def _join_and_fork(
     ends = _Ends(plan)
     open_cgroup(plan["cgroup"]).enter()
     write_oom_score(plan["oom_score_adj"])
+    mapped = plan["namespaces"]["user"] != "host"
+    if mapped:
+        raise_limits(plan)
+        ends.give_to(*owner(plan["user_namespace"]))
     forbid_imports()
-    syscalls.setns(init, _ALL)
+    syscalls.setns(init, _ALL | c.CLONE_NEWUSER if mapped else _ALL)
+    if mapped:
+        become_root()
     pid = syscalls.fork_sibling()
     if pid == 0:
         _become(plan, ends)
@@ -189,6 +197,12 @@ class _Ends:
             read, write = os.pipe2(os.O_CLOEXEC)
             self.kept.append((name, read))
             self.stdio.append(write)
+
+    def give_to(self, uid: int, gid: int) -> None:
+        """To the container's root, who gives them to the process's user."""
+        for fd in self.stdio:
+            if stat.S_ISFIFO(os.fstat(fd).st_mode):
+                os.fchown(fd, uid, gid)
 
     def close_given(self) -> None:
         for fd in (self.status, self.terminal, *self.stdio):

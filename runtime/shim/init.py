@@ -17,7 +17,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from runtime.cgroups import open_cgroup
+from runtime.cgroups import open_cgroup, walk_in
 from runtime.errors import EngineError, InitFailed, KernelFailure, error_context
 from runtime.kernel import constants as c
 from runtime.kernel import mounts, syscalls
@@ -39,41 +39,62 @@ _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 
 
 def run_init(
-    plan: Plan, *, go: int, status: int, terminal: int, configure_network: bool
+    plan: Plan,
+    *,
+    go: int,
+    status: int,
+    terminal: int,
+    configure_network: bool,
+    doors: list[int] | None,
 ) -> NoReturn:
     """Become the container's process. `go` is readable when the network is there; `terminal` is a
-    socket that takes the master side of the container's pty, or -1.
+    socket that takes the master side of the container's pty, or -1. In a user namespace `doors` lead to
+    the container's groups, and what takes the host's root is done (userns.py); else it is None.
 
     Never returns: executes the command, or reports the error and exits with its code.
     """
     try:
-        _become(plan, go, status, terminal, configure_network)
+        _become(plan, go, status, terminal, configure_network, doors)
     except BaseException as error:  # noqa: BLE001 - nothing may escape into the shim's own code
         os._exit(report(status, error))
 
 
 def report(status: int, error: BaseException) -> int:
     """Tell the monitor why there will be no execve. Returns the exit code for it."""
-    if isinstance(error, InitFailed):
-        told = error
-    elif isinstance(error, EngineError):
-        stage = str(error.extra.get("stage", "init"))
-        details = {k: v for k, v in error.extra.items() if k != "stage"}
-        told = InitFailed(stage, error.message, hint=error.hint, **details)
-    else:
-        told = InitFailed("init", f"{type(error).__name__}: {error}")
+    told = as_init_failed(error)
     os.write(status, json.dumps(told.payload()).encode())
     return told.exit_code
 
 
-def _become(plan: Plan, go: int, status: int, terminal: int, configure_network: bool) -> NoReturn:
+def as_init_failed(error: BaseException) -> InitFailed:
+    """The error with the stage that its context noted."""
+    if isinstance(error, InitFailed):
+        return error
+    if isinstance(error, EngineError):
+        stage = str(error.extra.get("stage", "init"))
+        details = {k: v for k, v in error.extra.items() if k != "stage"}
+        return InitFailed(stage, error.message, hint=error.hint, **details)
+    return InitFailed("init", f"{type(error).__name__}: {error}")
+
+
+def _become(
+    plan: Plan,
+    go: int,
+    status: int,
+    terminal: int,
+    configure_network: bool,
+    doors: list[int] | None,
+) -> NoReturn:
     os.setsid()
     with error_context("cgroup"):
-        open_cgroup(plan["cgroup"]).enter()
+        if doors is None:
+            open_cgroup(plan["cgroup"]).enter()
+        else:
+            walk_in(doors)
     with error_context("namespaces"):
         _enter_namespaces(plan)
     with error_context("mounts"):
-        _build_rootfs(plan)
+        _build_rootfs(plan, mounted=doors is not None)
     # The starter has ended and the network is there; or the monitor is gone, and nobody wants us.
     if os.read(go, 1) != b"g":
         os._exit(128)
@@ -82,11 +103,12 @@ def _become(plan: Plan, go: int, status: int, terminal: int, configure_network: 
             _configure_network(plan)
     with error_context("sysctls"):
         _write_sysctls(plan)
-    with error_context("oom_score_adj"):
-        write_oom_score(plan["oom_score_adj"])
+    if doors is None:
+        with error_context("oom_score_adj"):
+            write_oom_score(plan["oom_score_adj"])
     with error_context("pivot"):
         forbid_imports()
-        mounts.pivot_into(plan["overlay"]["rootfs"])
+        mounts.pivot_into(".")
     run_command(plan, status=status, terminal=terminal)
 
 
@@ -162,18 +184,22 @@ def join(mode: str, kind: str, flag: int) -> None:
         os.close(fd)
 
 
-def _build_rootfs(plan: Plan) -> None:
+def _build_rootfs(plan: Plan, *, mounted: bool) -> None:
+    """Make every mount and enter its root, which is the current directory already when it is `mounted`."""
     steps = plan["mounts"]
     # Copied while they are still the host's peers: what the container mounts there reaches the host.
     shared = {i: mounts.copy_tree(s) for i, s in enumerate(steps) if mounts.is_shared(s)}
     # Slave, not private: mounts the host makes later reach volumes that ask for rslave; ours never leave.
     syscalls.mount("none", "/", "", c.MS_SLAVE | c.MS_REC)
     with error_context("rootfs"):
-        mounts.mount_overlay(plan["overlay"])
-    root = os.open(plan["overlay"]["rootfs"], c.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        if mounted:
+            root = mounts.lay_copy_over(".")
+        else:
+            mounts.mount_overlay(plan["overlay"])
+            root = os.open(plan["overlay"]["rootfs"], c.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for index, step in enumerate(steps):
-            mounts.execute(step, root, shared.pop(index, -1))
+            mounts.execute(step, root, step.get("tree", shared.pop(index, -1)))
         for path in plan["masked_paths"]:
             mounts.execute({"kind": "mask", "target": path, "optional": True}, root)
         for path in plan["readonly_paths"]:
@@ -182,6 +208,7 @@ def _build_rootfs(plan: Plan) -> None:
         if plan["overlay"]["read_only"]:
             # Last, because mount points are made in it.
             syscalls.mount_setattr(root, "", attr_set=c.MOUNT_ATTR_RDONLY)
+        os.chdir(root)
     finally:
         os.close(root)
 

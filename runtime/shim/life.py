@@ -11,6 +11,7 @@ from typing import Any
 
 from runtime.errors import EngineError, InitFailed, from_payload
 from runtime.shim.starter import run_starter
+from runtime.shim.userns import write_maps
 from runtime.store.logs import STDERR, STDOUT
 
 START_TIMEOUT = 120.0  # seconds from fork to exec; mounts on a loaded host may take long
@@ -30,6 +31,9 @@ class Life:
         theirs.close()
         try:
             data, fds, _, _ = socket.recv_fds(ours, _MAX_MESSAGE, _MAX_FDS)
+            if data.startswith(b'{"map"'):
+                ours.send(write_maps(starter, json.loads(data)["map"]))
+                data, fds, _, _ = socket.recv_fds(ours, _MAX_MESSAGE, _MAX_FDS)
         finally:
             os.waitpid(starter, 0)
             ours.close()

@@ -22,8 +22,10 @@ class Child(NamedTuple):
     ]  # "pidfd" "go" "status" and, as there are, "out" "err" "in" "terminal"
 
 
-def spawn(plan: Plan, namespaces: Namespaces, *, first: bool) -> Child:
-    """Fork init. It builds its root file system at once and executes once it reads a byte from "go".
+def spawn(
+    plan: Plan, namespaces: Namespaces, *, first: bool, doors: list[int] | None = None
+) -> Child:
+    """Fork init; `doors` are those of its groups when we are in its user namespace. It builds its root file system at once and executes once it reads a byte from "go".
 
     "status" ends silently when it has executed, or says why it has not.
     """
@@ -51,8 +53,15 @@ def spawn(plan: Plan, namespaces: Namespaces, *, first: bool) -> Child:
     if pid == 0:
         os.close(go_write)
         _take_stdio(stdin, outputs)
-        run_init(plan, go=go_read, status=status_write, terminal=terminal, configure_network=first)
-    for fd in (*given, *outputs):
+        run_init(
+            plan,
+            go=go_read,
+            status=status_write,
+            terminal=terminal,
+            configure_network=first,
+            doors=doors,
+        )
+    for fd in (*given, *outputs, *(doors or ())):
         os.close(fd)
     return Child(pid, [("pidfd", os.pidfd_open(pid)), *kept])
 

@@ -12,8 +12,10 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from runtime.errors import EngineError
+from runtime.errors import EngineError, Unsupported, error_context
 from runtime.kernel import procfs
+from runtime.shim import userns
+from runtime.shim.init import as_init_failed
 from runtime.shim.namespaces import Namespaces
 from runtime.shim.ports import hold_ports
 from runtime.shim.spawn import spawn
@@ -48,7 +50,7 @@ def run_starter(to_monitor: socket.socket, raw: bytes | None, run_dir: str, netn
     the container's network namespace from an earlier start, or -1. Never returns.
     """
     try:
-        message, fds = _start(raw, run_dir, netns)
+        message, fds = _start(to_monitor, raw, run_dir, netns)
     except EngineError as error:
         message, fds = {"error": error.payload()}, []
     except BaseException as error:  # noqa: BLE001 - the last frame of this process
@@ -58,7 +60,9 @@ def run_starter(to_monitor: socket.socket, raw: bytes | None, run_dir: str, netn
     os._exit(0)
 
 
-def _start(raw: bytes | None, run_dir: str, netns: int) -> tuple[dict[str, Any], list[int]]:
+def _start(
+    to_monitor: socket.socket, raw: bytes | None, run_dir: str, netns: int
+) -> tuple[dict[str, Any], list[int]]:
     first = raw is not None
     if raw is None:
         with open(f"{run_dir}/{PLAN_FILE}", "rb") as file:
@@ -68,11 +72,16 @@ def _start(raw: bytes | None, run_dir: str, netns: int) -> tuple[dict[str, Any],
     if first:
         os.makedirs(plan["run_dir"], mode=0o700, exist_ok=True)
         held = hold_ports(plan["ports"])
+    mapped = _prepare_mapped(plan)
+    if first:
+        if not mapped and plan["user_namespace"] is not None:
+            raw = json.dumps(plan).encode()  # it goes without one
         # For restarts by policy, which a running container may be given later. The run directory is
         # volatile, so there is nothing to sync.
         write_atomic(f"{plan['run_dir']}/{PLAN_FILE}", raw, mode=0o600, durable=False)
+    doors = userns.join(plan, netns, to_monitor) if mapped else None
     namespaces = Namespaces(plan, netns)
-    child = spawn(plan, namespaces, first=first)
+    child = spawn(plan, namespaces, first=first, doors=doors)
     kept = {name: plan[name] for name in _KEPT}  # type: ignore[literal-required]
     message = {
         "plan": kept if first else None,
@@ -89,3 +98,17 @@ def _start(raw: bytes | None, run_dir: str, netns: int) -> tuple[dict[str, Any],
     # Raw descriptors from here on: a socket object closes its own when it goes out of scope.
     fds += [channel.detach() for channel in held]
     return message, fds
+
+
+def _prepare_mapped(plan: Plan) -> bool:
+    """Whether the container gets a user namespace; then all is done that it takes the host's root for."""
+    if not userns.wanted(plan):
+        return False
+    try:
+        with error_context("mounts"):
+            return userns.prepare(plan)
+    except Unsupported:
+        raise
+    except EngineError as error:
+        # Without a user namespace these are init's steps, and fail as such.
+        raise as_init_failed(error) from error

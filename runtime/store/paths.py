@@ -15,16 +15,25 @@ from pathlib import Path
 from runtime.errors import SpecInvalid
 
 DEFAULT_NAME = "slipway"
+# Ids of the host for the containers' users: docs/design/012-user-namespaces.md says why these.
+DEFAULT_IDS = (0x78000000, 0x07FE0000)
+MIN_IDS = 65536
+_MAX_ID = 2**32 - 2
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """`root` holds what must survive a reboot, `run` what must not; `name` tells instances apart."""
+    """`root` holds what must survive a reboot, `run` what must not; `name` tells instances apart.
+
+    `ids` is (first, count) of the host's uids and gids that containers in user namespaces have; None: no container
+    gets one unasked, and none can.
+    """
 
     root: Path = Path("/var/lib/slipway")
     run: Path = Path("/run/slipway")
     name: str = DEFAULT_NAME
+    ids: tuple[int, int] | None = DEFAULT_IDS
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -40,15 +49,25 @@ class Config:
                     label, f"{label} must be an absolute path without , : or backslash."
                 )
 
+        if self.ids is not None:
+            first, count = self.ids
+            if first < MIN_IDS or count < MIN_IDS or first + count - 1 > _MAX_ID:
+                raise SpecInvalid(
+                    "SLIPWAY_USERNS",
+                    f"{first}:{count} is no range of ids for containers.",
+                    hint=f"Both numbers are {MIN_IDS} or more, and the last id at most {_MAX_ID}.",
+                )
+
     @classmethod
     def from_env(cls, env: dict[str, str] | None = None) -> Config:
-        """SLIPWAY_ROOT, SLIPWAY_RUN and SLIPWAY_NAME, or the defaults."""
+        """SLIPWAY_ROOT, SLIPWAY_RUN, SLIPWAY_NAME and SLIPWAY_USERNS, or the defaults."""
         source = os.environ if env is None else env
         name = source.get("SLIPWAY_NAME", DEFAULT_NAME)
         return cls(
             root=Path(source.get("SLIPWAY_ROOT", "/var/lib/slipway")),
             run=Path(source.get("SLIPWAY_RUN", "/run/slipway")),
             name=name,
+            ids=_ids(source.get("SLIPWAY_USERNS", "")),
         )
 
     # -- names in the kernel ------------------------------------------------------------------
@@ -151,6 +170,11 @@ class Config:
         return self.run / "launcher.sock"
 
     @property
+    def user_namespaces(self) -> Path:
+        """JSON of the launcher: {"reason"}, why containers cannot have user namespaces; "" when they can."""
+        return self.run / "userns.json"
+
+    @property
     def events_socket(self) -> Path:
         """Datagrams from shims to the watcher: {"id", "event"}; lost when nobody listens, by design."""
         return self.run / "events.sock"
@@ -185,3 +209,19 @@ class Config:
     @property
     def locks(self) -> Path:
         return self.run / "locks"
+
+
+def _ids(text: str) -> tuple[int, int] | None:
+    """ "" is the default range, "off" none, "<first>:<count>" another."""
+    if not text:
+        return DEFAULT_IDS
+    if text == "off":
+        return None
+    first, _, count = text.partition(":")
+    if not (first.isascii() and first.isdigit() and count.isascii() and count.isdigit()):
+        raise SpecInvalid(
+            "SLIPWAY_USERNS",
+            f"{text!r} is no range of ids.",
+            hint="Write <first id>:<number of ids>, or off.",
+        )
+    return int(first), int(count)

@@ -66,7 +66,7 @@ class Launchpad:
         self.config = Config(base / "root", base / "run", f"test-{secrets.token_hex(4)}")
         self.config.containers.mkdir(parents=True)
         self.config.run.mkdir()
-        self.rootfs = make_rootfs(base / "rootfs")
+        self.rootfs = make_rootfs(self.config.root / "rootfs")
         self.cgroups = CgroupManager(self.config)
         self.launcher: subprocess.Popen[bytes] | None = None
         self._ids: list[str] = []

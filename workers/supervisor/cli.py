@@ -15,6 +15,7 @@ environment:
   SLIPWAY_ROOT    what must survive a reboot: database, images, containers, volumes (/var/lib/slipway)
   SLIPWAY_RUN     sockets and run state, on a tmpfs (/run/slipway)
   SLIPWAY_NAME    the instance; bridges, nft table and cgroups carry it (slipway)
+  SLIPWAY_USERNS  ids of the host for containers in user namespaces, <first>:<count>, or off
   SLIPWAY_LISTEN  address:port of the page (127.0.0.1:8000: this host alone)
   SLIPWAY_PORT    its port alone
   SLIPWAY_ALLOWED_HOSTS  names under which browsers may ask, with commas between

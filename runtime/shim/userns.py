@@ -1,0 +1,189 @@
+"""A start in a user namespace: what takes the host's root is done here, by the starter, before it joins.
+
+The ids on disk are the ones seen inside: layers, writable layer and volumes are mounted idmapped, never
+chowned, so that a container can be started with a user namespace now and without one the next time. See
+docs/design/012-user-namespaces.md.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import resource
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from runtime.cgroups import files, open_cgroup
+from runtime.errors import KernelFailure, Unsupported, error_context, from_payload
+from runtime.kernel import constants as c
+from runtime.kernel import mounts, syscalls
+from runtime.kernel.idmap import IdsNotMapped, cover, map_ids
+from runtime.shim.init import write_oom_score
+
+if TYPE_CHECKING:
+    import socket
+
+    from runtime.model.plan import MountStep, Plan, UserNamespace
+
+# Of the launcher's making, with the ids of every container of this instance; -1 when there is none. Mounts are
+# mapped by it; each container gets a namespace of its own with the same ids.
+installed = -1
+_MAX_ANSWER = 1 << 16  # bytes
+_NS_GET_USERNS = 0xB701  # linux/nsfs.h
+
+
+def wanted(plan: Plan) -> bool:
+    """The plan asks for a user namespace. Raises Unsupported when there must be one, and none is possible."""
+    if plan["namespaces"]["user"] == "own" and installed < 0:
+        _give_up(plan, "A user namespace", "user namespaces and idmapped mounts")
+    return plan["namespaces"]["user"] != "host"
+
+
+def prepare(plan: Plan) -> bool:
+    """Make the mounts of a container in the user namespace, as the host's root.
+
+    Takes the steps that are done out of plan["mounts"]. False when a file system of its mounts has no idmapped
+    mounts and the container may do without a user namespace: then nothing has changed. Raises EngineError, OSError.
+    """
+    syscalls.unshare(c.CLONE_NEWNS)
+    syscalls.mount("none", "/", "", c.MS_SLAVE | c.MS_REC)
+    mode = plan["namespaces"]["user"]
+    namespace = installed if mode == "own" else _of_process(mode.removeprefix("pid:"))
+    try:
+        cover(plan["overlay"]["data"], namespace)
+        trees = _trees(plan["mounts"], namespace)
+    except IdsNotMapped as error:
+        _give_up(plan, "A user namespace with these mounts", f"idmapped mounts on {error}")
+        return False
+    for step, tree in trees:
+        step["tree"] = tree
+    uid, gid = owner(plan["user_namespace"])
+    for name in ("hosts", "hostname", "resolv.conf"):
+        os.chown(f"{plan['run_dir']}/{name}", uid, gid)
+    # Overlayfs keeps the credentials of who mounts it, and what they create must have an owner on disk.
+    syscalls.prctl(c.PR_SET_SECUREBITS, c.SECBIT_NO_SETUID_FIXUP)
+    syscalls.set_fs_ids(uid, gid)
+    with error_context("rootfs"):
+        mounts.mount_overlay(plan["overlay"])
+    _make_devices(plan, (uid, gid))
+    # Init may not be able to reach it by its path.
+    os.chdir(plan["overlay"]["rootfs"])
+    syscalls.set_fs_ids(0, 0)
+    return True
+
+
+def owner(mapping: UserNamespace | None) -> tuple[int, int]:
+    """The host's ids of the container's root."""
+    assert mapping is not None
+    return mapping["uids"][0]["outside"], mapping["gids"][0]["outside"]
+
+
+def _trees(steps: list[MountStep], namespace: int) -> list[tuple[MountStep, int]]:
+    made: list[tuple[MountStep, int]] = []
+    try:
+        for step in steps:
+            if "ids" in step:
+                made.append((step, tree := mounts.copy_tree(step)))
+                if step["ids"] == "mapped":
+                    map_ids(tree, namespace, recursive=mounts.takes_submounts(step))
+    except BaseException:
+        for _, tree in made:
+            os.close(tree)
+        raise
+    return made
+
+
+def _make_devices(plan: Plan, shift: tuple[int, int]) -> None:
+    """/dev and its nodes: inside, nobody may make nodes, and a bind would keep the host's owner."""
+    root = os.open(plan["overlay"]["rootfs"], c.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    rest: list[MountStep] = []
+    try:
+        for step in plan["mounts"]:
+            if step["kind"] == "device":
+                mounts.execute({**step, "shift": shift}, root)
+            elif step["target"] == "/dev" and step["kind"] == "filesystem":
+                data = f"{step.get('data', '')},uid={shift[0]},gid={shift[1]}"
+                mounts.execute({**step, "data": data}, root)
+            else:
+                rest.append(step)
+    finally:
+        os.close(root)
+    plan["mounts"] = rest
+
+
+def join(plan: Plan, netns: int, monitor: socket.socket) -> list[int]:
+    """Become root of the container's user namespace: another's, the one that owns `netns`, or a new one, whose
+    ids `monitor` is asked to map (`write_maps`). Returns the doors of the container's groups, for init.
+    """
+    with error_context("oom_score_adj"):
+        write_oom_score(plan["oom_score_adj"])
+    raise_limits(plan)
+    with error_context("cgroup"):
+        doors = open_cgroup(plan["cgroup"]).doors()
+    mode = plan["namespaces"]["user"]
+    with error_context("namespaces"):
+        if mode.startswith("pid:"):
+            syscalls.setns(_of_process(mode.removeprefix("pid:")), c.CLONE_NEWUSER)
+        elif netns >= 0:
+            syscalls.setns(fcntl.ioctl(netns, _NS_GET_USERNS), c.CLONE_NEWUSER)
+        else:
+            syscalls.unshare(c.CLONE_NEWUSER)
+            monitor.send(json.dumps({"map": plan["user_namespace"]}).encode())
+            if answer := monitor.recv(_MAX_ANSWER)[1:]:
+                raise from_payload(json.loads(answer))
+        become_root()
+    return doors
+
+
+def become_root() -> None:
+    """In place of ids that the user namespace just entered does not know."""
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+def write_maps(pid: int, mapping: UserNamespace) -> bytes:
+    """The monitor's answer to a starter that has made a user namespace: its ids are mapped, or why not."""
+    try:
+        for name, ranges in (("uid_map", mapping["uids"]), ("gid_map", mapping["gids"])):
+            lines = [f"{r['inside']} {r['outside']} {r['size']}" for r in ranges]
+            files.write(f"/proc/{pid}/{name}", "\n".join(lines))
+    except OSError as error:
+        failure = KernelFailure("write", error.errno or 0, str(error.filename or ""))
+        return b"-" + json.dumps(failure.payload()).encode()
+    return b"+"
+
+
+def raise_limits(plan: Plan) -> None:
+    """What only the host's root may raise; where it may not either, init says so when it sets the limits."""
+    asked = {name: hard for name, _, hard in plan["rlimits"]}
+    # Root inside is a user like any other to the kernel. How many processes it may have, its group says.
+    asked.setdefault("nproc", resource.RLIM_INFINITY)
+    for name, hard in asked.items():
+        number = getattr(resource, f"RLIMIT_{name.upper()}", None)
+        if number is None:
+            continue
+        now = resource.getrlimit(number)
+        if _most(hard, now[0]) != now[0]:
+            with suppress(ValueError, OSError):
+                resource.setrlimit(number, (hard, _most(hard, now[1])))
+
+
+def _most(one: int, other: int) -> int:
+    unlimited = resource.RLIM_INFINITY
+    return unlimited if unlimited in (one, other) else max(one, other)
+
+
+def _of_process(pid: str) -> int:
+    return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _give_up(plan: Plan, feature: str, requires: str) -> None:
+    """Do without, unless it was asked for. Raises Unsupported then."""
+    mapping = plan["user_namespace"]
+    if mapping is not None and mapping["required"]:
+        raise Unsupported(
+            feature, requires, hint="Choose userns=host to run without.", field="security.userns"
+        )
+    plan["namespaces"]["user"] = "host"
