@@ -128,12 +128,14 @@ def test_containers_outlive_the_platform_and_are_adopted(own: Platform) -> None:
     watched = _Watched(own, own.api())
     watched.start("stays")
     watched.start("ends")
+    watched.start("goes", auto_remove=True, volumes=["ctl:/ctl", "/scratch"])
     watched.start("returns", restart={"name": "always", "max_retries": 0})
     pid, born = watched.pid("stays"), start_time(watched.pid("stays"))
     returning = watched.pid("returns")
     own.stop()
     assert start_time(pid) == born
     watched.end("ends", 7)
+    watched.end("goes", 0)
     os.kill(returning, signal.SIGKILL)
     # The shim alone restarts by policy: nothing else of the platform runs.
     wait_until(lambda: watched.pid("returns") not in (0, returning), timeout=15)
@@ -145,12 +147,31 @@ def test_containers_outlive_the_platform_and_are_adopted(own: Platform) -> None:
             seconds.append(own.start())
     assert min(seconds) < 3.0, seconds
     assert watched.wait_ended("ends")["exit_code"] == 7
+    wait_until(lambda: watched.shown("goes") is None, timeout=TRUTH, every=0.1)
+    assert not own.config.bundle(watched.rows["goes"]["id"]).exists()
+    assert [p.name for p in own.config.volumes.iterdir()] == ["ctl"]
     stays = watched.shown("stays")
     assert stays is not None
     assert stays["status"] == "running"
     assert start_time(pid) == born
     stopped = watched.api.post(f"/containers/{stays['id']}/kill")
     assert stopped["status"] in ("exited", "running")
+
+
+def test_who_is_to_go_when_it_ends_goes_however_it_ends(own: Platform) -> None:
+    """Also within the operation that starts or stops it, whose own work it must not disturb."""
+    watched = _Watched(own, own.api())
+    watched.start("stopped", auto_remove=True)
+    watched.start("quick", auto_remove=True, command=["true"])
+    refused = {"image": "slipway/starter:latest", "name": "never", "command": ["no-such-thing"]}
+    watched.api.post("/containers", {**refused, "auto_remove": True}, expect=422)
+    watched.api.post(f"/containers/{watched.rows['stopped']['id']}/stop")
+
+    def left() -> list[str]:
+        return [row["name"] for row in watched.api.get("/containers")]
+
+    wait_until(lambda: not left(), timeout=2 * TRUTH, every=0.1, what="all three are removed")
+    assert list(own.config.containers.iterdir()) == []
 
 
 def test_a_second_up_says_so_and_changes_nothing(own: Platform) -> None:
