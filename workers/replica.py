@@ -13,21 +13,24 @@ from webui.volumes.services import volume_delete_row
 
 if TYPE_CHECKING:
     from runtime.engine import Engine
+    from workers.base import Job
 
 
-def container_seen(engine: Engine, container_id: str) -> dict[str, Any]:
-    """Look at a container and write what is seen; {"id", "name", "status", "exit_code"} as a result.
+def container_seen(job: Job) -> dict[str, Any]:
+    """Look at the job's container and write what is seen; {"id", "name", "status", "exit_code"} as a result.
 
-    For a task: the end of its operation publishes the row. Raises NotFound when the container is not on
-    this host, or not in the database.
+    The end of the operation publishes the row. Raises NotFound when the container is not on this host, or
+    not in the database.
     """
-    observed = engine.observe(container_id)
+    container_id = job.target
+    observed = job.engine.observe(container_id)
     try:
         container = container_apply_observed(
             container_id=container_id, observed=observed, publish=False
         )
     except Container.DoesNotExist:
         raise NotFound("The container does not exist any more.") from None
+    job.operation.seen = container
     return {
         "id": container.pk,
         "name": container.name,

@@ -32,7 +32,7 @@ def operation() -> Operation:
 def announced(monkeypatch: pytest.MonkeyPatch) -> list[Operation]:
     """What would have been said on Redis."""
     said: list[Operation] = []
-    monkeypatch.setattr(dispatch, "announce", said.append)
+    monkeypatch.setattr(dispatch, "announce", lambda operation, row=None: said.append(operation))
     monkeypatch.setattr(base, "RETRY_WAITS", (0.0, 0.0))
     return said
 

@@ -28,12 +28,23 @@ WaitQuery = Annotated[Wait, Query()]
 
 
 def answer(
-    wait: Wait, operation: Operation, result: Callable[[], Any], status: int = 200
+    wait: Wait,
+    operation: Operation,
+    result: Callable[[], Any],
+    status: int = 200,
+    *,
+    target_row: bool = False,
 ) -> Answer:
-    """Answer as the client asked. A failed operation raises its error, with its own HTTP number."""
+    """Answer as the client asked. A failed operation raises its error, with its own HTTP number.
+
+    `target_row` says that `result` is the row of the operation's target, so that one that comes with
+    the end of the operation does as well.
+    """
     if not wait.wait:
         return Status(202, operation_row(operation))
-    ended = wait_for(operation.pk, wait.timeout)
+    ended, row = wait_for(operation, wait.timeout)
+    if row is not None and target_row:
+        return Status(status, row)
     if ended.is_live:
         return Status(202, operation_row(ended))
     if ended.error is not None:

@@ -68,7 +68,7 @@ def container_create(request: HttpRequest, body: ContainerRequest, wait: WaitQue
         via=via,
         publish_address=settings.ENVIRONMENT.publish_address,
     )
-    return answer(wait, operation, lambda: _row(container.pk), 201)
+    return answer(wait, operation, lambda: _row(container.pk), 201, target_row=True)
 
 
 def _row(container_id: str) -> Any:
@@ -124,7 +124,7 @@ def container_update(
     user, via = operator(request)
     container = container_find(key)
     operation = services.container_update(container=container, request=body, user=user, via=via)
-    return answer(wait, operation, lambda: _row(container.pk))
+    return answer(wait, operation, lambda: _row(container.pk), target_row=True)
 
 
 @router.post("/{key}/rename", response=ANY)
@@ -135,7 +135,7 @@ def container_rename(
     user, via = operator(request)
     container = container_find(key)
     operation = services.container_rename(container=container, name=body.name, user=user, via=via)
-    return answer(wait, operation, lambda: _row(container.pk))
+    return answer(wait, operation, lambda: _row(container.pk), target_row=True)
 
 
 def _act(
@@ -146,7 +146,7 @@ def _act(
     operation = services.container_act(
         container=container, action=action, user=user, via=via, params=params
     )
-    return answer(wait, operation, lambda: _row(container.pk))
+    return answer(wait, operation, lambda: _row(container.pk), target_row=True)
 
 
 @router.post("/{key}/start", response=ANY)

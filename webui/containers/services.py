@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -241,7 +242,7 @@ def container_apply_observed(
     `publish` False is for a task: the end of its operation publishes the row anyway. Raises
     Container.DoesNotExist.
     """
-    container = Container.objects.select_related("host").get(pk=container_id)
+    container = containers().get(pk=container_id)
     values = observed_values(observed)
     changed = {name: v for name, v in values.items() if getattr(container, name) != v}
     if not changed:
@@ -377,6 +378,19 @@ def container_delete_row(*, container_id: str) -> None:
 
 def container_publish(*, container_id: str) -> None:
     """The complete row to everybody who watches."""
-    container = containers().filter(pk=container_id).first()
-    if container is not None:
-        publish_row("containers", container_row(container), container.revision)
+    publish, _ = container_news(container_id=container_id)
+    publish()
+
+
+def container_news(
+    *, container_id: str, container: Container | None = None
+) -> tuple[Callable[[], None], dict[str, Any] | None]:
+    """What publishes the complete row to everybody who watches, and the row; None when it is gone.
+
+    `container` is for who has just read or written it.
+    """
+    container = container or containers().filter(pk=container_id).first()
+    if container is None:
+        return lambda: None, None
+    row = container_row(container)
+    return partial(publish_row, "containers", row, container.revision), row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import time
 from contextlib import suppress
@@ -14,10 +15,12 @@ from celery import Celery
 from django.conf import settings
 from kombu.exceptions import OperationalError
 
-from webui.live.sender import client
+from webui.live import sender
 from webui.operations.models import Operation
 
 logger = logging.getLogger(__name__)
+
+Row = dict[str, Any]
 
 _TIMEOUT = 1.0  # seconds for the broker to take a message; the watcher sends what it did not take
 _FALLBACK = 1.0  # seconds between looks at the database while Redis is silent
@@ -78,16 +81,21 @@ def channel(operation_id: Any) -> str:
     return f"slipway:{settings.SLIPWAY.name}:operation:{operation_id}"
 
 
-def announce(operation: Operation) -> None:
-    """Wake those who wait for this operation's end; they look into the database when nothing comes."""
+def announce(operation: Operation, row: Row | None = None) -> None:
+    """Wake those who wait for this operation's end; they look into the database when nothing comes.
+
+    `row` is its target's as it is now: who has waited for it need not read it once more.
+    """
+    news = json.dumps({"status": operation.status, "row": row}, separators=(",", ":"))
     try:
-        client(settings.ENVIRONMENT.redis).publish(channel(operation.pk), operation.status)
+        sender.send(channel(operation.pk), news.encode())
     except (redis.RedisError, OSError) as error:
         logger.warning("The end of operation %s was not announced: %s", operation.pk, error)
 
 
-def wait_for(operation_id: Any, timeout: float) -> Operation:
-    """The operation when it has ended, or as it is after `timeout` seconds.
+def wait_for(operation: Operation, timeout: float) -> tuple[Operation, Row | None]:
+    """The operation when it has ended, or as it is after `timeout` seconds; and its target's row when
+    it has succeeded and the announcement has brought that.
 
     Wakes on the worker's announcement; with Redis away it looks into the database once a second. The
     subscription is confirmed before the first look, so that an end in between is not missed.
@@ -95,13 +103,18 @@ def wait_for(operation_id: Any, timeout: float) -> Operation:
     deadline = time.monotonic() + timeout
     pubsub = redis_client().pubsub()
     try:
-        listening = _subscribe(pubsub, channel(operation_id))
+        listening = _subscribe(pubsub, channel(operation.pk))
         while True:
-            operation = Operation.objects.select_related("user").get(pk=operation_id)
+            operation = Operation.objects.select_related("user").get(pk=operation.pk)
             left = deadline - time.monotonic()
             if not operation.is_live or left <= 0:
-                return operation
-            listening = listening and _listen(pubsub, min(left, _FALLBACK))
+                return operation, None
+            news: dict[str, Any] = {}
+            if listening:
+                listening, news = _listen(pubsub, min(left, _FALLBACK))
+            if news.get("row") and news["status"] == Operation.Status.SUCCEEDED:
+                operation.status = news["status"]
+                return operation, news["row"]
             if not listening:
                 time.sleep(min(max(left, 0), _FALLBACK))
     finally:
@@ -117,10 +130,13 @@ def _subscribe(pubsub: Any, name: str) -> bool:
         return False
 
 
-def _listen(pubsub: Any, seconds: float) -> bool:
-    """Wait for a message at most this long; False when Redis has gone."""
+def _listen(pubsub: Any, seconds: float) -> tuple[bool, dict[str, Any]]:
+    """Wait for an announcement at most this long, {} when none came; False when Redis has gone."""
     try:
-        pubsub.get_message(timeout=seconds)
+        message = pubsub.get_message(timeout=seconds)
     except (redis.RedisError, OSError):
-        return False
-    return True
+        return False, {}
+    if message is None or message["type"] != "message":
+        return True, {}
+    news: dict[str, Any] = json.loads(message["data"])
+    return True, news

@@ -104,6 +104,7 @@ def live_operation(target_type: str, target_id: str) -> Operation | None:
             target_id=target_id,
             status__in=Operation.LIVE,
         )
+        .only("kind", "status")
         .order_by("-created_at")
         .first()
     )

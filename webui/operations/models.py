@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import models
+
+if TYPE_CHECKING:
+    from webui.containers.models import Container
 
 
 class Operation(models.Model):
@@ -48,6 +52,9 @@ class Operation(models.Model):
     heartbeat = models.DateTimeField(null=True)
     deadline = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+
+    # Its target as the task has just seen it, for the task that ends it; not a column.
+    seen: Container | None = None
 
     class Meta:
         ordering = ["-created_at"]

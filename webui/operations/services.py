@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -112,22 +113,24 @@ def _end(
         finished_at=operation.finished_at,
         params=operation.params,
     )
+    publish_container, row = _container_news(operation)
     if changed == 1:
         # First of all: somebody may be waiting for just this.
-        dispatch.announce(operation)
+        dispatch.announce(operation, row)
         publish_operation(operation)
     else:
         operation = Operation.objects.select_related("host", "user").get(pk=operation.pk)
-    if operation.target_type == "container":
-        _republish_container(operation)
+    publish_container()
     return operation
 
 
-def _republish_container(operation: Operation) -> None:
-    """Its row says which operation is under way, so it changes when that ends."""
-    from webui.containers.services import container_publish  # noqa: PLC0415 - they need each other
+def _container_news(operation: Operation) -> tuple[Callable[[], None], dict[str, Any] | None]:
+    """The container's row, which says what is under way and so changes when that ends; how to publish it."""
+    from webui.containers.services import container_news  # noqa: PLC0415 - they need each other
 
-    container_publish(container_id=operation.target_id)
+    if operation.target_type != "container":
+        return lambda: None, None
+    return container_news(container_id=operation.target_id, container=operation.seen)
 
 
 def operation_cancel(*, operation: Operation, user: User | None) -> Operation:

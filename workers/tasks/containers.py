@@ -30,7 +30,7 @@ def _spec(job: Job) -> ContainerSpec:
 def _take_back(job: Job) -> None:
     """After a create that failed: a container that was made stays, as with Docker; a half-made one goes."""
     try:
-        container_seen(job.engine, job.target)
+        container_seen(job)
         return
     except NotFound:
         pass
@@ -46,61 +46,61 @@ def create(job: Job) -> Result:
     job.engine.create(spec)
     if job.params.get("start"):
         job.engine.start(job.target)
-    return container_seen(job.engine, job.target)
+    return container_seen(job)
 
 
 def _seen(job: Job) -> None:
     """After an action that failed: whatever it changed is shown."""
-    container_seen(job.engine, job.target)
+    container_seen(job)
 
 
 @operation_task("container.start", on_failure=_seen)
 def start(job: Job) -> Result:
     """Start it; nothing happens when it runs already."""
     job.engine.start(job.target)
-    return container_seen(job.engine, job.target)
+    return container_seen(job)
 
 
 @operation_task("container.stop", on_failure=_seen)
 def stop(job: Job) -> Result:
     """Ask its process to end, and end it when it does not."""
     job.engine.stop(job.target, signal=job.params.get("signal"), timeout=job.params.get("timeout"))
-    return container_seen(job.engine, job.target)
+    return container_seen(job)
 
 
 @operation_task("container.kill", on_failure=_seen)
 def kill(job: Job) -> Result:
     """Send it a signal."""
     job.engine.kill(job.target, job.params.get("signal") or "SIGKILL")
-    return container_seen(job.engine, job.target)
+    return container_seen(job)
 
 
 @operation_task("container.pause", on_failure=_seen)
 def pause(job: Job) -> Result:
     """Freeze its processes."""
     job.engine.pause(job.target)
-    return container_seen(job.engine, job.target)
+    return container_seen(job)
 
 
 @operation_task("container.unpause", on_failure=_seen)
 def unpause(job: Job) -> Result:
     """Let its processes go on."""
     job.engine.unpause(job.target)
-    return container_seen(job.engine, job.target)
+    return container_seen(job)
 
 
 @operation_task("container.restart", on_failure=_seen)
 def restart(job: Job) -> Result:
     """Stop and start."""
     job.engine.restart(job.target, job.params.get("timeout"))
-    return container_seen(job.engine, job.target)
+    return container_seen(job)
 
 
 @operation_task("container.rename", on_failure=_seen)
 def rename(job: Job) -> Result:
     """Tell the host the name that the database has accepted."""
     job.engine.rename(job.target, _spec(job).name)
-    return container_seen(job.engine, job.target)
+    return container_seen(job)
 
 
 @operation_task("container.update", on_failure=_seen)
@@ -113,7 +113,7 @@ def update(job: Job) -> Result:
         restart=None if policy is None else from_json(Restart, policy, "restart"),
     )
     container_changed(container_id=job.target, spec=spec)
-    return container_seen(job.engine, job.target)
+    return container_seen(job)
 
 
 @operation_task("container.remove", on_failure=_seen)
