@@ -21,7 +21,7 @@ class StartSession:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._stream = channel.makefile("rb")
-        self._messages: list[dict[str, Any]] = []
+        self._answered = False
 
     def wait_netns(self) -> int:
         """Pid of init, whose network namespace waits for its interfaces. Raises what the shim met."""
@@ -58,9 +58,13 @@ class StartSession:
         try:
             line = self._stream.readline()
         except OSError as error:
+            if isinstance(error, ConnectionResetError) and not self._answered:
+                # Nobody has read the plan: the launcher died before it forked.
+                raise _unavailable() from error
             raise InitFailed(
                 "launch", f"The container's monitor does not answer: {error}."
             ) from error
+        self._answered = True
         if not line:
             raise InitFailed("launch", "The container's monitor ended before the container ran.")
         message: dict[str, Any] = json.loads(line)
@@ -82,8 +86,12 @@ class LauncherClient:
             channel.sendall(json.dumps(plan).encode() + b"\n")
         except OSError as error:
             channel.close()
-            raise LauncherUnavailable(
-                "The launcher does not answer, so no container can be started now.",
-                hint="It is restarted by itself within seconds; `./slipway status` shows it.",
-            ) from error
+            raise _unavailable() from error
         return StartSession(channel)
+
+
+def _unavailable() -> LauncherUnavailable:
+    return LauncherUnavailable(
+        "The launcher does not answer, so no container can be started now.",
+        hint="It is restarted by itself within seconds; `./slipway status` shows it.",
+    )

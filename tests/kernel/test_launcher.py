@@ -74,6 +74,17 @@ def test_its_death_leaves_containers_and_their_exits_alone(pad: Launchpad) -> No
     assert pad.start(pad.plan("sleep", "1000")).pid
 
 
+def test_a_plan_that_it_took_to_its_grave_can_be_sent_again(pad: Launchpad) -> None:
+    assert pad.launcher is not None
+    pad.launcher.send_signal(signal.SIGSTOP)
+    session = LauncherClient(pad.config).start(pad.plan("sleep", "1000"))
+    pad.stop_launcher(signal.SIGKILL)
+    with pytest.raises(LauncherUnavailable) as caught:
+        session.wait_netns()
+    assert caught.value.retryable
+    session.close()
+
+
 def test_signals_to_its_group_leave_containers_alone(pad: Launchpad) -> None:
     """What Ctrl-C in the platform's terminal and `kill` on its group send."""
     plan = pad.plan("sleep", "1000")

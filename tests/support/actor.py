@@ -6,6 +6,7 @@ import random
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -64,12 +65,11 @@ class Actor:
             slot = self._dice.choice(self.slots)
             try:
                 self._act(slot)
-            except Trouble as trouble:
-                self._note(str(trouble))
-                self._adopt(slot)
             except Exception as error:  # noqa: BLE001 - the others go on
-                self._note(f"{slot.name}: {type(error).__name__}: {error}")
-                self._adopt(slot)
+                what = "" if isinstance(error, Trouble) else f"{type(error).__name__}: "
+                self._note(f"{slot.name}: {what}{error}")
+                with suppress(Trouble):
+                    self._adopt(slot)
 
     def _note(self, text: str) -> None:
         self._say(f"{self.name}: TROUBLE {text}")
