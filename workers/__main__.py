@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 
@@ -42,6 +43,7 @@ def _prepare() -> None:
 
     app.loader.import_default_modules()
     engine = instance.engine()
+    engine.sweep()
     try:
         engine.networks.warm_up()
         default_network_ready(engine, instance.host_id())
@@ -51,4 +53,6 @@ def _prepare() -> None:
 
 
 if __name__ == "__main__":
+    if "SLIPWAY_PRELOAD" in os.environ:  # tests of failures
+        __import__(os.environ["SLIPWAY_PRELOAD"])
     sys.exit(main())

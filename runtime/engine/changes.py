@@ -15,7 +15,6 @@ from runtime.model.spec import ContainerSpec, Limits, Restart
 from runtime.model.validate import validate_spec
 from runtime.shim.client import ShimClient
 from runtime.store.bundles import BundleStore
-from runtime.store.locks import locked
 from runtime.store.paths import Config
 
 
@@ -39,7 +38,7 @@ class Changes:
         """
         with (
             error_context("update", id=container_id),
-            locked(self._observer.lock_path(container_id)),
+            self._observer.locked(container_id),
         ):
             observed = self._observer.settled(container_id)
             require(observed, "update")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from runtime.model.stats import HostSample, StatsSample
 from runtime.network import NetworkManager
 from runtime.snapshots import WritableUsage
 from runtime.snapshots import usage as snapshot_usage
+from runtime.store import leftovers
 from runtime.store.bundles import BundleStore
 from runtime.store.paths import Config
+
+logger = logging.getLogger(__name__)
 
 
 class Engine:
@@ -109,6 +113,11 @@ class Engine:
 
     def reconcile(self, known_ids: set[str] | None) -> list[Observed]:
         return self._observer.reconcile(known_ids)
+
+    def sweep(self) -> None:
+        """Remove what a process that was killed had half made; for one that begins in its place."""
+        for path in leftovers.sweep(self.config):
+            logger.info("Removed %s, which nobody will finish.", path)
 
     def close(self) -> None:
         """Give back the sockets that the networks hold."""

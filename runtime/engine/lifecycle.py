@@ -39,7 +39,6 @@ from runtime.snapshots import mount_points
 from runtime.snapshots import prepare as prepare_snapshot
 from runtime.snapshots import remove as remove_snapshot
 from runtime.store.bundles import BundleStore
-from runtime.store.locks import discard, locked
 from runtime.store.paths import Config
 
 logger = logging.getLogger(__name__)
@@ -130,7 +129,8 @@ class Lifecycle:
             spec = self._bundles.spec(container_id)
             started = time.time()
             try:
-                state = self._start(spec, note)
+                with error_context("start"):
+                    state = self._start(spec, note)
             except EngineError as error:
                 # A launcher that is away for a moment says nothing about the container.
                 if not error.retryable:
@@ -145,6 +145,8 @@ class Lifecycle:
         snapshot = prepare_snapshot(self._config, spec.id)
         note("prepare")
         with Undo() as undo:
+            # The plan, with the container's environment, may be there.
+            undo.push(self._bundles.drop_run, spec.id)
             self._wiring.prepare(networks)
             note("networks")
             with error_context("cgroup"):
@@ -280,11 +282,11 @@ class Lifecycle:
             except NotFound:
                 self._wiring.forget(container_id)
                 self._cgroups.open(container_id).remove()
-                discard(self._observer.lock_path(container_id))
                 return
             if not observed.status.is_active:
                 self._observer.clear_host_side(container_id)
                 self._cgroups.open(container_id).remove()
+                self._observer.complete_exits(observed)
                 self._observer.unmark(container_id)
 
     def _clear(self, spec: ContainerSpec) -> None:
@@ -319,7 +321,6 @@ class Lifecycle:
                 self._end(container_id)
             with self._locked(container_id):
                 self._remove(container_id, volumes=volumes)
-                discard(self._observer.lock_path(container_id))
 
     def _end(self, container_id: str) -> None:
         try:
@@ -366,7 +367,7 @@ class Lifecycle:
                 self._wiring.renamed(spec, name)
 
     def _locked(self, container_id: str) -> AbstractContextManager[None]:
-        return locked(self._observer.lock_path(container_id))
+        return self._observer.locked(container_id)
 
 
 def require(observed: Observed, action: Action) -> None:

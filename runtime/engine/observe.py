@@ -18,6 +18,8 @@ import json
 import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from runtime.kernel import procfs
 from runtime.model.state import ExitRecord, Observed, RunState, Status
 from runtime.store.bundles import BundleStore
 from runtime.store.files import read_json, write_json
-from runtime.store.locks import locked
+from runtime.store.locks import discard, locked
 from runtime.store.paths import Config
 
 logger = logging.getLogger(__name__)
@@ -54,7 +56,7 @@ class Observer:
         observed = self.look(container_id)
         if observed is None:
             # What a crash left needs work, under the lock; somebody else may have done it meanwhile.
-            with locked(self.lock_path(container_id)):
+            with self.locked(container_id):
                 return self.settled(container_id)
         return observed
 
@@ -237,6 +239,15 @@ class Observer:
         )
         return None if came_back and last.reason != "stopped" else last
 
+    def complete_exits(self, observed: Observed) -> None:
+        """Add the last end to those on record, when the disk did not take it from the monitor."""
+        end = observed.run.exit if observed.run is not None else None
+        if end is None:
+            return
+        last = self._bundles.last_exit(observed.id)
+        if last is None or last.finished_at < end.finished_at:
+            self._bundles.append_exit(observed.id, end)
+
     def clear_host_side(self, container_id: str) -> None:
         """Network of a container without processes; what the kernel has dropped already is no error."""
         try:
@@ -305,8 +316,16 @@ class Observer:
     def _note(self, container_id: str, name: str) -> Path:
         return self._config.bundle(container_id) / name
 
-    def lock_path(self, container_id: str) -> Path:
-        return self._config.locks / f"{container_id}.lock"
+    @contextmanager
+    def locked(self, container_id: str) -> Iterator[None]:
+        """Hold the container's lock. The file goes with the container: one that is not there has none."""
+        path = self._config.locks / f"{container_id}.lock"
+        with locked(path):
+            try:
+                yield
+            finally:
+                if not self._bundles.exists(container_id):
+                    discard(path)
 
 
 def _ended(record: ExitRecord, *, user_stopped: bool | None = None) -> RunState:

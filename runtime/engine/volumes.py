@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from runtime.model.parse import VOLUME_NAME
 from runtime.model.validate import validate_volume_name
 from runtime.store.bundles import BundleStore
 from runtime.store.files import fsync_directory, read_json, write_json
+from runtime.store.leftovers import half_made
 from runtime.store.locks import discard, locked
 from runtime.store.paths import Config
 from runtime.store.trees import remove_tree
@@ -61,7 +61,7 @@ class VolumeManager:
             source = tree.resolve(target)
             if source is None or not os.path.isdir(tree.find(source) or ""):
                 return False
-            half = self._config.volume(name) / f"half-{uuid.uuid4().hex}"
+            half = self._config.volume(name) / half_made("half")
             half.mkdir()
             try:
                 copy_tree(tree, source, half)
@@ -106,7 +106,7 @@ class VolumeManager:
                     containers=users,
                 )
             self._config.tmp.mkdir(parents=True, exist_ok=True)
-            doomed = self._config.tmp / f"volume-{uuid.uuid4().hex}"
+            doomed = self._config.tmp / half_made("volume")
             os.rename(directory, doomed)
             fsync_directory(self._config.volumes)
             remove_tree(doomed)

@@ -37,6 +37,8 @@ def main() -> None:
 
     Arguments: the listening descriptor, its path, a directory for runs, the user namespace's descriptor or -1.
     """
+    if "SLIPWAY_PRELOAD" in os.environ:  # tests of failures
+        __import__(os.environ["SLIPWAY_PRELOAD"])
     descriptor, path, directory, namespace = sys.argv[1:]
     if (installed := int(namespace)) >= 0:
         os.set_inheritable(installed, False)

@@ -89,6 +89,7 @@ class Monitor:
             self.life = None
         self._remove_cgroup()
         self._release_ports()
+        self._forget_plan()
 
     def _running(self, life: Life) -> None:
         if self.health is not None:

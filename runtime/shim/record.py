@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 _KILLED = 128 + signal.SIGKILL
+_TRIES = 3  # of a write: not every error comes again
 
 
 def exit_record(
@@ -58,6 +59,7 @@ class Record:
         self._bundle = plan["bundle"]
         self._path = f"{plan['run_dir']}/state.json"
         self._events = plan["events_socket"]
+        self._unwritten = b""  # lines of exits.jsonl
         own = os.getpid()
         self.state: Json = {
             "status": "created",
@@ -81,26 +83,35 @@ class Record:
         the state stays in memory, and the control socket tells it.
         """
         self.state.update(changes)
-        try:
-            # The run directory is volatile by definition: nothing to sync.
-            write_atomic(self._path, json.dumps(self.state).encode(), durable=False)
-        except OSError:
-            pass
+        data = json.dumps(self.state).encode()
+        for _ in range(_TRIES):
+            try:
+                # The run directory is volatile by definition: nothing to sync.
+                write_atomic(self._path, data, durable=False)
+                break
+            except OSError:
+                continue
         self._announce(event)
 
     def append_exit(self, record: Json) -> None:
-        """One line, on disk before anybody hears of it."""
-        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        """One line, on disk before anybody hears of it. What the disk does not take goes with the next;
+        the last one stays in the state, from which the engine takes it (Observer.complete_exits).
+        """
+        self._unwritten += json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        for _ in range(_TRIES):
+            try:
+                self._write_exits()
+                return
+            except OSError:
+                continue
+
+    def _write_exits(self) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        fd = os.open(f"{self._bundle}/exits.jsonl", flags, 0o600)
         try:
-            fd = os.open(f"{self._bundle}/exits.jsonl", flags, 0o600)
-        except OSError:
-            return
-        try:
-            os.write(fd, line)
+            while self._unwritten:
+                self._unwritten = self._unwritten[os.write(fd, self._unwritten) :]
             os.fsync(fd)
-        except OSError:
-            pass
         finally:
             os.close(fd)
 

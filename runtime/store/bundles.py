@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from runtime.model.codec import from_json, to_json
 from runtime.model.spec import ContainerSpec
 from runtime.model.state import ExitRecord, RunState
 from runtime.store.files import fsync_directory, read_json, write_atomic, write_json
+from runtime.store.leftovers import half_made
 from runtime.store.paths import Config
 from runtime.store.trees import remove_tree
 
@@ -51,7 +51,7 @@ class BundleStore:
             raise AlreadyExists(f"A container with the id {spec.short_id} exists already.")
         self._config.tmp.mkdir(parents=True, exist_ok=True)
         self._config.containers.mkdir(parents=True, exist_ok=True, mode=0o711)
-        half = self._config.tmp / f"bundle-{uuid.uuid4().hex}"
+        half = self._config.tmp / half_made("bundle")
         half.mkdir(mode=0o711)
         try:
             write_json(half / "spec.json", to_json(spec), mode=0o600)
@@ -94,7 +94,7 @@ class BundleStore:
         """Remove the bundle; idempotent. What a crash leaves has no spec.json and lies in `tmp`."""
         target = self._config.bundle(container_id)
         self._config.tmp.mkdir(parents=True, exist_ok=True)
-        doomed = self._config.tmp / f"bundle-{uuid.uuid4().hex}"
+        doomed = self._config.tmp / half_made("bundle")
         try:
             os.rename(target, doomed)
         except FileNotFoundError:
@@ -106,12 +106,20 @@ class BundleStore:
 
     def exits(self, container_id: str) -> list[ExitRecord]:
         """Every recorded end, oldest first. A line cut short by a crash is left out."""
+        return self._exits(container_id, KEPT_EXITS)
+
+    def last_exit(self, container_id: str) -> ExitRecord | None:
+        """The latest recorded end, also when a line after it was cut short."""
+        found = self._exits(container_id, 2)
+        return found[-1] if found else None
+
+    def _exits(self, container_id: str, most: int) -> list[ExitRecord]:
         try:
             text = (self._config.bundle(container_id) / "exits.jsonl").read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return []
         records = []
-        for line in text.splitlines()[-KEPT_EXITS:]:
+        for line in text.splitlines()[-most:]:
             try:
                 records.append(from_json(ExitRecord, json.loads(line)))
             except (ValueError, EngineError):

@@ -26,12 +26,12 @@ def write_atomic(path: Path | str, data: bytes, *, mode: int = 0o644, durable: b
             view = view[os.write(fd, view) :]
         if durable:
             os.fsync(fd)
+        os.rename(temporary, path)
     except BaseException:
-        os.close(fd)
         os.unlink(temporary)
         raise
-    os.close(fd)
-    os.rename(temporary, path)
+    finally:
+        os.close(fd)
     if durable:
         fsync_directory(directory)
 

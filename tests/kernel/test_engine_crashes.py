@@ -245,3 +245,14 @@ def test_the_platforms_own_directories_cannot_be_bound(instance: Instance) -> No
     for source in (instance.config.root, instance.config.run):
         with pytest.raises(SpecInvalid):
             instance.create(instance.spec(mounts=(Mount("bind", "/x", str(source)),)))
+
+
+def test_what_is_not_there_has_no_lock(instance: Instance) -> None:
+    with pytest.raises(SpecInvalid):
+        instance.create(instance.spec(mounts=(Mount("bind", "/data", "/does/not/exist"),)))
+    gone = instance.create(instance.spec())
+    instance.engine.remove(gone.id)
+    for ask in (instance.engine.start, instance.engine.stop, instance.engine.remove):
+        with pytest.raises(NotFound):
+            ask(gone.id)
+    assert [n for n in os.listdir(instance.config.locks) if len(n) > 64] == []

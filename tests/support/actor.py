@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from runtime.kernel.procfs import start_time
 from runtime.store.paths import Config
 from tests.support.platform import Api, free_port
 from tests.support.slot import ENDLESS, RETRIES, SCRIPTS, Slot
@@ -19,6 +20,7 @@ IMAGE = "slipway/starter:latest"
 PATIENCE = 60.0  # seconds for one operation, whatever dies meanwhile
 LAG = 6.0  # seconds for the replica to say what is so
 MIB = 1024 * 1024
+STEADY = ("created", "running", "paused", "exited", "dead")
 
 
 class Trouble(Exception):
@@ -51,7 +53,7 @@ class Actor:
         self.api, self.config, self.name, self._dice = api, config, name, dice
         self._operations = operations
         self._say = say
-        self._excuses = excuses or _is_about_the_platform
+        self._excuses = excuses or is_about_the_platform
         self.slots = [Slot(f"{name}-{i}", free_port()) for i in range(slots)]
         self._renamed = 0
         self._volumes = [f"{name}-v{i}" for i in range(2)]
@@ -90,6 +92,7 @@ class Actor:
                 "remove": 1, "visit": 2,
             },
             "paused": {"unpause": 4, "kill": 1, "stop": 1, "remove": 1},
+            "dead": {"remove": 1},
         }  # fmt: skip
         weights = choices[slot.status]
         action = self._dice.choices(list(weights), list(weights.values()))[0]
@@ -132,11 +135,9 @@ class Actor:
             operation = self._do("POST", "/containers", "container.create", slot.name, body)
         except Failed as failure:
             self._excuse(failure)
-            if found := self.find(slot.name):
-                slot.id = found["id"]
-                self._adopt(slot)
-            else:
-                slot.forget()
+            self._adopt(slot)
+            self._is_not_begun(slot, failure)
+            self._see_volumes()
             return
         slot.id, slot.status = operation["target_id"], "created"
         if slot.volume:
@@ -230,7 +231,10 @@ class Actor:
                 self.volumes.discard(name)
         except Failed as failure:
             self._excuse(failure)
-            self.volumes = {v["name"] for v in self._get("/volumes")} & set(self._volumes)
+            self._see_volumes()
+
+    def _see_volumes(self) -> None:
+        self.volumes = {v["name"] for v in self._get("/volumes")} & set(self._volumes)
 
     def _toggle_network(self) -> None:
         name = f"{self.name}-net"
@@ -266,12 +270,24 @@ class Actor:
         method, path = "POST", f"/containers/{slot.id}/{action}"
         if action == "update":
             method, path = "PATCH", f"/containers/{slot.id}"
+        ran = slot.status in ("running", "paused")
+        pid, born = slot.pid, slot.born
         try:
             return self._do(method, path, f"container.{action}", slot.id, body)
         except Failed as failure:
             self._excuse(failure)
             self._adopt(slot)
+            if ran and action not in ("stop", "kill", "restart") and start_time(pid) != born:
+                raise Trouble(f"{slot.name}: it died of a {action}: {failure}") from None
+            if action == "start":
+                self._is_not_begun(slot, failure)
             return None
+
+    @staticmethod
+    def _is_not_begun(slot: Slot, failure: Failed) -> None:
+        """A start that failed leaves nothing that runs, unless nobody was left to look."""
+        if slot.status == "running" and failure.code != "worker_lost":
+            raise Trouble(f"{slot.name}: it runs, although {failure}")
 
     def _excuse(self, failure: Failed) -> None:
         if not self._excuses(failure):
@@ -283,7 +299,7 @@ class Actor:
         self._wait_for_web()
         deadline = time.monotonic() + LAG
         row = self.find(slot.id or slot.name)
-        while row and row["status"] not in ("created", "running", "paused", "exited"):
+        while row and row["status"] not in STEADY:
             if time.monotonic() > deadline:
                 self._note(f"{slot.name}: it stays {row['status']}: {row['status_error']}")
                 break
@@ -298,8 +314,6 @@ class Actor:
         slot.exit_code, slot.memory = row["exit_code"], row["limits"]["memory"]
         slot.lives, slot.unsure = len(slot.exits(self)), 0
         slot.started(self)
-        if slot.status not in ("created", "running", "paused", "exited"):
-            slot.status = "exited"
 
     def _do(
         self, method: str, path: str, kind: str, target: str, body: Any = None
@@ -380,6 +394,11 @@ class Actor:
                 time.sleep(0.1)
 
 
-def _is_about_the_platform(failure: Failed) -> bool:
+def is_about_the_platform(failure: Failed) -> bool:
     """While its processes are being killed, an operation may end with their absence as its reason."""
     return failure.code in ("worker_lost", "launcher_unavailable")
+
+
+def is_honest(failure: Failed) -> bool:
+    """While calls fail, an operation may fail for that: with an error that somebody foresaw."""
+    return failure.code != "internal" and bool(failure.error.get("message"))

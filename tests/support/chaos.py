@@ -13,13 +13,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
 import httpx
 
 from runtime.kernel.procfs import start_time
-from tests.support.actor import Actor, Trouble
+from tests.support.actor import Actor, Trouble, is_about_the_platform, is_honest
 from tests.support.leaks import Account, leaks
 from tests.support.platform import Api, Platform
 from workers.supervisor.supervise import GOOD_RUN
@@ -27,6 +27,35 @@ from workers.supervisor.supervise import GOOD_RUN
 PROCESSES = ("web", "worker", "watcher", "launcher", "resolver", "redis")
 # What the platform may take to be whole, and to show the truth, after the last blow.
 SETTLED = 60.0  # seconds
+
+
+class Faults:
+    """Has the platform's root processes meet errors at about one call in `1 / rate`, while in its context.
+
+    To be made before the platform starts; `sites` are those of tests/support/faults.py, all unless named.
+    """
+
+    def __init__(self, platform: Platform, *, seed: int, rate: float, sites: str = "") -> None:
+        self._switch = platform.base / "faults"
+        self._switch.write_bytes(b"\0")
+        settings = f"seed={seed},rate={rate},switch={self._switch},sites={sites}"
+        platform.env |= {"SLIPWAY_PRELOAD": "tests.support.faults", "SLIPWAY_FAULTS": settings}
+
+    def __enter__(self) -> None:
+        self._turn(b"\1")
+
+    def __exit__(self, *_: object) -> None:
+        self._turn(b"\0")
+
+    def _turn(self, value: bytes) -> None:
+        with self._switch.open("r+b") as file:  # the processes have it mapped: never another file
+            file.write(value)
+
+    @property
+    def log(self) -> list[str]:
+        """A line for each that happened."""
+        log = self._switch.with_suffix(".log")
+        return log.read_text().splitlines() if log.exists() else []
 
 
 class Chaos:
@@ -40,12 +69,14 @@ class Chaos:
         operations: int,
         actors: int = 6,
         slots: int = 4,
-        kills: tuple[float, float] = (0.1, 1.5),
+        kills: tuple[float, float] | None = (0.1, 1.5),
+        faults: Faults | None = None,
     ) -> None:
 
         self.platform = platform
         self.seed = seed
         self._kills = kills  # seconds between two of them, at least and at most
+        self._faults = faults
         self._over = threading.Event()
         self._began = time.monotonic()
         self.journal: list[str] = []
@@ -60,6 +91,7 @@ class Chaos:
                 operations=operations // actors,
                 slots=slots,
                 say=self.say,
+                excuses=is_honest if faults else is_about_the_platform,
             )
             for number in range(actors)
         ]
@@ -73,13 +105,13 @@ class Chaos:
         """Everything that was wrong, one line each."""
         killer = threading.Thread(target=self._kill_now_and_then, name="killer")
         threads = [threading.Thread(target=a.run, name=a.name) for a in self.actors]
-        killer.start()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        self._over.set()
-        killer.join()
+        with self._faults or nullcontext():
+            for thread in (killer, *threads):
+                thread.start()
+            for thread in threads:
+                thread.join()
+            self._over.set()
+            killer.join()
         troubles = [f"{a.name}: {t}" for a in self.actors for t in a.troubles]
         with closing(Api(self.platform.url, self._token)) as api:
             troubles += self._settle(api)
@@ -95,6 +127,8 @@ class Chaos:
         return troubles
 
     def _kill_now_and_then(self) -> None:
+        if self._kills is None:
+            return
         dice = random.Random(f"{self.seed}/killer")
         while not self._over.wait(dice.uniform(*self._kills)):
             # Mostly one; now and then several in the same moment.

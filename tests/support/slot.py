@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runtime.kernel.procfs import start_time
@@ -45,7 +44,6 @@ class Slot:
     volume: str = ""
     network: str = ""
     memory: int | None = None  # bytes
-    said: list[str] = field(default_factory=list)
 
     def forget(self) -> None:
         self.id = self.status = self.volume = self.network = ""
@@ -125,7 +123,8 @@ class Slot:
             must("start time", start_time(self.pid), self.born)
             must("state on disk", state.get("status"), self.status)
         if self.status == "exited":
-            must("exit code shown", row["exit_code"], self.exit_code)
+            if row["exit_reason"] != "start_failed":  # its policy's own start met a fault
+                must("exit code shown", row["exit_code"], self.exit_code)
             must("state on disk", state.get("status", "exited"), "exited")
             must("its process", start_time(self.pid) == self.born != 0, False)
         exits = self.exits(actor)
@@ -134,7 +133,3 @@ class Slot:
             seen = [(e["code"], e["reason"]) for e in exits]
             wrong.append(f"{about}: {len(exits)} ends are on record, not {due}: {seen}")
         return wrong
-
-
-def now() -> float:
-    return time.monotonic()

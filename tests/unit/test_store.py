@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -13,6 +14,7 @@ from runtime.errors import AlreadyExists, EngineError, LockTimeout, NotFound
 from runtime.model.spec import Limits, Mount, PortMapping
 from runtime.model.state import ExitRecord, HealthState, RunState, Status
 from runtime.store.bundles import KEPT_EXITS, BundleStore
+from runtime.store.files import write_atomic
 from runtime.store.locks import discard, locked
 from runtime.store.paths import Config
 from tests.support.specs import container, endpoint
@@ -144,3 +146,21 @@ def test_a_discarded_lock_guards_nothing(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert overlap == []
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "rename"])
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    path = tmp_path / "file"
+    write_atomic(path, b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, fail)
+        with pytest.raises(OSError):
+            write_atomic(path, b"new")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    assert path.read_bytes() == b"old"

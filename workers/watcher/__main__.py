@@ -29,6 +29,8 @@ def allow_many_files() -> None:
 
 
 if __name__ == "__main__":
+    if "SLIPWAY_PRELOAD" in os.environ:  # tests of failures
+        __import__(os.environ["SLIPWAY_PRELOAD"])
     allow_many_files()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "workers.settings")
     django.setup()

@@ -22,6 +22,7 @@ from workers.watcher.sweep import Sweep
 def build() -> Watcher:
     """The watcher of this instance, from the environment."""
     engine = instance.engine()
+    engine.sweep()
     host_id = instance.host_id()
     return Watcher(
         config=instance.config(),

@@ -1,0 +1,65 @@
+"""What a process that died had half made: files beside those they were to replace, trees not yet renamed.
+
+Whoever makes such a thing puts its pid into the name, so that anybody can tell when nobody will finish it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+
+from runtime.store.paths import Config
+from runtime.store.trees import remove_tree
+
+# "<file>.<pid>.tmp", "bundle-<pid>-<random>", ".mount-points-<pid>-<thread>"
+_HALF_MADE = re.compile(
+    r".+\.(\d+)\.tmp|(?:bundle|volume|half|rehearsal|userns|\.mount-points)-(\d+)(?:-\w+)?",
+    re.ASCII,
+)
+
+
+def half_made(kind: str) -> str:
+    """A name for a tree in the making: "bundle", "volume" or "half"."""
+    return f"{kind}-{os.getpid()}-{uuid.uuid4().hex}"
+
+
+def sweep(config: Config) -> list[str]:
+    """Remove what nobody will finish; returns the paths. What resists is left for the next time."""
+    found = [path for path in _candidates(config) if _is_abandoned(os.path.basename(path))]
+    removed = []
+    for path in found:
+        with suppress(OSError):
+            remove_tree(path)
+            removed.append(path)
+    return removed
+
+
+def _is_abandoned(name: str) -> bool:
+    match = _HALF_MADE.fullmatch(name)
+    return match is not None and not os.path.exists(f"/proc/{match[1] or match[2]}")
+
+
+def _candidates(config: Config) -> Iterator[str]:
+    """Everything in the directories in which something is ever half made; not what lies in volumes."""
+    for directory in (
+        config.root,
+        config.run,
+        config.tmp,
+        config.networks,
+        config.images,
+        config.ports,
+    ):
+        yield from _entries(os.fspath(directory))
+    for parent in (config.containers, config.volumes, config.dns, config.run / "containers"):
+        for directory_name in _entries(os.fspath(parent)):
+            yield from _entries(directory_name)
+
+
+def _entries(directory: str) -> list[str]:
+    try:
+        return [f"{directory}/{name}" for name in os.listdir(directory)]
+    except OSError:
+        return []
