@@ -13,7 +13,7 @@ from runtime.model.validate_userns import needs_host
 from runtime.store.files import read_json
 from runtime.store.paths import Config
 
-BY_DEFAULT = False
+BY_DEFAULT = True
 
 
 def unavailable(config: Config) -> str:

@@ -279,17 +279,20 @@ def _device(step: MountStep, root: int) -> None:
     source = step.get("source", "")
     facts = os.stat(source)
     directory = resolve(root, parent, make="dir")
+    mask = os.umask(0)
     try:
         mode = stat.S_IFMT(facts.st_mode) | stat.S_IMODE(facts.st_mode)
         os.mknod(name, mode, facts.st_rdev, dir_fd=directory)
-        os.chmod(name, stat.S_IMODE(facts.st_mode), dir_fd=directory)
-        uid, gid = step.get("shift", (0, 0))
-        os.chown(name, uid + facts.st_uid, gid + facts.st_gid, dir_fd=directory)
+        # Who makes it is root, inside or outside; only elsewhere may a directory pass its group on.
+        if facts.st_uid or facts.st_gid or parent != "/dev":
+            uid, gid = step.get("shift", (0, 0))
+            os.chown(name, uid + facts.st_uid, gid + facts.st_gid, dir_fd=directory)
     except FileExistsError:
         pass
     except PermissionError:
         _bind({**step, "kind": "bind", "make": "file"}, root)
     finally:
+        os.umask(mask)
         os.close(directory)
 
 

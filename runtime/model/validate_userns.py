@@ -33,7 +33,8 @@ def validate_userns(spec: ContainerSpec) -> None:
 
 def needs_host(spec: ContainerSpec) -> bool:
     """It is given something of the host that its root could not use from inside a user namespace."""
-    return bool(_in_the_way(spec)) or any(
+    # Rules for devices are for nodes that the container makes itself.
+    return bool(_in_the_way(spec) or spec.security.device_cgroup_rules) or any(
         name.upper().removeprefix("CAP_") in _ONLY_ON_THE_HOST for name in spec.security.cap_add
     )
 

@@ -187,10 +187,12 @@ def join(mode: str, kind: str, flag: int) -> None:
 def _build_rootfs(plan: Plan, *, mounted: bool) -> None:
     """Make every mount and enter its root, which is the current directory already when it is `mounted`."""
     steps = plan["mounts"]
-    # Copied while they are still the host's peers: what the container mounts there reaches the host.
-    shared = {i: mounts.copy_tree(s) for i, s in enumerate(steps) if mounts.is_shared(s)}
-    # Slave, not private: mounts the host makes later reach volumes that ask for rslave; ours never leave.
-    syscalls.mount("none", "/", "", c.MS_SLAVE | c.MS_REC)
+    shared: dict[int, int] = {}
+    if not mounted:
+        # Copied while they are still the host's peers: what the container mounts there reaches the host.
+        shared = {i: mounts.copy_tree(s) for i, s in enumerate(steps) if mounts.is_shared(s)}
+        # Slave, not private: mounts the host makes later reach volumes that ask for rslave; ours never leave.
+        syscalls.mount("none", "/", "", c.MS_SLAVE | c.MS_REC)
     with error_context("rootfs"):
         if mounted:
             root = mounts.lay_copy_over(".")

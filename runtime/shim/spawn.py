@@ -69,7 +69,8 @@ def spawn(
 def _take_stdio(stdin: int, outputs: list[int]) -> None:
     """Put the pipes in place; with a terminal the three come later."""
     if stdin < 0:
-        stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        # The monitor's, which is the host's /dev/null: we may see another mount there by now.
+        stdin = os.open("/proc/self/fd/0", os.O_RDONLY | os.O_CLOEXEC)
     os.dup2(stdin, 0)
     for standard, fd in zip((1, 2), outputs, strict=False):
         os.dup2(fd, standard)

@@ -51,12 +51,12 @@ def prepare(plan: Plan) -> bool:
     mode = plan["namespaces"]["user"]
     namespace = installed if mode == "own" else _of_process(mode.removeprefix("pid:"))
     try:
+        trees = _trees(plan["mounts"], "mapped", namespace)
         cover(plan["overlay"]["data"], namespace)
-        trees = _trees(plan["mounts"], namespace)
     except IdsNotMapped as error:
         _give_up(plan, "A user namespace with these mounts", f"idmapped mounts on {error}")
         return False
-    for step, tree in trees:
+    for step, tree in [*trees, *_trees(plan["mounts"], "kept")]:
         step["tree"] = tree
     uid, gid = owner(plan["user_namespace"])
     for name in ("hosts", "hostname", "resolv.conf"):
@@ -79,13 +79,14 @@ def owner(mapping: UserNamespace | None) -> tuple[int, int]:
     return mapping["uids"][0]["outside"], mapping["gids"][0]["outside"]
 
 
-def _trees(steps: list[MountStep], namespace: int) -> list[tuple[MountStep, int]]:
+def _trees(steps: list[MountStep], ids: str, namespace: int = -1) -> list[tuple[MountStep, int]]:
+    """The binds with these `ids`, each with a copy of its source, mapped by `namespace` unless that is -1."""
     made: list[tuple[MountStep, int]] = []
     try:
         for step in steps:
-            if "ids" in step:
+            if step.get("ids") == ids:
                 made.append((step, tree := mounts.copy_tree(step)))
-                if step["ids"] == "mapped":
+                if namespace >= 0:
                     map_ids(tree, namespace, recursive=mounts.takes_submounts(step))
     except BaseException:
         for _, tree in made:

@@ -99,7 +99,7 @@ def test_a_disk_that_stands_still_stalls_nothing_when_asked(instance: Instance, 
     seen = talking(instance, disk, non_blocking=True)
     try:
         with frozen(disk):
-            seen.file("/dev/shm/go").touch()
+            seen.run("touch", "/dev/shm/go")
             wait_until(seen.file("/dev/shm/said").exists, timeout=20)
             # Its monitor answers as well.
             assert seen.instance.engine.observe(seen.spec.id).status == Status.RUNNING
@@ -124,7 +124,7 @@ def test_without_it_the_container_waits_for_the_disk_and_loses_nothing(
     seen = talking(instance, disk, non_blocking=False)
     try:
         with frozen(disk):
-            seen.file("/dev/shm/go").touch()
+            seen.run("touch", "/dev/shm/go")
             # The pipe is full: its writer sleeps in the kernel.
             wait_until(lambda: "pipe" in seen.proc("wchan") or _waits(seen))
             assert not seen.file("/dev/shm/said").exists()

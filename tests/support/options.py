@@ -86,9 +86,19 @@ class Seen:
         return self.proc(name).rstrip("\0").split("\0")
 
     def status(self, name: str) -> str:
-        """One line of /proc/<pid>/status."""
+        """One line of /proc/<pid>/status, ids as the container has them."""
         lines = dict(line.split(":", 1) for line in self.proc("status").splitlines())
-        return lines[name].strip()
+        value = lines[name].strip()
+        if name in ("Uid", "Gid", "Groups"):
+            return " ".join(str(self.inside(int(n), name.lower()[:3])) for n in value.split())
+        return value
+
+    def inside(self, number: int, kind: str) -> int:
+        """An id ("uid", or a group's) of the host as the container has it."""
+        table = self.proc("uid_map" if kind == "uid" else "gid_map")
+        first, outside, count = map(int, table.split())
+        assert outside <= number < outside + count
+        return number - outside + first
 
     def namespace(self, kind: str) -> str:
         return os.readlink(f"/proc/{self.pid}/ns/{kind}")
@@ -100,7 +110,12 @@ class Seen:
     def mount(self, target: str) -> MountLine:
         """The uppermost mount at `target`."""
         lines = [MountLine(line) for line in self.proc("mountinfo").splitlines()]
-        return [line for line in lines if line.target == target][-1]
+        found = [line for line in lines if line.target == target][-1]
+        for option in [o for o in found.superblock if o.startswith(("uid=", "gid="))]:
+            kind, _, number = option.partition("=")
+            found.superblock.remove(option)
+            found.superblock.add(f"{kind}={self.inside(int(number), kind)}")
+        return found
 
     def limit(self, v1: tuple[str, str], v2: tuple[str, str]) -> str:
         """A file of its control groups: (controller, file) of the version that this host has."""
