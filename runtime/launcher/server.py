@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -29,7 +30,10 @@ from runtime.launcher.rehearse import rehearse
 _NOT_FOR_SHIMS = (
     signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM
 )  # fmt: skip
-_PAUSE = 0.2  # seconds before accepting again, when that has failed
+_PAUSE = 0.2  # seconds before trying again, when accepting or forking has failed
+_QUIET = (
+    0.03  # seconds without a start before the next one is prepared, so as not to slow this one down
+)
 
 
 def main() -> None:
@@ -50,8 +54,7 @@ def main() -> None:
         with socket.socket(fileno=int(descriptor)) as listener, _removed_at_end(path):
             _prepare(directory)
             _say("launcher ready")
-            while True:
-                _serve(listener)
+            _serve_for_ever(listener)
     except KeyboardInterrupt:
         return
 
@@ -83,25 +86,76 @@ def _prepare(directory: str) -> None:
     gc.freeze()
 
 
-def _serve(listener: socket.socket) -> None:
-    """Fork one shim. A host out of processes, memory or descriptors costs this start, not the launcher."""
+def _serve_for_ever(listener: socket.socket) -> None:
+    """One shim per connection. One is kept in reserve: forking is a good part of what a start takes."""
+    spare: socket.socket | None = None
+    pause = _QUIET
+    while True:
+        if spare is None and not select.select([listener], [], [], pause)[0]:
+            spare, pause = _make_spare(listener)
+            continue
+        _serve(listener, spare)
+        spare, pause = None, _QUIET
+
+
+def _make_spare(listener: socket.socket) -> tuple[socket.socket | None, float]:
+    """Fork a shim that waits for its connection. Returns where to send that; when to try again, otherwise."""
+    try:
+        ours, theirs = socket.socketpair()
+    except OSError:
+        return None, _PAUSE
+    with theirs:
+        try:
+            if _fork() == 0:
+                listener.close()
+                ours.close()
+                runtime.shim.main.run_spare(theirs)
+        except OSError:
+            ours.close()
+            return None, _PAUSE  # who starts a container is told; this is only for speed
+    return ours, _QUIET
+
+
+def _serve(listener: socket.socket, spare: socket.socket | None) -> None:
+    """Hand one connection to a shim. A host out of processes, memory or descriptors costs this start, not
+    the launcher.
+    """
     try:
         channel, _ = listener.accept()
     except OSError as error:
         _say(f"launcher: cannot accept: {error.strerror}")
         time.sleep(_PAUSE)
         return
+    with channel:
+        if spare is not None and _hand_over(channel, spare):
+            return
+        try:
+            if _fork() == 0:
+                listener.close()
+                runtime.shim.main.run_shim(channel)
+        except OSError as error:
+            _refuse(channel, KernelFailure("fork", error.errno or 0))
+
+
+def _hand_over(channel: socket.socket, spare: socket.socket) -> bool:
+    with spare:
+        try:
+            socket.send_fds(spare, [b"c"], [channel.fileno()])
+        except OSError:
+            return False  # somebody has killed it
+    return True
+
+
+def _fork() -> int:
     # A shim keeps them blocked: it reaps its own child, and outlives what ends the platform.
     signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_SHIMS)
+    pid = -1
     try:
-        if os.fork() == 0:
-            listener.close()
-            runtime.shim.main.run_shim(channel)
-    except OSError as error:
-        _refuse(channel, KernelFailure("fork", error.errno or 0))
+        pid = os.fork()
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _NOT_FOR_SHIMS)
-        channel.close()
+        if pid:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _NOT_FOR_SHIMS)
+    return pid
 
 
 def _refuse(channel: socket.socket, error: EngineError) -> None:

@@ -19,31 +19,71 @@ _MAX_MESSAGE = 1 << 20
 _MAX_FDS = 253  # SCM_MAX_FD
 
 
-class Life:
-    """Init as the monitor has it. Raises EngineError when the starter could not make it."""
+class Starter:
+    """The process that will make one life's init, from our side; forked before it has anything to do.
 
-    def __init__(self, raw: bytes | None, run_dir: str = "", netns: int = -1) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        starter = os.fork()
-        if starter == 0:
-            ours.close()
-            run_starter(theirs, raw, run_dir, netns)
+    `not_for_it` are sockets of ours that it must not hold open.
+    """
+
+    def __init__(self, *not_for_it: socket.socket) -> None:
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._pid = os.fork()
+        if self._pid == 0:
+            for inherited in (self._channel, *not_for_it):
+                inherited.close()
+            run_starter(theirs)
         theirs.close()
-        try:
-            data, fds, _, _ = socket.recv_fds(ours, _MAX_MESSAGE, _MAX_FDS)
-            if data.startswith(b'{"map"'):
-                ours.send(write_maps(starter, json.loads(data)["map"]))
-                data, fds, _, _ = socket.recv_fds(ours, _MAX_MESSAGE, _MAX_FDS)
-        finally:
-            os.waitpid(starter, 0)
-            ours.close()
+
+    def order(self, run_dir: str, fds: list[int]) -> tuple[dict[str, Any], list[int]]:
+        """Have init made (see `run_starter`). Returns the starter's message and its descriptors."""
+        socket.send_fds(self._channel, [json.dumps({"run_dir": run_dir}).encode()], fds)
+        data, received = self._receive()
+        if data.startswith(b'{"map"'):
+            self._channel.send(write_maps(self._pid, json.loads(data)["map"]))
+            data, received = self._receive()
         if not data:
             raise EngineError("The container's starter died.")
         message: dict[str, Any] = json.loads(data)
         if "error" in message:
             raise from_payload(message["error"])
-        for fd in fds:
+        for fd in received:
             os.set_inheritable(fd, False)
+        return message, received
+
+    def _receive(self) -> tuple[bytes, list[int]]:
+        data, fds, _, _ = socket.recv_fds(self._channel, _MAX_MESSAGE, _MAX_FDS)
+        return data, fds
+
+    def reap(self) -> None:
+        """Wait until it has ended, as it does after its message; nothing happens the second time."""
+        if self._pid:
+            self._channel.close()
+            os.waitpid(self._pid, 0)
+            self._pid = 0
+
+
+class Life:
+    """Init as the monitor has it. Raises EngineError when the starter could not make it.
+
+    The first life's plan comes from the engine on `channel`; later ones find it in `run_dir`, and the
+    container's network namespace is `netns`, or -1.
+    """
+
+    def __init__(
+        self,
+        starter: Starter,
+        *,
+        channel: socket.socket | None = None,
+        run_dir: str = "",
+        netns: int = -1,
+    ) -> None:
+        self._starter = starter
+        given = [channel.fileno()] if channel is not None else [netns] if netns >= 0 else []
+        try:
+            message, fds = starter.order(run_dir, given)
+        except BaseException:
+            starter.reap()
+            raise
         names = message["fds"]
         self._fds = dict(zip(names, fds, strict=False))
         rest = fds[len(names) :]
@@ -65,6 +105,7 @@ class Life:
 
     def execute(self) -> EngineError | None:
         """Let init go on: the network is there. Returns when the command runs, or why it does not."""
+        self._starter.reap()  # it holds the other ends of init's descriptors
         go, status = self._fds.pop("go"), self._fds.pop("status")
         try:
             os.write(go, b"g")
@@ -121,6 +162,7 @@ class Life:
         self.close()
 
     def close(self) -> None:
+        self._starter.reap()
         for fd in (self.pidfd, *self.outputs, *self._fds.values()):
             os.close(fd)
         self.outputs = {}

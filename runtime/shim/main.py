@@ -10,17 +10,37 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from runtime.errors import EngineError
-from runtime.shim.life import Life
+from runtime.shim.life import Life, Starter
 from runtime.shim.monitor import Monitor
+from runtime.shim.starter import receive_line
 
-_CHUNK = 1 << 16  # bytes
 
+def run_spare(orders: socket.socket) -> NoReturn:
+    """Be the shim of the first connection that comes over `orders`, with all done that can be done before.
 
-def run_shim(channel: socket.socket) -> NoReturn:
-    """Read the plan from `channel`, start the container, answer, and stay with it. Never returns."""
+    Never returns; ends when the launcher does.
+    """
     try:
         _detach()
-        monitor = _start(channel)
+        _name("spare")
+        starter = Starter(orders)
+        _, fds, _, _ = socket.recv_fds(orders, 1, 1)
+        if not fds:
+            os._exit(0)
+        orders.close()
+        os.set_inheritable(fds[0], False)
+        run_shim(socket.socket(fileno=fds[0]), starter)
+    finally:
+        os._exit(1)
+
+
+def run_shim(channel: socket.socket, starter: Starter | None = None) -> NoReturn:
+    """Take the plan from `channel`, start the container, answer, and stay with it. Never returns."""
+    try:
+        if starter is None:
+            _detach()
+            starter = Starter()
+        monitor = _start(channel, starter)
         if monitor is not None:
             _watch(monitor)
         os._exit(0)
@@ -60,20 +80,21 @@ def _detach() -> None:
     gc.enable()
 
 
-def _start(channel: socket.socket) -> Monitor | None:
+def _start(channel: socket.socket, starter: Starter) -> Monitor | None:
     """The monitor of a running container, or None: the start failed and nothing is left of it."""
-    raw = _receive_line(channel)
-    if not raw:
-        return None
     try:
-        monitor = Monitor(Life(raw))
+        life = Life(starter, channel=channel)
+        # The engine's part begins now, and goes on beside ours.
+        _send(channel, {"stage": "netns", "pid": life.pid})
+        monitor = Monitor(life)
     except EngineError as error:
         _send(channel, {"stage": "failed", "error": error.payload()})
         return None
-    del raw
     _name(monitor.plan["id"])
-    _send(channel, {"stage": "netns", "pid": monitor.pid})
-    if monitor.plan["wait_for_network"] and not _receive_line(channel):
+    if (failure := _prepare(monitor)) is not None:
+        _send(channel, {"stage": "failed", "error": failure.payload()})
+        return None
+    if monitor.plan["wait_for_network"] and not receive_line(channel):
         # The engine has gone or given up: it undoes its side, this is ours.
         monitor.abandon()
         return None
@@ -87,30 +108,31 @@ def _start(channel: socket.socket) -> Monitor | None:
     return monitor
 
 
-def _receive_line(channel: socket.socket) -> bytes:
-    """One line; b"" when the other side has gone. Nothing follows a line unasked, so none is cut."""
-    data = b""
-    while not data.endswith(b"\n"):
-        chunk = channel.recv(_CHUNK)
-        if not chunk:
-            return b""
-        data += chunk
-    return data
+def _prepare(monitor: Monitor) -> EngineError | None:
+    try:
+        monitor.prepare()
+    except OSError as error:
+        return _abandoned(monitor, error)
+    return None
 
 
 def _begin(monitor: Monitor) -> EngineError | None:
     try:
         return monitor.begin()
     except OSError as error:
-        monitor.abandon()
-        return EngineError(f"The container's monitor failed: {error}")
+        return _abandoned(monitor, error)
 
 
-def _name(container_id: str) -> None:
-    """What `ps` and `top` show."""
+def _abandoned(monitor: Monitor, error: OSError) -> EngineError:
+    monitor.abandon()
+    return EngineError(f"The container's monitor failed: {error}")
+
+
+def _name(whose: str) -> None:
+    """What `ps` and `top` show: the container's id, or that there is none yet."""
     with suppress(OSError):
         fd = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
-        os.write(fd, f"slw-{container_id[:11]}".encode())
+        os.write(fd, f"slw-{whose[:11]}".encode())
         os.close(fd)
 
 

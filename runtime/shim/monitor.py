@@ -17,7 +17,7 @@ from runtime.errors import BadState, EngineError, KernelFailure
 from runtime.shim.control import Client, ControlSocket, dispatch
 from runtime.shim.execs import Execs
 from runtime.shim.health import HealthChecks
-from runtime.shim.life import Life
+from runtime.shim.life import Life, Starter
 from runtime.shim.policy import RestartPolicy
 from runtime.shim.record import Json, Record, exit_record
 from runtime.shim.starter import PLAN_FILE
@@ -70,15 +70,18 @@ class Monitor:
             "exec": self._on_exec,
         }
 
-    def begin(self) -> EngineError | None:
-        """Have init execute the command, then be reachable. Returns why it did not, with all undone."""
-        life = self._alive()
+    def prepare(self) -> None:
+        """What can be done while the engine wires the network. Raises OSError."""
         self.logs = open_log(f"{self.plan['bundle']}/logs", self.plan["logs"])
+        self.control = ControlSocket(f"{self.plan['run_dir']}/shim.sock")
+
+    def begin(self) -> EngineError | None:
+        """Have init execute the command. Returns why it did not, with all undone."""
+        life = self._alive()
         error = life.execute()
         if error is not None:
             self.abandon()
             return error
-        self.control = ControlSocket(f"{self.plan['run_dir']}/shim.sock")
         self._running(life)
         return None
 
@@ -87,6 +90,8 @@ class Monitor:
         if self.life is not None:
             self.life.end()
             self.life = None
+        if self.control is not None:
+            self.control.retire()
         self._remove_cgroup()
         self._release_ports()
         self._forget_plan()
@@ -243,7 +248,7 @@ class Monitor:
         error: EngineError | None
         try:
             self._oom_before = self.cgroup.oom_kills()
-            life = Life(None, self.plan["run_dir"], self._netns)
+            life = Life(Starter(), run_dir=self.plan["run_dir"], netns=self._netns)
             error = life.execute()
         except EngineError as failure:
             error = failure

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from runtime.model.plan import Plan
 
 PLAN_FILE = "plan.json"
+_MAX_ORDER = 1 << 14  # bytes
+_CHUNK = 1 << 16
 # What the monitor keeps of a plan.
 _KEPT = (
     "id",
@@ -43,14 +45,19 @@ _KEPT = (
 )
 
 
-def run_starter(to_monitor: socket.socket, raw: bytes | None, run_dir: str, netns: int) -> NoReturn:
-    """Fork init and hand it to the monitor: one message with descriptors, or one with an error.
+def run_starter(to_monitor: socket.socket) -> NoReturn:
+    """Wait for the order, fork init and hand it to the monitor: one message with descriptors, or one with
+    an error.
 
-    `raw` is the plan as JSON, None for the one that an earlier start has left in `run_dir`; `netns` is
-    the container's network namespace from an earlier start, or -1. Never returns.
+    The order is {"run_dir"}: "" for a first start, with the engine's connection, on which the plan comes;
+    or where an earlier start has left the plan, with the container's network namespace if it has one.
+    Never returns.
     """
+    data, given, _, _ = socket.recv_fds(to_monitor, _MAX_ORDER, 1)
+    if not data:
+        os._exit(0)  # the monitor was never asked for a container
     try:
-        message, fds = _start(to_monitor, raw, run_dir, netns)
+        message, fds = _start(to_monitor, json.loads(data)["run_dir"], given)
     except EngineError as error:
         message, fds = {"error": error.payload()}, []
     except BaseException as error:  # noqa: BLE001 - the last frame of this process
@@ -61,10 +68,18 @@ def run_starter(to_monitor: socket.socket, raw: bytes | None, run_dir: str, netn
 
 
 def _start(
-    to_monitor: socket.socket, raw: bytes | None, run_dir: str, netns: int
+    to_monitor: socket.socket, run_dir: str, given: list[int]
 ) -> tuple[dict[str, Any], list[int]]:
-    first = raw is not None
-    if raw is None:
+    first, netns = not run_dir, -1
+    for fd in given:
+        os.set_inheritable(fd, False)
+    if first:
+        with socket.socket(fileno=given[0]) as channel:
+            raw = receive_line(channel)
+        if not raw:
+            raise EngineError("Nobody waits for the container any more.")
+    else:
+        netns = given[0] if given else -1
         with open(f"{run_dir}/{PLAN_FILE}", "rb") as file:
             raw = file.read()
     plan: Plan = json.loads(raw)
@@ -98,6 +113,17 @@ def _start(
     # Raw descriptors from here on: a socket object closes its own when it goes out of scope.
     fds += [channel.detach() for channel in held]
     return message, fds
+
+
+def receive_line(channel: socket.socket) -> bytes:
+    """One line; b"" when the other side has gone. Nothing follows a line unasked, so none is cut."""
+    data = b""
+    while not data.endswith(b"\n"):
+        chunk = channel.recv(_CHUNK)
+        if not chunk:
+            return b""
+        data += chunk
+    return data
 
 
 def _prepare_mapped(plan: Plan) -> bool:

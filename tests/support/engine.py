@@ -198,7 +198,7 @@ class Instance:
         return self.processes("containers/")
 
     def processes(self, group: str = "") -> list[int]:
-        """Processes in this instance's groups: containers' and shims'."""
+        """Processes in this instance's groups: containers' and shims'; not what a launcher has in reserve."""
         needle = f"/{self.config.cgroup}/{group}"
         known = {os.getpid(), self.launcher.pid if self.launcher is not None else 0}
         found = []
@@ -207,9 +207,11 @@ class Instance:
             if name.isdigit() and int(name) not in known:
                 try:
                     text = Path(f"/proc/{name}/cgroup").read_text()
+                    command = Path(f"/proc/{name}/comm").read_text()
                 except OSError:
                     continue
-                if needle in text:
+                spare = command == "slw-spare\n" and self.launcher is not None
+                if needle in text and not spare:
                     found.append(int(name))
         return found
 

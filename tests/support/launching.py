@@ -88,6 +88,7 @@ class Launchpad:
         finally:
             if self.launcher is not None:
                 self.stop_launcher(signal.SIGTERM)
+            wait_until(lambda: not self.processes(spares=True), what="the spare to be gone")
             for container_id in self._ids:
                 self.cgroups.open(container_id).remove()
             self.cgroups.remove_root()
@@ -187,17 +188,19 @@ class Launchpad:
 
     # -- facts --------------------------------------------------------------------------------
 
-    def processes(self, below: str = "") -> list[int]:
-        """Processes in this instance's groups, the launcher aside."""
+    def processes(self, below: str = "", *, spares: bool = False) -> list[int]:
+        """Processes in this instance's groups, the launcher aside, and what it keeps in reserve."""
         needle = f"/{self.config.cgroup}/{below}"
         launcher = 0 if self.launcher is None else self.launcher.pid
         found = []
         for pid in (int(n) for n in os.listdir("/proc") if n.isdigit()):
             try:
                 groups = Path(f"/proc/{pid}/cgroup").read_text()
+                spare = Path(f"/proc/{pid}/comm").read_text() == "slw-spare\n"
             except OSError:
                 continue
-            if needle in groups and pid != launcher and procfs.start_time(pid):
+            ours = needle in groups and pid != launcher and (spares or not spare)
+            if ours and procfs.start_time(pid):
                 found.append(pid)
         return found
 

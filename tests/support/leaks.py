@@ -259,6 +259,9 @@ class _Due:
 def _due_processes(config: Config, account: Account, processes: list[Process]) -> _Due:
     """The platform's, each active container's monitor and first process, and what runs inside it."""
     inits, due = set(), set(account.platform)
+    # The launcher keeps one monitor in reserve, and that its starter.
+    spares = {p.pid for p in processes if p.name == "slw-spare" and p.parent in account.platform}
+    due |= spares | {p.pid for p in processes if p.name == "slw-spare" and p.parent in spares}
     for container_id in account.active:
         state = json.loads((config.container_run(container_id) / "state.json").read_text())
         inits.add(state["pid"])
