@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.browser import browser, page
 from tests.support.images import nginx_image_archive
 from tests.support.platform import Api, Platform
+
+__all__ = ["browser", "page"]
 
 
 @pytest.fixture(scope="session")

@@ -4,69 +4,16 @@ from __future__ import annotations
 
 import re
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from tests.support.browser import SOON, sign_in
 from tests.support.platform import Platform, free_port
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
-
-CHROMIUM = Path("/usr/bin/chromium")
-# No sandbox: it needs a user other than root. The rest keeps the browser from calling home.
-_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-_SOON = 15_000  # milliseconds
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        pytest.skip("needs Debian's chromium")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def page(browser: Browser, platform: Platform) -> Iterator[Page]:
-    """A fresh, signed-in browser window; an error in the page's scripts fails the test."""
-    context = browser.new_context(base_url=platform.url, viewport={"width": 1280, "height": 900})
-    opened = context.new_page()
-    opened.set_default_timeout(_SOON)
-    errors: list[str] = []
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    opened.on(
-        "console",
-        lambda message: (
-            errors.append(message.text)
-            if message.type == "error" and "status of 4" not in message.text
-            else None
-        ),
-    )
-    _sign_in(opened, platform)
-    yield opened
-    context.close()
-    assert errors == []
-
-
-def _sign_in(page: Page, platform: Platform) -> None:
-    page.goto("/")
-    page.get_by_label("User name").fill("admin")
-    page.get_by_label("Password").fill(platform.password)
-    page.get_by_test_id("sign-in").click()
-    expect(page.get_by_test_id("connection")).to_have_attribute("data-state", "open", timeout=_SOON)
 
 
 def test_a_wrong_password_is_refused(browser: Browser, platform: Platform) -> None:
@@ -87,7 +34,7 @@ def test_from_an_archive_to_a_removed_container(
     _import_image(page, nginx_archive)
     _create(page, port)
     status = page.get_by_test_id("container-status")
-    expect(status).to_have_attribute("data-status", "running", timeout=_SOON)
+    expect(status).to_have_attribute("data-status", "running", timeout=SOON)
     container = page.url.rstrip("/").rpartition("/")[2]
 
     _answers(port)
@@ -96,7 +43,7 @@ def test_from_an_archive_to_a_removed_container(
 
     # Another browser's list moves by itself.
     other = browser.new_context(base_url=platform.url).new_page()
-    _sign_in(other, platform)
+    sign_in(other, platform)
     other.goto("/containers/")
     row = other.locator(f'tr[data-testid=container-row][data-id="{container}"]')
     expect(row).to_have_attribute("data-status", "running")
@@ -109,18 +56,18 @@ def test_from_an_archive_to_a_removed_container(
         ("start", "running"),
     ):
         page.get_by_test_id(f"action-{action}").click()
-        expect(status).to_have_attribute("data-status", then, timeout=_SOON)
-        expect(row).to_have_attribute("data-status", then, timeout=_SOON)
+        expect(status).to_have_attribute("data-status", then, timeout=SOON)
+        expect(row).to_have_attribute("data-status", then, timeout=SOON)
     _answers(port)
 
     page.get_by_test_id("action-kill").click()
     page.locator("dialog#dialog").get_by_test_id("confirm").click()
-    expect(status).to_have_attribute("data-status", "exited", timeout=_SOON)
+    expect(status).to_have_attribute("data-status", "exited", timeout=SOON)
     expect(page.get_by_test_id("exit-text")).to_contain_text("137")
 
     page.get_by_test_id("action-remove").click()
     page.locator("dialog#dialog").get_by_test_id("confirm").click()
-    expect(row).to_have_count(0, timeout=_SOON)
+    expect(row).to_have_count(0, timeout=SOON)
     other.context.close()
     page.goto("/volumes/")
     expect(page.get_by_test_id("volume-row").filter(has_text="pages")).to_have_count(1)
@@ -133,7 +80,7 @@ def test_an_out_of_memory_kill_is_named(page: Page, starter: str) -> None:
     page.get_by_test_id("create").click()
     page.wait_for_url(re.compile(r"/containers/[0-9a-f]{64}/"))
     expect(page.get_by_test_id("container-status")).to_have_attribute(
-        "data-status", "exited", timeout=_SOON
+        "data-status", "exited", timeout=SOON
     )
     expect(page.get_by_test_id("exit-text")).to_contain_text(re.compile("memory|OOM"))
 
@@ -195,7 +142,7 @@ def _answers(port: int) -> None:
 def _watch_charts(page: Page) -> None:
     page.get_by_role("navigation", name="Container").get_by_role("link", name="Stats").click()
     memory = page.locator("stat-chart[data-metric=memory]")
-    expect(memory.get_by_test_id("value")).to_contain_text(re.compile(r"\d"), timeout=_SOON)
+    expect(memory.get_by_test_id("value")).to_contain_text(re.compile(r"\d"), timeout=SOON)
     expect(memory.locator("canvas")).to_be_visible()
 
 
@@ -205,5 +152,5 @@ def _read_logs(page: Page, port: int) -> None:
     expect(page.locator("log-view")).to_be_visible()
     urllib.request.urlopen(f"http://127.0.0.1:{port}/?from-the-test", timeout=5).close()
     expect(page.locator(".log-line[data-stream=stdout]").last).to_contain_text(
-        "from-the-test", timeout=_SOON
+        "from-the-test", timeout=SOON
     )

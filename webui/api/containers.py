@@ -30,6 +30,7 @@ from webui.containers.requests import (
     UpdateRequest,
 )
 from webui.containers.selectors import container_find, containers
+from webui.containers.wording import request_words
 from webui.core.payloads import container_row, container_rows, operation_row
 from webui.hosts.selectors import current_host
 from webui.live import stream_client
@@ -68,7 +69,9 @@ def container_create(request: HttpRequest, body: ContainerRequest, wait: WaitQue
         via=via,
         publish_address=settings.ENVIRONMENT.publish_address,
     )
-    return answer(wait, operation, lambda: _row(container.pk), 201, target_row=True)
+    # What the host refuses, too, is told in the words of the request.
+    with request_words(body):
+        return answer(wait, operation, lambda: _row(container.pk), 201, target_row=True)
 
 
 def _row(container_id: str) -> Any:

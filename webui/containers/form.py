@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from runtime.errors import SpecInvalid
+from runtime.model.codec import from_json, to_json
+from runtime.model.spec import ContainerSpec
+from webui.containers.asking import request_of
+from webui.containers.fields import SECTIONS
 from webui.containers.models import Container
 from webui.hosts.models import Host
 from webui.images.models import Image
@@ -52,6 +57,8 @@ def form_context(*, image: str, source: Container | None, volume: str = "") -> d
         "facts": facts,
         "networks": Network.objects.order_by("-is_default", "name"),
         "volumes": Volume.objects.filter(anonymous=False).order_by("name"),
+        "others": Container.objects.order_by("name").values_list("name", flat=True),
+        "sections": SECTIONS,
         "data": data,
     }
 
@@ -93,57 +100,22 @@ def known_data_directories(reference: str, declared: list[str]) -> list[str]:
 
 
 def initial_values(source: Container) -> dict[str, Any]:
-    """Another container's spec as the form's fields, so that it can be run again with changes.
+    """Another container's spec as a request, so that it can be run again with changes.
 
-    Values that the image gives anyway are left out: they show as placeholders.
+    Values that the image gives anyway are left out: they show as placeholders. {"request", "ports"}.
     """
-    spec = source.spec
-    process = spec.get("process", {})
-    config = source.image.config if source.image else {}
-    image_args = list(config.get("entrypoint") or []) + list(config.get("cmd") or [])
-    args = list(process.get("args") or [])
-    entrypoint = list(config.get("entrypoint") or [])
-    if args == image_args:
-        command = []
-    elif entrypoint and args[: len(entrypoint)] == entrypoint:
-        command = args[len(entrypoint) :]
-    else:
-        command = args
-    limits = spec.get("limits", {})
-    restart = spec.get("restart", {})
-    inherited = set(config.get("env") or [])
-    return {
-        "name": f"{source.name}-copy",
-        "command": command,
-        "env": [item for item in process.get("env", []) if item not in inherited],
-        "working_dir": _unless_default(process.get("cwd"), config.get("working_dir") or "/"),
-        "user": _unless_default(process.get("user"), config.get("user")),
-        "ports": [
-            {
-                "host_ip": port.get("host_ip", ""),
-                "host_port": port["host_port"],
-                "container_port": port["container_port"],
-                "protocol": port.get("protocol", "tcp"),
-            }
-            for port in spec.get("ports", [])
-        ],
-        "mounts": [
-            {
-                "type": mount["type"],
-                "source": mount.get("source", ""),
-                "target": mount["target"],
-                "read_only": mount.get("read_only", False),
-            }
-            for mount in spec.get("mounts", [])
-            if not mount.get("anonymous")
-        ],
-        "memory": limits.get("memory"),
-        "cpus": limits.get("cpus"),
-        "pids": limits.get("pids"),
-        "restart": restart.get("name", "no"),
-        "max_retries": restart.get("max_retries") or None,
-    }
-
-
-def _unless_default(value: str | None, default: str | None) -> str:
-    return "" if not value or value == default else value
+    try:
+        spec = from_json(ContainerSpec, source.spec)
+    except SpecInvalid:
+        return {"request": {"name": f"{source.name}-copy"}, "ports": []}
+    request = request_of(
+        spec,
+        source.image.config if source.image else {},
+        networks=dict(Network.objects.values_list("pk", "name")),
+        names=dict(Container.objects.values_list("pk", "name")),
+    )
+    # What only one container can have.
+    for name in ("ports", "mac_address"):
+        request.pop(name, None)
+    ports = [to_json(port) for port in spec.ports]
+    return {"request": {**request, "name": f"{source.name}-copy"}, "ports": ports}

@@ -12,6 +12,8 @@ from django.shortcuts import get_object_or_404, render
 
 from runtime.errors import NotFound
 from runtime.model.state import Status
+from webui.containers.describing import in_words
+from webui.containers.fields import RESTART_POLICIES, live_values
 from webui.containers.form import form_context
 from webui.containers.models import Container
 from webui.containers.selectors import container_find, containers
@@ -101,6 +103,7 @@ def container_detail(request: HttpRequest, container_id: str) -> HttpResponse:
         "row": payloads.container_row(container),
         "container": container,
         "spec": container.spec,
+        "words": _words(container),
         "config": container.image.config if container.image else {},
         "usage": container.usage,
         "failed": payloads.operation_row(failed) if failed else None,
@@ -112,6 +115,13 @@ def container_detail(request: HttpRequest, container_id: str) -> HttpResponse:
         context["events"] = [payloads.event_row(event) for event in events]
         context["operations"] = [payloads.operation_row(each) for each in operations[:50]]
     return render(request, "pages/container.html", context)
+
+
+def _words(container: Container) -> dict[str, Any]:
+    """What the specification says beyond the usual, by section of the page."""
+    names = dict(Container.objects.values_list("pk", "name"))
+    words: dict[str, Any] = in_words(container.spec, lambda each: names.get(each, each[:12]))
+    return {**words, "mounts": dict(words.get("mounts", ()))}
 
 
 @login_required
@@ -131,6 +141,8 @@ def container_dialog(request: HttpRequest, container_id: str, name: str) -> Http
             "writable_bytes": container.usage.get("writable_bytes"),
             "writable_paths": [{"path": path, "bytes": size} for path, size in paths[:5]],
             "kept": container.volume_mounts.select_related("volume"),
+            "live": live_values(container.spec.get("limits", {})) if name == "limits" else (),
+            "policies": RESTART_POLICIES,
         },
     )
 

@@ -1,6 +1,8 @@
 // @ts-check
 /** The create form as the API's JSON, and the same as a `docker run` line that people can read. */
 
+import { addOptions, quote } from "./options.js";
+
 /** @param {ParentNode} row @param {string} name */
 function text(row, name) {
   const field = /** @type {HTMLInputElement|HTMLSelectElement|null} */ (row.querySelector(`[name="${name}"]`));
@@ -43,6 +45,7 @@ export function requestBody(form) {
     body.restart = { name: restart };
     if (restart === "on-failure" && text(form, "max_retries")) body.restart.max_retries = number(text(form, "max_retries"));
   }
+  addOptions(form, body);
   return body;
 }
 
@@ -62,29 +65,50 @@ function portText(row) {
 /** @param {Element} row */
 function mountOf(row) {
   const type = text(row, "mount_type");
-  return {
+  const checked = (/** @type {string} */ name) => /** @type {HTMLInputElement} */ (row.querySelector(`[name=${name}]`)).checked;
+  /** @type {Record<string, any>} */
+  const mount = {
     type,
     source: type === "tmpfs" ? "" : text(row, "mount_source"),
     target: text(row, "mount_target"),
-    read_only: /** @type {HTMLInputElement} */ (row.querySelector("[name=mount_read_only]")).checked,
+    read_only: checked("mount_read_only"),
   };
+  if (type === "volume") {
+    if (text(row, "mount_subpath")) mount.subpath = text(row, "mount_subpath");
+    if (checked("mount_nocopy")) mount.nocopy = true;
+  } else if (type === "bind") {
+    if (text(row, "mount_propagation") !== "rprivate") mount.propagation = text(row, "mount_propagation");
+    if (text(row, "mount_recursive") !== "enabled") mount.recursive = text(row, "mount_recursive");
+  } else {
+    for (const name of ["tmpfs_size", "tmpfs_mode"]) if (text(row, `mount_${name}`)) mount[name] = text(row, `mount_${name}`);
+    const options = text(row, "mount_tmpfs_options").split(",").map((each) => each.trim()).filter(Boolean);
+    if (options.length) mount.tmpfs_options = options;
+  }
+  return mount;
 }
 
-/** @param {string} word */
-function quote(word) {
-  return word && /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replace(/'/g, "'\\''")}'`;
+/** As `--mount`, where `-v` has no word for it. @param {Record<string, any>} mount */
+function mountFlag(mount) {
+  if (mount.type === "tmpfs") {
+    const options = [mount.tmpfs_size && `size=${mount.tmpfs_size}`, mount.tmpfs_mode && `mode=${mount.tmpfs_mode}`, mount.read_only && "ro", ...(mount.tmpfs_options ?? [])].filter(Boolean);
+    return `--tmpfs ${quote(mount.target + (options.length ? `:${options.join(",")}` : ""))}`;
+  }
+  if (!mount.subpath && !mount.recursive) {
+    const options = [mount.read_only && "ro", mount.nocopy && "nocopy", mount.propagation].filter(Boolean);
+    return `-v ${quote(`${mount.source}${mount.source ? ":" : ""}${mount.target}${options.length && mount.source ? `:${options.join(",")}` : ""}`)}`;
+  }
+  const words = [`type=${mount.type}`, mount.source && `source=${mount.source}`, `target=${mount.target}`, mount.read_only && "readonly",
+    mount.subpath && `volume-subpath=${mount.subpath}`, mount.nocopy && "volume-nocopy",
+    mount.propagation && `bind-propagation=${mount.propagation}`, mount.recursive && `bind-recursive=${mount.recursive}`];
+  return `--mount ${quote(words.filter(Boolean).join(","))}`;
 }
 
-/** @param {Record<string, any>} body */
-export function runLine(body) {
+/** @param {Record<string, any>} body @param {string[]} flags of further options */
+export function runLine(body, flags = []) {
   const parts = [body.start ? "docker run -d" : "docker create"];
   if (body.name) parts.push(`--name ${quote(body.name)}`);
   for (const port of body.ports ?? []) parts.push(`-p ${port}`);
-  for (const mount of body.mounts ?? []) {
-    const end = mount.read_only ? ":ro" : "";
-    if (mount.type === "tmpfs") parts.push(`--tmpfs ${quote(mount.target)}`);
-    else parts.push(`-v ${quote(`${mount.source}${mount.source ? ":" : ""}${mount.target}${end}`)}`);
-  }
+  for (const mount of body.mounts ?? []) parts.push(mountFlag(mount));
   for (const [name, value] of Object.entries(body.env ?? {})) parts.push(`-e ${quote(`${name}=${value}`)}`);
   if (body.working_dir) parts.push(`-w ${quote(body.working_dir)}`);
   if (body.user) parts.push(`-u ${quote(body.user)}`);
@@ -94,6 +118,7 @@ export function runLine(body) {
   if (body.restart) parts.push(`--restart ${body.restart.name}${body.restart.max_retries ? `:${body.restart.max_retries}` : ""}`);
   if (body.network) parts.push(`--network ${quote(body.network)}`);
   if (body.entrypoint) parts.push(`--entrypoint ${quote(body.entrypoint)}`);
+  parts.push(...flags);
   parts.push(body.image ? quote(body.image) : "IMAGE");
   const last = body.command ? ` ${body.command}` : "";
   return parts.join(" \\\n  ") + last;

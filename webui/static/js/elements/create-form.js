@@ -9,6 +9,7 @@ import { api, ApiError } from "../api.js";
 import { element, find, findAll, icon } from "../dom.js";
 import { clearErrors, showError } from "../forms.js";
 import { bytes, parseBytes } from "../format.js";
+import { fillOptions, optionFlags, quote, showWhatIsSet, sizeText } from "../options.js";
 import { requestBody, runLine } from "../run-line.js";
 import { volumeName, warnings } from "../warnings.js";
 
@@ -100,25 +101,41 @@ class CreateForm extends HTMLElement {
     return row;
   }
 
-  /** What a copied container had. @param {Record<string, any>} initial */
-  #start(initial) {
-    for (const name of ["name", "working_dir", "user", "cpus", "pids", "max_retries", "restart"]) {
-      if (initial[name]) this.field(name).value = String(initial[name]);
+  /** What a copied container had. @param {{request: Record<string, any>, ports: Record<string, any>[]}} initial */
+  #start({ request, ports }) {
+    for (const name of ["name", "working_dir", "user", "network"]) {
+      if (request[name]) this.field(name).value = request[name];
     }
-    if (initial.memory) this.field("memory").value = initial.memory % 1048576 === 0 ? `${initial.memory / 1048576}m` : String(initial.memory);
-    this.field("command").value = (initial.command ?? []).map(quoted).join(" ");
-    for (const item of initial.env ?? []) {
-      const at = item.indexOf("=");
-      this.addRow("env", { env_name: item.slice(0, at), env_value: item.slice(at + 1) });
+    for (const name of ["command", "entrypoint"]) this.field(name).value = (request[name] ?? []).map(quote).join(" ");
+    const { memory, cpus, pids } = request.limits ?? {};
+    if (memory) this.field("memory").value = sizeText(memory);
+    if (cpus) this.field("cpus").value = String(cpus);
+    if (pids) this.field("pids").value = String(pids);
+    if (request.restart) {
+      this.field("restart").value = request.restart.name;
+      this.field("max_retries").value = request.restart.max_retries || "";
     }
-    for (const port of initial.ports ?? []) {
+    for (const [name, value] of Object.entries(request.env ?? {})) this.addRow("env", { env_name: name, env_value: value });
+    for (const port of ports) {
       this.addRow("ports", { host_ip: port.host_ip === "0.0.0.0" ? "" : port.host_ip, host_port: "", container_port: String(port.container_port), protocol: port.protocol });
     }
-    for (const mount of initial.mounts ?? []) {
-      this.addRow("mounts", { mount_type: mount.type, mount_source: mount.source, mount_target: mount.target, mount_read_only: String(mount.read_only) });
+    for (const mount of request.mounts ?? []) this.#copyMount(mount);
+    fillOptions(this.form, request);
+    for (const fold of findAll("details[data-fold]", this.form)) {
+      if (fold instanceof HTMLDetailsElement) fold.open = false;
     }
-    const details = find("details[data-fold]", this.form);
-    if (details instanceof HTMLDetailsElement && (initial.working_dir || initial.user)) details.open = true;
+  }
+
+  /** @param {Record<string, any>} mount */
+  #copyMount(mount) {
+    /** @type {Record<string, string>} */
+    const values = {};
+    for (const [name, value] of Object.entries(mount)) {
+      values[`mount_${name}`] = name === "tmpfs_size" ? sizeText(value) : Array.isArray(value) ? value.join(", ") : String(value);
+    }
+    const row = this.addRow("mounts", values);
+    const more = find("details", row);
+    if (more instanceof HTMLDetailsElement) more.open = Object.keys(mount).some((name) => !["type", "source", "target", "read_only"].includes(name));
   }
 
   /** @param {Element|null} row */
@@ -131,12 +148,13 @@ class CreateForm extends HTMLElement {
     source.placeholder = type === "bind" ? "/path/on/this/host" : type === "tmpfs" ? "gone when it stops" : "volume name";
     if (type === "volume") source.setAttribute("list", "volume-list");
     else source.removeAttribute("list");
+    for (const option of findAll("[data-only]", row)) option.hidden = option.dataset.only !== type;
   }
 
   #imageChanged() {
     const image = this.image;
-    this.field("command").placeholder = image ? [...image.cmd].map(quoted).join(" ") || "none" : "";
-    this.field("entrypoint").placeholder = image ? image.entrypoint.map(quoted).join(" ") || "none" : "";
+    this.field("command").placeholder = image ? [...image.cmd].map(quote).join(" ") || "none" : "";
+    this.field("entrypoint").placeholder = image ? image.entrypoint.map(quote).join(" ") || "none" : "";
     this.field("working_dir").placeholder = image?.working_dir ?? "/";
     this.field("user").placeholder = image?.user ?? "root";
     this.#exposed(image);
@@ -207,15 +225,14 @@ class CreateForm extends HTMLElement {
   #update() {
     const body = requestBody(this.form);
     const line = document.getElementById("run-line");
-    if (line) line.textContent = runLine(body);
+    if (line) line.textContent = runLine(body, optionFlags(this.form));
     const retries = find("[data-retries]", this.form);
     if (retries) retries.hidden = this.field("restart").value !== "on-failure";
     const submit = find("[data-testid=create]", this.form);
     if (submit && submit.getAttribute("aria-busy") !== "true") submit.textContent = this.field("start").checked ? "Run" : "Create";
     const note = find("[data-image-note]", this.form);
     if (note) note.hidden = Boolean(this.image);
-    const folded = find("[data-fold-summary]", this.form);
-    if (folded) folded.textContent = ["entrypoint", "working_dir", "user"].map((name) => this.field(name).value).filter(Boolean).join(" · ") || "from the image";
+    showWhatIsSet(this.form);
     this.#warn(body);
   }
 
@@ -322,11 +339,6 @@ function withField(error) {
   if (!(error instanceof ApiError) || error.field || typeof error.extra.stage !== "string") return error;
   const field = FIELD_OF_STAGE[error.extra.stage];
   return field ? new ApiError(error.code, error.message, { ...error.extra, field }, error.status) : error;
-}
-
-/** A word as a shell would need it. @param {string} word */
-function quoted(word) {
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replace(/'/g, "'\\''")}'`;
 }
 
 customElements.define("create-form", CreateForm);

@@ -1,0 +1,169 @@
+"""The options of a container as somebody fills them in, sees them again, and changes them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.support.browser import SOON
+from tests.support.platform import Api
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+
+def unfold(page: Page, key: str) -> None:
+    page.locator(f"details[data-fold={key}] > summary").first.click()
+
+
+def fill(page: Page, option: str, value: str | bool) -> None:
+    field = page.locator(f'[data-option="{option}"]').first
+    if isinstance(value, bool):
+        field.set_checked(value)
+    elif field.evaluate("field => field.tagName") == "SELECT":
+        field.select_option(value)
+    else:
+        field.fill(value)
+
+
+FILLED: dict[str, dict[str, str | bool]] = {
+    "process": {"groups": "1001\n1002", "tty": True, "init": "false"},
+    "storage": {"read_only_rootfs": True, "tmpfs": "/run:size=1m"},
+    "memory": {"limits.memory_swap": "-1", "limits.oom_score_adj": "77", "shm_size": "2m"},
+    "cpu": {"limits.cpu_shares": "512", "limits.cpuset_cpus": "0"},
+    "ulimits": {"ulimits": "nofile=100:200"},
+    "network": {"hostname": "box", "extra_hosts": "up=host-gateway", "dns_search": "lan"},
+    "stop": {"stop_signal": "SIGINT", "stop_timeout": "3"},
+    "privileges": {"cap_drop": "CHOWN\nFOWNER", "no_new_privileges": True},
+    "profiles": {"masked_paths": "none"},
+    "devices": {"sysctls": "net.core.somaxconn=77"},
+    "namespaces": {"ipc": "shareable"},
+    "labels": {"labels": "team=shop\ntier=web"},
+    "logs": {"logs.max_size": "1m", "logs.non_blocking": True},
+}
+
+
+def test_every_section_reaches_the_container_and_its_page(
+    page: Page, api: Api, starter: str
+) -> None:
+    page.goto(f"/containers/new/?image={starter}")
+    assert page.locator("details[data-fold][open]").count() == 0
+    page.locator("input[name=name]").fill("options")
+    page.locator("input[name=command]").fill("sh -c 'sleep 600; true'")
+    page.locator("input[name=memory]").fill("64m")
+    page.get_by_test_id("add-mount").click()
+    row = page.locator("[data-row=mounts]").last
+    row.locator("input[name=mount_source]").fill("part")
+    row.locator("input[name=mount_target]").fill("/part")
+    row.locator("summary").click()
+    row.locator("input[name=mount_nocopy]").check()
+    for section, options in FILLED.items():
+        unfold(page, section)
+        for option, value in options.items():
+            fill(page, option, value)
+        unfold(page, section)
+    line = page.get_by_test_id("run-line")
+    for words in ("--memory-swap -1", "--ulimit nofile=100:200", "--add-host up:host-gateway",
+                  "--cap-drop FOWNER", "--sysctl net.core.somaxconn=77", "--read-only", "-t",
+                  "-v part:/part:nocopy", "--log-opt mode=non-blocking"):  # fmt: skip
+        expect(line).to_contain_text(words)
+    page.get_by_test_id("create").click()
+    page.wait_for_url(re.compile(r"/containers/[0-9a-f]{64}/"))
+    status = page.get_by_test_id("container-status")
+    expect(status).to_have_attribute("data-status", "running", timeout=SOON)
+    spec = api.get("/containers/options/inspect")["spec"]
+    assert spec["process"]["groups"] == ["1001", "1002"]
+    assert (spec["process"]["tty"], spec["process"]["init"]) == (True, False)
+    assert (spec["limits"]["memory_swap"], spec["limits"]["cpuset_cpus"]) == (-1, "0")
+    assert spec["security"]["masked_paths"] == []
+    assert spec["labels"]["tier"] == "web"
+    assert spec["mounts"][0]["nocopy"]
+    for words in ("no limit", "only 0", "CHOWN, FOWNER", "this host", "lines are dropped",
+                  "read-write, not filled from the image", "100, at most 200"):  # fmt: skip
+        expect(page.locator("#main")).to_contain_text(words)
+
+    # A copy begins with all of it.
+    identity = page.url.rstrip("/").rpartition("/")[2]
+    page.goto(f"/containers/new/?from={identity}")
+    for options in FILLED.values():
+        for option, value in options.items():
+            field = page.locator(f'[data-option="{option}"]').first
+            if isinstance(value, bool):
+                expect(field).to_be_checked(checked=value)
+            elif option == "ipc":
+                expect(field).to_have_value("")  # another word for the default
+            elif option == "tmpfs":
+                expect(page.locator("input[name=mount_tmpfs_size]").last).to_have_value("1m")
+            else:
+                expect(field).to_have_value(value)
+    api.delete(f"/containers/{identity}", force=True)
+
+
+def test_an_error_opens_the_section_of_its_field(page: Page, starter: str) -> None:
+    page.goto(f"/containers/new/?image={starter}")
+    for option, bad in (
+        ("sysctls", "kernel.panic=1"), ("devices", "/dev/no-such-thing"), ("ulimits", "files=1"),
+        ("limits.device_read_bps", "/dev/null:1m"), ("apparmor", "no-such-profile"),
+        ("volumes_from", "nobody"), ("logs.max_size", "1"), ("stop_signal", "SIGNOTHING"),
+    ):  # fmt: skip
+        section = page.locator("details[data-fold]").filter(
+            has=page.locator(f'[data-option="{option}"]')
+        )
+        section.evaluate("section => { section.open = true; }")
+        fill(page, option, bad)
+        section.evaluate("section => { section.open = false; }")
+        page.get_by_test_id("create").click()
+        error = section.locator(".field-error")
+        expect(error).to_be_visible(timeout=SOON)
+        expect(page.locator(f'[data-option="{option}"]')).to_be_focused()
+        expect(page.locator(f'[data-option="{option}"]')).to_have_value(bad)
+        fill(page, option, "")
+
+
+def test_limits_change_under_a_running_container_or_not_at_all(
+    page: Page, api: Api, starter: str
+) -> None:
+    made = api.post(
+        "/containers",
+        {"image": starter, "name": "limited", "command": "sleep 600", "start": True,
+         "limits": {"memory": "64m", "pids": 50}},
+    )  # fmt: skip
+    page.goto(f"/containers/{made['id']}/")
+    page.get_by_role("button", name="Change", exact=True).click()
+    dialog = page.locator("dialog#dialog")
+    dialog.locator("input[name='limits.memory']").fill("96m")
+    dialog.locator("details[data-fold=cpu] > summary").click()
+    dialog.locator("input[name='limits.cpu_shares']").fill("300")
+    dialog.locator("input[name='limits.cpuset_mems']").fill("63")
+    dialog.locator("select[name='restart.name']").select_option("always")
+    dialog.get_by_test_id("confirm").click()
+    expect(page.get_by_test_id("operation-error")).to_be_visible(timeout=SOON)
+    kept = api.get("/containers/limited")
+    assert (kept["limits"]["memory"], kept["limits"]["cpu_shares"]) == (64 << 20, None)
+    assert kept["restart"]["name"] == "no"
+
+    page.get_by_role("button", name="Change", exact=True).click()
+    dialog.locator("input[name='limits.memory']").fill("96m")
+    dialog.locator("details[data-fold=cpu] > summary").click()
+    dialog.locator("input[name='limits.cpu_shares']").fill("300")
+    dialog.locator("select[name='restart.name']").select_option("always")
+    dialog.get_by_test_id("confirm").click()
+    expect(page.locator("#container-summary")).to_contain_text("300 (usual: 1024)", timeout=SOON)
+    changed = api.get("/containers/limited")
+    assert (changed["limits"]["memory"], changed["limits"]["pids"]) == (96 << 20, 50)
+    assert changed["restart"]["name"] == "always"
+    assert changed["started_at"] == made["started_at"]
+    api.delete(f"/containers/{made['id']}", force=True)
+
+
+def test_a_file_fills_a_field(page: Page, starter: str, tmp_path: Path) -> None:
+    (tmp_path / "site.env").write_text("# site\nA=1\nB=2\n")
+    page.goto(f"/containers/new/?image={starter}")
+    unfold(page, "env")
+    with page.expect_file_chooser() as chooser:
+        page.locator("[data-fold=env] [data-fill]").click()
+    chooser.value.set_files(tmp_path / "site.env")
+    expect(page.locator('[data-option="env_file"]')).to_have_value("# site\nA=1\nB=2\n")
+    expect(page.locator("[data-fold=env] [data-fold-set]")).to_have_text("A=1, B=2")
