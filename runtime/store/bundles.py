@@ -16,7 +16,7 @@ from runtime.errors import AlreadyExists, EngineError, NotFound
 from runtime.model.codec import from_json, to_json
 from runtime.model.spec import ContainerSpec
 from runtime.model.state import ExitRecord, RunState
-from runtime.store.files import fsync_directory, read_json, write_atomic, write_json
+from runtime.store.files import fsync, fsync_directory, read_json, write_atomic, write_json
 from runtime.store.leftovers import half_made
 from runtime.store.paths import Config
 from runtime.store.trees import remove_tree
@@ -54,12 +54,14 @@ class BundleStore:
         half = self._config.tmp / half_made("bundle")
         half.mkdir(mode=0o711)
         try:
-            write_json(half / "spec.json", to_json(spec), mode=0o600)
+            write_json(half / "spec.json", to_json(spec), mode=0o600, durable=False)
+            # What is there after a crash of the host is whole; that it is there takes the file system's
+            # next commit. A start should not wait for two of them.
+            fsync(half / "spec.json")
             os.rename(half, target)
         except BaseException:
             shutil.rmtree(half, ignore_errors=True)
             raise
-        fsync_directory(self._config.containers)
         return target
 
     def spec(self, container_id: str) -> ContainerSpec:

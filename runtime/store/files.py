@@ -37,7 +37,11 @@ def write_atomic(path: Path | str, data: bytes, *, mode: int = 0o644, durable: b
 
 
 def fsync_directory(path: Path | str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fsync(path, os.O_DIRECTORY)
+
+
+def fsync(path: Path | str, flags: int = 0) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     try:
         os.fsync(fd)
     finally:

@@ -12,9 +12,12 @@ import io
 import json
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 
 from webui.core import errors
 from webui.core.threads import request_thread
@@ -23,7 +26,17 @@ Scope = dict[str, Any]
 
 
 class BodyHandler(ASGIHandler):
-    """Django's ASGI handler with a limit for bodies, except those of `settings.UPLOAD_PATHS`."""
+    """Django's ASGI handler with a limit for bodies, except those of `settings.UPLOAD_PATHS`.
+
+    The middleware and the view run in the request's thread, in one go. Django would go to the thread and
+    back for each hook of each middleware, which takes longer than what they do.
+    """
+
+    def load_middleware(self, is_async: bool = False) -> None:
+        super().load_middleware(is_async=False)
+
+    async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
+        return await sync_to_async(self.get_response, thread_sensitive=True)(request)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body = UploadBody(receive) if is_upload(scope) else receive

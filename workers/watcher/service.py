@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 RECONCILE_INTERVAL = 2.0  # seconds
 HEARTBEAT_INTERVAL = 10.0
+STARTED_PAUSE = 0.2  # seconds between a start and the look at it
 RESTART_PAUSE = 1.0  # after a part of the watcher failed
 
 
@@ -108,6 +109,13 @@ class Watcher:
 
     def _on_event(self, container_id: str, event: str) -> None:
         logger.debug("%s: %s", container_id[:12], event)
+        if event == "started":
+            # A task is about to write the same, most often: leave it the processor and the database.
+            asyncio.get_running_loop().call_later(STARTED_PAUSE, self._notice, container_id)
+        else:
+            self._notice(container_id)
+
+    def _notice(self, container_id: str) -> None:
         if container_id in self._looking:
             return
         self._looking.add(container_id)
