@@ -179,7 +179,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_made() -> None:
         with pytest.raises(StorageFull) as caught:
             instance.engine.create(spec)
         assert caught.value.hint
-        assert instance.leftovers() == []
+        instance.check_nothing_left()
         assert instance.engine.volumes.list() == []
         filler.unlink()
         instance.run(spec)
@@ -222,7 +222,7 @@ def test_an_unknown_image_leaves_nothing(instance: Instance) -> None:
     spec = instance.spec(image="sha256:" + "1" * 64, mounts=(Mount("volume", "/x", "new"),))
     with pytest.raises(NotFound):
         instance.engine.create(spec)
-    assert instance.leftovers() == []
+    instance.check_nothing_left()
     assert instance.engine.volumes.list() == []
 
 

@@ -74,7 +74,7 @@ def test_a_profile_of_apparmor_where_there_is_none_is_refused_with_the_reason(
     with pytest.raises(expected, match="AppArmor") as caught:
         instance.create(asked(instance, apparmor="no-such-profile"))
     assert caught.value.extra["field"] == "security.apparmor"
-    assert instance.leftovers() == []
+    instance.check_nothing_left()
     assert started(instance, apparmor="unconfined").pid
 
 

@@ -192,4 +192,4 @@ def test_impossible_mounts_are_refused_and_nothing_is_made(
     with pytest.raises(EngineError) as caught:
         instance.engine.create(instance.spec(mounts=(mount_,)))
     assert str(caught.value.extra["field"]).startswith("mounts[0].")
-    assert instance.leftovers() == []
+    instance.check_nothing_left()

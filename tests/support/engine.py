@@ -178,6 +178,10 @@ class Instance:
             lambda: out if text in (out := self.output(spec)) else None, what=f"output {text!r}"
         )
 
+    def check_nothing_left(self) -> None:
+        """In a moment at the latest: what the launcher has just forked as a reserve has no name yet."""
+        wait_until(lambda: not self.leftovers(), timeout=2, what=str(self.leftovers()))
+
     def leftovers(self) -> list[str]:
         """What of this instance's containers the kernel and the disk still hold."""
         found = [f"container {i}" for i in self.engine.bundles.ids()]
