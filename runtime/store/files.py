@@ -28,7 +28,10 @@ def write_atomic(path: Path | str, data: bytes, *, mode: int = 0o644, durable: b
             os.fsync(fd)
         os.rename(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        try:
+            os.unlink(temporary)
+        except FileNotFoundError:
+            pass  # a signal came just after the rename; nothing may take its exception's place
         raise
     finally:
         os.close(fd)

@@ -164,3 +164,18 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(
             write_atomic(path, b"new")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
     assert path.read_bytes() == b"old"
+
+
+def test_a_signal_just_after_the_rename_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.rename
+
+    def interrupted(*names: str) -> None:
+        rename(*names)
+        raise KeyboardInterrupt  # as a handler of SIGTERM does
+
+    monkeypatch.setattr(os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
