@@ -31,6 +31,7 @@ from runtime.kernel import procfs
 from runtime.model.state import ExitRecord, Observed, RunState, Status
 from runtime.store.bundles import BundleStore
 from runtime.store.files import read_json, write_json
+from runtime.store.leftovers import sweep_doomed
 from runtime.store.locks import discard, locked
 from runtime.store.paths import Config
 
@@ -132,6 +133,7 @@ class Observer:
         without processes are removed, unless `known` is None.
         """
         self._repair_networks()
+        sweep_doomed(self._config)
         ids = self._bundles.ids()
         result = [
             dataclasses.replace(self._safely(i), managed=known is None or i in known) for i in ids

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,10 @@ from runtime.errors import EngineError, NotFound, VolumeInUse, error_context
 from runtime.model.parse import VOLUME_NAME
 from runtime.model.validate import validate_volume_name
 from runtime.store.bundles import BundleStore
-from runtime.store.files import fsync_directory, read_json, write_json
-from runtime.store.leftovers import half_made
+from runtime.store.files import read_json, write_json
+from runtime.store.leftovers import doom, half_made
 from runtime.store.locks import discard, locked
 from runtime.store.paths import Config
-from runtime.store.trees import remove_tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +42,26 @@ class VolumeManager:
     def _create(self, name: str) -> VolumeRecord:
         directory = self._config.volume(name)
         if not (directory / "volume.json").exists():
-            directory.mkdir(parents=True, exist_ok=True, mode=0o711)
-            (directory / "_data").mkdir(exist_ok=True)
-            write_json(directory / "volume.json", {"name": name, "created_at": time.time()})
+            self._make(name, directory)
         return self._record(name)
+
+    def _make(self, name: str, directory: Path) -> None:
+        """Whole or not at all."""
+        self._config.tmp.mkdir(parents=True, exist_ok=True)
+        half = self._config.tmp / half_made("volume")
+        half.mkdir(mode=0o711)
+        try:
+            (half / "_data").mkdir()
+            write_json(half / "volume.json", {"name": name, "created_at": time.time()})
+            if directory.exists():
+                # Without its note: the data may be somebody's.
+                (directory / "_data").mkdir(exist_ok=True)
+                os.rename(half / "volume.json", directory / "volume.json")
+            else:
+                self._config.volumes.mkdir(parents=True, exist_ok=True)
+                os.rename(half, directory)
+        finally:
+            shutil.rmtree(half, ignore_errors=True)
 
     def fill(self, name: str, layers: Sequence[Path], target: str) -> bool:
         """Give a volume that is still empty what the image holds at `target`; True when it did.
@@ -95,7 +110,6 @@ class VolumeManager:
         with error_context("remove volume", volume=name), self._lock(name):
             directory = self._config.volume(name)
             if not directory.exists():
-                discard(self._lock_path(name))
                 return
             users = [i[:12] for i in self.users(name)]
             if users:
@@ -105,12 +119,7 @@ class VolumeManager:
                     name=name,
                     containers=users,
                 )
-            self._config.tmp.mkdir(parents=True, exist_ok=True)
-            doomed = self._config.tmp / half_made("volume")
-            os.rename(directory, doomed)
-            fsync_directory(self._config.volumes)
-            remove_tree(doomed)
-            discard(self._lock_path(name))
+            doom(self._config, directory)
 
     def users(self, name: str) -> Iterable[str]:
         """Ids of the containers on this host whose specification mounts the volume."""
@@ -154,8 +163,13 @@ class VolumeManager:
             created = 0.0  # a damaged note must not hide the data
         return VolumeRecord(name, directory / "_data", created)
 
-    def _lock(self, name: str) -> AbstractContextManager[None]:
-        return locked(self._lock_path(name))
-
-    def _lock_path(self, name: str) -> Path:
-        return self._config.locks / f"volume-{name}.lock"
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        """The file goes with the volume: one that is not there has none."""
+        path = self._config.locks / f"volume-{name}.lock"
+        with locked(path):
+            try:
+                yield
+            finally:
+                if not self._config.volume(name).exists():
+                    discard(path)

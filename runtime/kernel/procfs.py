@@ -12,14 +12,18 @@ def boot_id() -> str:
 
 
 def start_time(pid: int) -> int:
-    """Field 22 of /proc/<pid>/stat: clock ticks since boot. 0 when the process is gone or a zombie."""
+    """Field 22 of /proc/<pid>/stat: clock ticks since boot. 0 when the process is gone or a zombie.
+
+    Raises OSError when it cannot be told: no descriptor left, no memory. That it is gone is no guess, for
+    what a monitor leaves is killed.
+    """
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except FileNotFoundError:
         return 0
     try:
         data = os.read(fd, 2048)
-    except OSError:
+    except ProcessLookupError:
         return 0
     finally:
         os.close(fd)
@@ -29,5 +33,5 @@ def start_time(pid: int) -> int:
 
 
 def is_alive(pid: int, started: int) -> bool:
-    """The process that had this pid *and* start time still runs."""
+    """The process that had this pid *and* start time still runs. Raises OSError as `start_time`."""
     return pid > 0 and started > 0 and start_time(pid) == started

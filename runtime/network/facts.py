@@ -6,8 +6,9 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from runtime.errors import EngineError, error_context
+from runtime.errors import SpecInvalid, error_context
 from runtime.model.codec import from_json, to_json
 from runtime.model.spec import NetworkSpec
 from runtime.network.ports import PublishedPort
@@ -39,7 +40,8 @@ class NetworkFiles:
         return self._read(self._directory / f"{network_id}.json")
 
     def read_all(self) -> Sequence[NetworkSpec]:
-        specs = (self._read(path) for path in _json_files(self._directory))
+        with error_context("network"):
+            specs = [self._read(path) for path in _json_files(self._directory)]
         return [spec for spec in specs if spec is not None]
 
     def write(self, spec: NetworkSpec) -> None:
@@ -54,10 +56,10 @@ class NetworkFiles:
 
     def _read(self, path: Path) -> NetworkSpec | None:
         try:
-            return from_json(NetworkSpec, read_json(path))
-        except FileNotFoundError:
-            return None
-        except (ValueError, EngineError):
+            with error_context("network"):
+                value = _json(path)
+            return None if value is None else from_json(NetworkSpec, value)
+        except (ValueError, SpecInvalid):
             log.exception("The network's file %s is damaged.", path)
             return None
 
@@ -73,8 +75,9 @@ class PortFiles:
         return self._read(self._directory / f"{container_id}.json")
 
     def read_all(self) -> Iterable[PublishedPort]:
-        for path in _json_files(self._directory):
-            yield from self._read(path).ports
+        with error_context("publish"):
+            paths = _json_files(self._directory)
+        return [port for path in paths for port in self._read(path).ports]
 
     def write(self, container_id: str, facts: PortFacts) -> None:
         """Raises KernelFailure, StorageFull."""
@@ -91,12 +94,20 @@ class PortFiles:
 
     def _read(self, path: Path) -> PortFacts:
         try:
-            return from_json(PortFacts, read_json(path))
-        except FileNotFoundError:
-            return PortFacts()
-        except (ValueError, EngineError):
+            with error_context("publish"):
+                value = _json(path)
+            return PortFacts() if value is None else from_json(PortFacts, value)
+        except (ValueError, SpecInvalid):
             log.exception("The file of published ports %s is damaged.", path)
             return PortFacts()
+
+
+def _json(path: Path) -> Any:
+    """None when there is no such file. That it cannot be read says nothing about what is in it."""
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        return None
 
 
 def _json_files(directory: Path) -> list[Path]:

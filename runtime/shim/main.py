@@ -87,8 +87,9 @@ def _start(channel: socket.socket, starter: Starter) -> Monitor | None:
         # The engine's part begins now, and goes on beside ours.
         _send(channel, {"stage": "netns", "pid": life.pid})
         monitor = Monitor(life)
-    except EngineError as error:
-        _send(channel, {"stage": "failed", "error": error.payload()})
+    except (EngineError, OSError) as error:
+        told = error if isinstance(error, EngineError) else _own_failure(error)
+        _send(channel, {"stage": "failed", "error": told.payload()})
         return None
     _name(monitor.plan["id"])
     if (failure := _prepare(monitor)) is not None:
@@ -125,6 +126,10 @@ def _begin(monitor: Monitor) -> EngineError | None:
 
 def _abandoned(monitor: Monitor, error: OSError) -> EngineError:
     monitor.abandon()
+    return _own_failure(error)
+
+
+def _own_failure(error: OSError) -> EngineError:
     return EngineError(f"The container's monitor failed: {error}")
 
 

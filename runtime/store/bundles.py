@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,9 @@ from runtime.errors import AlreadyExists, EngineError, NotFound
 from runtime.model.codec import from_json, to_json
 from runtime.model.spec import ContainerSpec
 from runtime.model.state import ExitRecord, RunState
-from runtime.store.files import fsync, fsync_directory, read_json, write_atomic, write_json
-from runtime.store.leftovers import half_made
+from runtime.store.files import fsync, read_json, write_atomic, write_json
+from runtime.store.leftovers import doom, half_made
 from runtime.store.paths import Config
-from runtime.store.trees import remove_tree
 
 SPEC_VERSION = 1
 KEPT_EXITS = 100
@@ -93,16 +93,9 @@ class BundleStore:
         write_json(self._config.bundle(spec.id) / "spec.json", to_json(spec), mode=0o600)
 
     def remove(self, container_id: str) -> None:
-        """Remove the bundle; idempotent. What a crash leaves has no spec.json and lies in `tmp`."""
-        target = self._config.bundle(container_id)
-        self._config.tmp.mkdir(parents=True, exist_ok=True)
-        doomed = self._config.tmp / half_made("bundle")
-        try:
-            os.rename(target, doomed)
-        except FileNotFoundError:
-            return
-        fsync_directory(self._config.containers)
-        remove_tree(doomed)  # a container may have filled it in ways that shutil cannot undo
+        """Remove the bundle; idempotent. What of it resists lies in `tmp`, and goes later."""
+        with suppress(FileNotFoundError):
+            doom(self._config, self._config.bundle(container_id))
 
     # -- exits --------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """What a process that died had half made: files beside those they were to replace, trees not yet renamed.
 
 Whoever makes such a thing puts its pid into the name, so that anybody can tell when nobody will finish it.
+What is to be deleted is renamed into Config.tmp first, and is nobody's from then on.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import re
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
+from runtime.store.files import fsync_directory
 from runtime.store.paths import Config
 from runtime.store.trees import remove_tree
 
 # "<file>.<pid>.tmp", "bundle-<pid>-<random>", ".mount-points-<pid>-<thread>"
+_DOOMED = "doomed-"
 _HALF_MADE = re.compile(
     r".+\.(\d+)\.tmp|(?:bundle|volume|half|rehearsal|userns|\.mount-points)-(\d+)(?:-\w+)?",
     re.ASCII,
@@ -22,8 +26,30 @@ _HALF_MADE = re.compile(
 
 
 def half_made(kind: str) -> str:
-    """A name for a tree in the making: "bundle", "volume" or "half"."""
+    """A name for a tree in the making: a "bundle", a "volume", the "half" of a volume's content."""
     return f"{kind}-{os.getpid()}-{uuid.uuid4().hex}"
+
+
+def doom(config: Config, path: Path) -> None:
+    """Take the tree at `path` away at once, and delete it; what resists is deleted by a later `sweep_doomed`.
+
+    Raises FileNotFoundError when there is none, OSError when it stays as it is.
+    """
+    config.tmp.mkdir(parents=True, exist_ok=True)
+    doomed = config.tmp / f"{_DOOMED}{uuid.uuid4().hex}"
+    os.rename(path, doomed)
+    with suppress(OSError):  # a crash of the host may bring it back
+        fsync_directory(path.parent)
+    with suppress(OSError):
+        remove_tree(doomed)
+
+
+def sweep_doomed(config: Config) -> None:
+    """Delete what an earlier `doom` could not; costs one look into a directory that is mostly empty."""
+    for path in _entries(os.fspath(config.tmp)):
+        if os.path.basename(path).startswith(_DOOMED):
+            with suppress(OSError):
+                remove_tree(path)
 
 
 def sweep(config: Config) -> list[str]:

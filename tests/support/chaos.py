@@ -37,7 +37,7 @@ class Faults:
 
     def __init__(self, platform: Platform, *, seed: int, rate: float, sites: str = "") -> None:
         self._switch = platform.base / "faults"
-        self._switch.write_bytes(b"\0")
+        self._switch.write_bytes(bytes(16))
         settings = f"seed={seed},rate={rate},switch={self._switch},sites={sites}"
         platform.env |= {"SLIPWAY_PRELOAD": "tests.support.faults", "SLIPWAY_FAULTS": settings}
 

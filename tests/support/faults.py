@@ -13,6 +13,7 @@ import mmap
 import os
 import random
 import stat
+import struct
 import sys
 import time
 import traceback
@@ -59,6 +60,9 @@ _NETLINK = (errno.ENOBUFS, errno.ENOMEM, errno.EBUSY, errno.EINTR)
 _BETWEEN = ("pathlib", "shutil", "os", "contextlib", "tempfile", "runtime.kernel.syscalls")
 
 
+_SIZE = 16  # bytes of the switch: on or off, and how many processes there were
+
+
 class Faults:
     def __init__(self, settings: str) -> None:
         values = dict(pair.split("=", 1) for pair in settings.split(","))
@@ -67,7 +71,7 @@ class Faults:
         self._sites = set(values["sites"].split("+")) if values.get("sites") else None
         fd = os.open(values["switch"], os.O_RDWR | os.O_CLOEXEC)
         # Shared with every fork, whatever it closes and wherever its root is.
-        self._switch = mmap.mmap(fd, 1)
+        self._switch = mmap.mmap(fd, _SIZE)
         os.close(fd)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         self._log = os.open(f"{values['switch']}.log", flags, 0o600)
@@ -77,7 +81,9 @@ class Faults:
         os.register_at_fork(after_in_child=self._reseed)
 
     def _reseed(self) -> None:
-        self._dice = random.Random(f"{self._seed}/{os.getpid()}")
+        (number,) = struct.unpack_from("=Q", self._switch, 8)
+        struct.pack_into("=Q", self._switch, 8, number + 1)
+        self._dice = random.Random(f"{self._seed}/{number}")
 
     def strikes(self, site: str, errors: tuple[int, ...]) -> int:
         """The errno with which this call is to fail; 0 mostly."""

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
+import pytest
 from django.db import connection
 
 from runtime.errors import EngineError
 from tests.support.web import Site
 from webui.containers.models import Container
-from webui.containers.selectors import container_find
-from webui.containers.services import container_rename
+from webui.containers.selectors import container_find, containers
+from webui.containers.services import container_delete_row, container_rename
+from webui.core.payloads import container_rows, network_row, volume_row
 from webui.networks.models import Endpoint, PortReservation
+from webui.networks.selectors import networks
 from webui.volumes.models import Volume
-from webui.volumes.services import volume_create
+from webui.volumes.services import volume_create, volumes
 
 
 def at_once(*calls: Callable[[], object]) -> list[object]:
@@ -99,3 +103,28 @@ def test_one_of_two_gets_a_new_name(site: Site) -> None:
 
     results = at_once(lambda: rename("one"), lambda: rename("two"))
     assert refusals(results) == [("already_exists", "name")]
+
+
+@pytest.mark.parametrize(
+    ("table", "rows"),
+    [
+        ("volumes_volumemount", lambda: [volume_row(v) for v in volumes()]),
+        ("networks_endpoint", lambda: [network_row(n) for n in networks()]),
+        ("networks_endpoint", lambda: container_rows(containers())),
+    ],
+)
+def test_a_list_survives_a_removal_between_its_queries(
+    site: Site, table: str, rows: Callable[[], object]
+) -> None:
+    made = site.make(volumes=["data:/data"])
+
+    def then_remove(execute: Any, sql: str, *rest: Any) -> Any:
+        answer = execute(sql, *rest)
+        if f'FROM "{table}"' in sql and sql.startswith("SELECT") and left:
+            container_delete_row(container_id=left.pop())
+        return answer
+
+    left = [made.pk]
+    with connection.execute_wrapper(then_remove):
+        assert rows()
+    assert left == []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from django.db.models import Q, QuerySet
+from django.db.models import Prefetch, Q, QuerySet
 
 from runtime.errors import NotFound
 from webui.containers.models import Container
+from webui.networks.models import Endpoint
 
 
 def containers() -> QuerySet[Container]:
@@ -14,7 +15,12 @@ def containers() -> QuerySet[Container]:
         Container.objects.select_related("image", "host")
         # Large, and in no row; whoever wants them gets them with one more query.
         .defer("image__config", "image__layers", "host__facts")
-        .prefetch_related("ports", "endpoints__network", "silences")
+        .prefetch_related(
+            "ports",
+            # In one query: a network may be removed between two.
+            Prefetch("endpoints", Endpoint.objects.select_related("network")),
+            "silences",
+        )
     )
 
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 from django.db.models import Prefetch, QuerySet
 
 from runtime.errors import NotFound
-from webui.containers.selectors import container_names
-from webui.networks.models import Network
+from webui.networks.models import Endpoint, Network
+
+
+def _endpoints() -> QuerySet[Endpoint]:
+    """With their containers' names: in one query, as a container may be removed between two."""
+    fields = ("network", "address", "container__name")
+    return Endpoint.objects.select_related("container").only(*fields)
 
 
 def networks() -> QuerySet[Network]:
     """By name, with what a row's payload reads."""
     return (
         Network.objects.select_related("host")
-        .prefetch_related("endpoints", Prefetch("endpoints__container", container_names()))
+        .prefetch_related(Prefetch("endpoints", _endpoints()))
         .order_by("name")
     )
 
