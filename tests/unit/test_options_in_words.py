@@ -116,6 +116,7 @@ def test_the_words() -> None:
         ("/t", "read-write, at most 1 MiB, mode 700, exec"),
     ]
     assert words["security"] == [
+        ("User namespace", "the host's: it is given what only the host's root can use"),
         ("Device", "/dev/a as /dev/b (r)"),
         ("Hidden paths", "none"),
         ("Processes", "the host's"),

@@ -9,6 +9,7 @@ from runtime.errors import SpecInvalid
 from runtime.model.codec import from_json, to_json
 from runtime.model.spec import ContainerSpec, Limits, LogOptions, Mount, Process
 from runtime.model.subnets import mac_for
+from runtime.model.validate_userns import needs_host
 from webui.core.templatetags.ui import size
 
 Words = list[tuple[str, str]]  # label, text
@@ -161,6 +162,8 @@ def _security(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
         yield "AppArmor", security.apparmor
     if security.userns:
         yield "User namespace", "the host's" if security.userns == "host" else "its own"
+    elif needs_host(spec):
+        yield "User namespace", "the host's: it is given what only the host's root can use"
     for device in security.devices:
         at = "" if device.source == device.target else f" as {device.target}"
         yield "Device", f"{device.source}{at} ({device.permissions})"
