@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from runtime.model.spec import ContainerSpec
+from runtime.model.spec import ContainerSpec, Dns
 from runtime.store.paths import Config
 
+_LOCAL = (
+    "127.0.0.1\tlocalhost",
+    "::1\tlocalhost ip6-localhost ip6-loopback",
+    "fe00::\tip6-localnet",
+    "ff02::1\tip6-allnodes",
+    "ff02::2\tip6-allrouters",
+)
 HOST_GATEWAY = "host-gateway"  # the address of the host as the container's first network sees it
 
 
@@ -38,13 +46,9 @@ def hostname_of(spec: ContainerSpec) -> str:
 
 
 def hosts_text(spec: ContainerSpec) -> str:
-    lines = [
-        "127.0.0.1\tlocalhost",
-        "::1\tlocalhost ip6-localhost ip6-loopback",
-        "fe00::\tip6-localnet",
-        "ff02::1\tip6-allnodes",
-        "ff02::2\tip6-allrouters",
-    ]
+    """Names of its own, and those it was told; with the host's network, the host's names too."""
+    shares = spec.namespaces.network == "host"
+    lines = _read(Path("/etc/hosts")).splitlines() if shares else list(_LOCAL)
     gateway = next((e.gateway for e in spec.endpoints if e.gateway), "127.0.0.1")
     for name, address in spec.dns.extra_hosts.items():
         lines.append(f"{gateway if address == HOST_GATEWAY else address}\t{name}")
@@ -54,24 +58,33 @@ def hosts_text(spec: ContainerSpec) -> str:
         lines.append(f"{endpoint.address}\t{names}")
         if endpoint.address6:
             lines.append(f"{endpoint.address6}\t{names}")
-    if not spec.endpoints:
+    if not spec.endpoints and not (shares and not spec.hostname):
         lines.append(f"127.0.1.1\t{names}")
     return "\n".join(lines) + "\n"
 
 
 def resolv_text(spec: ContainerSpec) -> str:
-    """Our resolver listens on each network's gateway; without a network the host's own file is right."""
+    """Our resolver listens on each network's gateway; without a network the host's own servers are right."""
     dns = spec.dns
-    if not spec.endpoints and not dns.servers:
+    if not spec.endpoints and dns == Dns(extra_hosts=dns.extra_hosts):
         return _read(Path("/etc/resolv.conf"))
     servers = dns.servers or tuple(e.gateway for e in spec.endpoints if e.gateway)[:1]
+    if not spec.endpoints:
+        servers = servers or tuple(_host_servers())
     lines = [f"nameserver {server}" for server in servers]
-    if dns.search:
-        lines.append(f"search {' '.join(dns.search)}")
+    if search := [domain for domain in dns.search if domain != "."]:
+        lines.append(f"search {' '.join(search)}")
     # A single name is looked up as it is first: containers are called by single names.
     options = dns.options or ("ndots:0",)
     lines.append(f"options {' '.join(options)}")
     return "\n".join(lines) + "\n"
+
+
+def _host_servers() -> Iterator[str]:
+    for line in _read(Path("/etc/resolv.conf")).splitlines():
+        words = line.split()
+        if len(words) > 1 and words[0] == "nameserver":
+            yield words[1]
 
 
 def _read(path: Path) -> str:

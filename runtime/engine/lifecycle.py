@@ -102,7 +102,7 @@ class Lifecycle:
         """Refuse what would fail at the start, before anything is made."""
         self._images.get(spec.image)
         self._cgroups.check(spec.limits)
-        self._wiring.networks_of(spec)
+        self._wiring.check(spec)
         for index, mount in enumerate(spec.mounts):
             if mount.type == "bind":
                 check_bind(mount, self._config, f"mounts[{index}].source")

@@ -6,13 +6,12 @@ parents before children.
 
 from __future__ import annotations
 
-import os
 import posixpath
-import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from runtime.engine.devices import device_steps
 from runtime.engine.volumes import VolumeManager
 from runtime.errors import SpecInvalid
 from runtime.kernel.constants import (
@@ -30,11 +29,6 @@ from runtime.model.plan import MountStep
 from runtime.model.spec import ContainerSpec, Mount
 from runtime.store.paths import Config
 
-_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-_LINKS = {
-    "fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1",
-    "stderr": "/proc/self/fd/2", "ptmx": "pts/ptmx", "core": "/proc/kcore",
-}  # fmt: skip
 _QUIET = MS_NOSUID | MS_NODEV | MS_NOEXEC
 ETC_FILES = {"/etc/hosts": "hosts", "/etc/hostname": "hostname", "/etc/resolv.conf": "resolv.conf"}
 
@@ -132,11 +126,7 @@ def _kernel_steps(spec: ContainerSpec, cgroup: dict[str, Any], ipc_pid: int) -> 
         yield {**filesystem("mqueue", "/dev/mqueue", _QUIET), "optional": True}
     yield filesystem("sysfs", "/sys", _QUIET | protect)
     yield from _cgroup_steps(cgroup, protect)
-    for name in _DEVICES:
-        yield {"kind": "device", "source": f"/dev/{name}", "target": f"/dev/{name}"}
-    yield from _extra_devices(spec)
-    for name, target in _LINKS.items():
-        yield {"kind": "symlink", "source": target, "target": f"/dev/{name}"}
+    yield from device_steps(spec)
 
 
 def _cgroup_steps(cgroup: dict[str, Any], protect: int) -> Iterable[MountStep]:
@@ -158,31 +148,6 @@ def _cgroup_steps(cgroup: dict[str, Any], protect: int) -> Iterable[MountStep]:
             "target": "/sys/fs/cgroup",
             "flags": _QUIET | MS_RDONLY,
         }
-
-
-def _extra_devices(spec: ContainerSpec) -> Iterable[MountStep]:
-    if spec.security.privileged:
-        known = {*_DEVICES, *_LINKS, "console"}
-        for name in sorted(set(os.listdir("/dev")) - known):
-            mode = os.lstat(f"/dev/{name}").st_mode
-            if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-                yield {"kind": "device", "source": f"/dev/{name}", "target": f"/dev/{name}"}
-    for index, device in enumerate(spec.security.devices):
-        device_rule(device.source, device.permissions, index)
-        yield {"kind": "device", "source": device.source, "target": device.target}
-
-
-def device_rule(source: str, permissions: str, index: int) -> str:
-    """The device controller's rule for a device of the host. Raises SpecInvalid when it is none."""
-    field = f"security.devices[{index}].source"
-    try:
-        info = os.stat(source)
-    except OSError as error:
-        raise SpecInvalid(field, f"{source}: {error.strerror}.") from error
-    if not (stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode)):
-        raise SpecInvalid(field, f"{source} is not a device.")
-    kind = "c" if stat.S_ISCHR(info.st_mode) else "b"
-    return f"{kind} {os.major(info.st_rdev)}:{os.minor(info.st_rdev)} {permissions}"
 
 
 def _user_step(index: int, mount: Mount, config: Config, volumes: VolumeManager) -> MountStep:

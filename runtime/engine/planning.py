@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from runtime.engine import userns
+from runtime.engine.devices import rules_of
 from runtime.engine.etc import hostname_of
-from runtime.engine.mounts import MASKED_PATHS, READONLY_PATHS, device_rule, mount_steps
+from runtime.engine.mounts import MASKED_PATHS, READONLY_PATHS, mount_steps
 from runtime.engine.volumes import VolumeManager
 from runtime.errors import BadState
 from runtime.kernel import apparmor, capabilities, procfs, seccomp
@@ -76,6 +77,7 @@ def make_plan(
         "oom_score_adj": spec.limits.oom_score_adj,
         "sysctls": _sysctls(spec, user_namespace),
         "namespaces": namespaces,
+        "joined": {str(pid): procfs.start_time(pid) for pid in others},
         "user_namespace": user_namespace,
         "cgroup": cgroup,
         "interfaces": _interfaces(spec, networks),
@@ -121,8 +123,7 @@ def device_rules(spec: ContainerSpec, default: Sequence[str]) -> list[str] | Non
     security = spec.security
     if security.privileged:
         return None
-    asked = [device_rule(d.source, d.permissions, i) for i, d in enumerate(security.devices)]
-    return [*default, *asked, *security.device_cgroup_rules]
+    return [*default, *rules_of(spec), *security.device_cgroup_rules]
 
 
 def environment(spec: ContainerSpec) -> list[str]:

@@ -10,6 +10,7 @@ from runtime.engine.undo import Undo
 from runtime.errors import EngineError, NotFound, error_context
 from runtime.model.spec import ContainerSpec, NetworkSpec
 from runtime.network import NetworkManager
+from runtime.network.ports import ports_of
 
 
 class Wiring:
@@ -27,6 +28,12 @@ class Wiring:
                 error.hint = error.hint or "Create the network, or choose another."
                 raise
         return result
+
+    def check(self, spec: ContainerSpec) -> None:
+        """Refuse what could never be connected. Raises NotFound or Unsupported with the field."""
+        self.networks_of(spec)
+        if spec.endpoints:
+            ports_of(spec, spec.endpoints[0])
 
     def links(self, spec: ContainerSpec) -> tuple[str, ...]:
         """Names of the host's ends of the container's interfaces."""

@@ -130,6 +130,9 @@ class Plan(TypedDict):
     oom_score_adj: int
     sysctls: dict[str, str]
     namespaces: Namespaces
+    joined: dict[
+        str, int
+    ]  # start time of each process in them, by pid: together they are an identity
     user_namespace: UserNamespace | None  # None: namespaces.user is "host"
     cgroup: dict[str, Any]  # {"version": "v1" | "v2", "paths": {controller: directory}}
     interfaces: list[Interface]

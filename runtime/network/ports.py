@@ -42,13 +42,14 @@ class PublishedPort:
 def ports_of(spec: ContainerSpec, home: EndpointSpec) -> list[PublishedPort]:
     """The ports of `spec` as they lead to its address on `home`. Raises Unsupported for IPv6 addresses."""
     found = []
-    for port in spec.ports:
+    for index, port in enumerate(spec.ports):
         host = ipaddress.ip_address(port.host_ip or ANY_ADDRESS)
         if host.version != 4:
             raise Unsupported(
                 f"Publishing a port on the IPv6 address {host}",
                 "networks with IPv6, which are not there yet",
                 hint="Publish it on an IPv4 address, or on 0.0.0.0 for all of them.",
+                field=f"ports[{index}].host_ip",
             )
         found.append(
             PublishedPort(

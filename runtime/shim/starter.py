@@ -83,6 +83,7 @@ def _start(
         with open(f"{run_dir}/{PLAN_FILE}", "rb") as file:
             raw = file.read()
     plan: Plan = json.loads(raw)
+    _check_joined(plan, netns)
     held: list[socket.socket] = []
     if first:
         os.makedirs(plan["run_dir"], mode=0o700, exist_ok=True)
@@ -113,6 +114,19 @@ def _start(
     # Raw descriptors from here on: a socket object closes its own when it goes out of scope.
     fds += [channel.detach() for channel in held]
     return message, fds
+
+
+def _check_joined(plan: Plan, netns: int) -> None:
+    """Whose namespaces it shares must be who it was when the plan was made: a pid is used again."""
+    for kind, mode in plan["namespaces"].items():
+        pid = str(mode).removeprefix("pid:")
+        if pid == mode or (kind == "network" and netns >= 0):
+            continue
+        if not procfs.is_alive(int(pid), plan["joined"][pid]):
+            raise EngineError(
+                "The container whose namespaces it shares does not run any more.",
+                hint="Start that one, then this one.",
+            )
 
 
 def receive_line(channel: socket.socket) -> bytes:

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from runtime.errors import SpecInvalid
+from runtime.errors import SpecInvalid, Unsupported
 from runtime.model.parse_ports import parse_ports
 from tests.support.engine import CHECKOUT, Instance, free_port
-from tests.support.options import Seen, started
+from tests.support.options import Seen, asked, started
 from tests.support.waiting import wait_until
 
 
@@ -134,6 +135,24 @@ def test_an_internal_network_has_no_way_out(instance: Instance) -> None:
     assert interfaces(seen) == ["eth0", "lo"]
     assert "default" not in seen.run("ip", "route")
     assert "default" in started(instance, on=instance.network()).run("ip", "route")
+
+
+def test_with_the_hosts_network_it_knows_the_hosts_names(instance: Instance) -> None:
+    seen = started(instance, network="host", extra_hosts={"db": "10.0.0.5"}, dns_search=["lan"])
+    hosts = seen.run("cat", "/etc/hosts")
+    assert hosts.startswith(Path("/etc/hosts").read_text().strip())
+    assert hosts.endswith("10.0.0.5\tdb")
+    lines = seen.run("cat", "/etc/resolv.conf").splitlines()
+    assert "search lan" in lines
+    host = Path("/etc/resolv.conf").read_text().splitlines()
+    assert {line for line in host if line.startswith("nameserver")} <= set(lines)
+
+
+def test_an_address_that_cannot_be_published_on_is_refused_at_once(instance: Instance) -> None:
+    spec = asked(instance, ports=["[::1]:8080:80"], on=instance.network())
+    with pytest.raises(Unsupported) as caught:
+        instance.create(spec)
+    assert caught.value.extra["field"] == "ports[0].host_ip"
 
 
 @pytest.mark.parametrize("text", ["8000-9000:80", "80:80/icmp", "70000:80", "a:80"])

@@ -14,6 +14,7 @@ from runtime.errors import EngineError, NotFound, Unsupported
 from runtime.kernel import apparmor, capabilities
 from tests.support.engine import Instance
 from tests.support.options import asked, started
+from tests.support.waiting import wait_until
 
 DENY_MKDIR = {
     "defaultAction": "SCMP_ACT_ALLOW",
@@ -185,3 +186,22 @@ def test_a_container_that_does_not_run_shares_nothing(instance: Instance, field:
     with pytest.raises(EngineError) as caught:
         instance.engine.start(spec.id)
     assert other.short_id in caught.value.hint
+
+
+def test_when_whom_it_shared_with_is_gone_it_joins_nobody_else(instance: Instance) -> None:
+    """The pid that it knows may be another process's by then."""
+    first = started(instance)
+    second = started(instance, ipc=f"container:{first.spec.id}", restart="always")
+    instance.engine.remove(first.spec.id, force=True)
+    os.kill(second.pid, 9)
+    wait_until(lambda: "does not run any more" in str(second.state.exit))
+    assert second.pid == 0
+
+
+def test_a_directory_of_devices(instance: Instance) -> None:
+    found = sorted(path.name for path in Path("/dev/net").iterdir())
+    seen = started(instance, devices=["/dev/net:/dev/nets:rw"])
+    assert sorted(seen.run("ls", "/dev/nets").split()) == found
+    rule = f"c 10:{os.minor(os.stat('/dev/net/tun').st_rdev)} rw"
+    assert rule in instance.engine.cgroups.open(seen.spec.id).read("devices", "devices.list")
+    assert started(instance, privileged=True).file("/dev/net/tun").exists()

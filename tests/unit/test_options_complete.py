@@ -31,7 +31,7 @@ def form() -> list[str]:
 
 
 def test_the_form_offers_everything_that_rest_takes() -> None:
-    fields = {name for name in rest() if not name.startswith("health")}
+    fields = {name for name in rest() if "health" not in name}
     assert set(form()) | BY_HAND | SYNONYMS >= fields
     assert set(form()) <= rest()
     assert len(form()) == len(set(form()))
@@ -47,7 +47,7 @@ def test_every_section_of_the_form_says_what_it_is_for() -> None:
 def test_the_documentation_names_every_field_section_and_test() -> None:
     text = (ROOT / "docs/options.md").read_text()
     words = set(re.findall(r"[a-z_0-9]+", text))
-    for name in rest() - {"image", "start"}:
+    for name in (n for n in rest() - {"image", "start"} if "health" not in n):
         assert name.rpartition(".")[2] in words, name
     for sections in SECTIONS.values():
         for section in sections:
