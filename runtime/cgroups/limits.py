@@ -27,6 +27,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from runtime.cgroups import files
 from runtime.errors import SpecInvalid
 from runtime.model.spec import Limits
 
@@ -107,6 +108,9 @@ def _v1(limits: Limits, exists: Exists, reset: bool) -> Iterator[Setting]:
     if limits.memory_swappiness is not None:
         yield Setting("memory", "memory.swappiness", str(limits.memory_swappiness),
                       "memory_swappiness")  # fmt: skip
+    elif reset:
+        usual = files.read("/proc/sys/vm/swappiness").strip()
+        yield Setting("memory", "memory.swappiness", usual, "memory_swappiness", False)
     if limits.oom_kill_disable or reset:
         yield Setting("memory", "memory.oom_control", str(int(limits.oom_kill_disable)),
                       "oom_kill_disable", limits.oom_kill_disable)  # fmt: skip
@@ -119,7 +123,7 @@ def _v1(limits: Limits, exists: Exists, reset: bool) -> Iterator[Setting]:
     if limits.cpu_shares is not None or reset:
         yield Setting("cpu", "cpu.shares", str(limits.cpu_shares or 1024), "cpu_shares",
                       limits.cpu_shares is not None)  # fmt: skip
-    yield from _common(limits, reset)
+    yield from _common(limits, reset, everything)
     weight = "blkio.weight" if exists("blkio", "blkio.weight") else "blkio.bfq.weight"
     if limits.blkio_weight is not None or reset:
         yield Setting("blkio", weight, str(limits.blkio_weight or (500 if weight == "blkio.weight" else 100)),
@@ -168,7 +172,7 @@ def _v2(limits: Limits, exists: Exists, reset: bool) -> Iterator[Setting]:
     if limits.cpu_shares is not None or reset:
         yield Setting("cpu", "cpu.weight", str(weight_of(limits.cpu_shares or 1024)), "cpu_shares",
                       limits.cpu_shares is not None)  # fmt: skip
-    yield from _common(limits, reset)
+    yield from _common(limits, reset, lambda name: "\n")
     bfq = not exists("io", "io.weight") and exists("io", "io.bfq.weight")
     file = "io.bfq.weight" if bfq else "io.weight"
     scale = (lambda w: w) if bfq else io_weight_of
@@ -195,7 +199,13 @@ def _v2(limits: Limits, exists: Exists, reset: bool) -> Iterator[Setting]:
         yield Setting("hugetlb", f"hugetlb.{size}.max", str(value), "hugetlb")
 
 
-def _common(limits: Limits, reset: bool) -> Iterator[Setting]:
+def everything(name: str) -> str:
+    """All "cpus" or "mems" of this host, as a list of a cpuset."""
+    kind = {"cpus": "cpu", "mems": "node"}[name]
+    return files.read(f"/sys/devices/system/{kind}/online").strip()
+
+
+def _common(limits: Limits, reset: bool, unset: Callable[[str], str]) -> Iterator[Setting]:
     """Controllers whose files are the same in both versions."""
     if limits.pids is not None or reset:
         value = "max" if limits.pids in (None, -1) else str(limits.pids)
@@ -204,6 +214,8 @@ def _common(limits: Limits, reset: bool) -> Iterator[Setting]:
         text = getattr(limits, f"cpuset_{name}")
         if text:
             yield Setting("cpuset", f"cpuset.{name}", text, f"cpuset_{name}")
+        elif reset:
+            yield Setting("cpuset", f"cpuset.{name}", unset(name), f"cpuset_{name}", False)
 
 
 def device_number(path: str, field: str) -> str:

@@ -94,7 +94,7 @@ class CgroupManager:
         if not cgroup.exists():
             return
         values = self.settings(limits, reset=True)
-        if cgroup.version == "v1" and any(s.controller == "cpuset" for s in values):
+        if cgroup.version == "v1" and any(s.controller == "cpuset" and s.asked for s in values):
             directory = cgroup.paths.get("cpuset", "")
             if directory and not os.path.isdir(directory):
                 self._make(cgroup, with_cpuset=True)

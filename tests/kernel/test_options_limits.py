@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from runtime.cgroups.limits import everything
 from runtime.errors import EngineError, SpecInvalid, Unsupported
 from runtime.model.spec import Limits, Restart
 from tests.support.engine import Instance
@@ -196,6 +197,9 @@ def test_every_limit_changes_under_the_running_container(legacy: Instance) -> No
     assert seen.limit(("blkio", "blkio.throttle.read_bps_device"), ("", "")).endswith(f" {MIB}")
     changed(seen)
     assert int(seen.limit(*MEMORY)) > 2**60
+    assert seen.status("Cpus_allowed_list") == everything("cpus")
+    usual = Path("/proc/sys/vm/swappiness").read_text().strip()
+    assert seen.limit(("memory", "memory.swappiness"), ("", "")) == usual
     assert seen.limit(*QUOTA) == "-1"
     assert seen.limit(*PIDS) == "max"
     assert seen.proc("oom_score_adj").strip() == "0"
