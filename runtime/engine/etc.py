@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runtime.model.spec import ContainerSpec, Dns
+from runtime.network.names import own_servers
 from runtime.store.paths import Config
 
 _LOCAL = (
@@ -68,10 +69,15 @@ def resolv_text(spec: ContainerSpec) -> str:
     dns = spec.dns
     if not spec.endpoints and dns == Dns(extra_hosts=dns.extra_hosts):
         return _read(Path("/etc/resolv.conf"))
-    servers = dns.servers or tuple(e.gateway for e in spec.endpoints if e.gateway)[:1]
-    if not spec.endpoints:
-        servers = servers or tuple(_host_servers())
-    lines = [f"nameserver {server}" for server in servers]
+    gateways = tuple(e.gateway for e in spec.endpoints if e.gateway)[:1]
+    lines = []
+    if gateways and (asked := own_servers(spec)):
+        # The resolver asks them: names of containers go on being found.
+        lines.append(f"# Asked for all but containers' names: {' '.join(asked)}")
+        servers = gateways
+    else:
+        servers = dns.servers or gateways or tuple(_host_servers())
+    lines += [f"nameserver {server}" for server in servers]
     if search := [domain for domain in dns.search if domain != "."]:
         lines.append(f"search {' '.join(search)}")
     # A single name is looked up as it is first: containers are called by single names.

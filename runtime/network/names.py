@@ -1,7 +1,7 @@
 """Names of containers on their networks, as files that the resolver reads.
 
     <dns>/<network id>/network.json        {"gateway", "subnet", "internal"}
-    <dns>/<network id>/<container id>.json {"address", "names": [lower-case names]}
+    <dns>/<network id>/<container id>.json {"address", "names": [lower-case names], "servers": [addresses]}
 
 One file per container and network: a start writes one small file whatever the number of neighbours,
 two starts never write the same one, and a reader sees a file whole or not at all.
@@ -10,6 +10,7 @@ two starts never write the same one, and a reader sees a file whole or not at al
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import shutil
 from pathlib import Path
 from typing import TypedDict
@@ -31,6 +32,7 @@ class NetworkFacts(TypedDict):
 class ContainerFacts(TypedDict):
     address: str
     names: list[str]  # the first one answers a reverse lookup
+    servers: list[str]  # asked on its behalf instead of the host's own; [] for these
 
 
 def names_of(spec: ContainerSpec, endpoint: EndpointSpec) -> list[str]:
@@ -38,6 +40,17 @@ def names_of(spec: ContainerSpec, endpoint: EndpointSpec) -> list[str]:
     its short id and its aliases."""
     names = (spec.name, spec.hostname, spec.short_id, *endpoint.aliases)
     return list(dict.fromkeys(name.lower().rstrip(".") for name in names if name))
+
+
+def own_servers(spec: ContainerSpec) -> tuple[str, ...]:
+    """Name servers that the resolver asks for this container (`docker run --dns`).
+
+    None when one of them is inside the container itself: only the container can ask that.
+    """
+    servers = spec.dns.servers
+    if any(ipaddress.ip_address(server).is_loopback for server in servers):
+        return ()
+    return servers
 
 
 def write_network(config: Config, network: NetworkSpec) -> None:
@@ -62,7 +75,11 @@ def remove_network(config: Config, network_id: str) -> None:
 def register(config: Config, spec: ContainerSpec) -> None:
     """Write the names of `spec` on each of its networks. Raises KernelFailure, StorageFull."""
     for endpoint in spec.endpoints:
-        facts: ContainerFacts = {"address": endpoint.address, "names": names_of(spec, endpoint)}
+        facts: ContainerFacts = {
+            "address": endpoint.address,
+            "names": names_of(spec, endpoint),
+            "servers": list(own_servers(spec)),
+        }
         _write(config, endpoint.network_id, f"{spec.id}.json", facts)
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -68,20 +69,76 @@ def test_address_mac_and_aliases(instance: Instance) -> None:
     shown = seen.run("ip", "addr", "show", "eth0")
     assert f"inet {address}/24" in shown
     assert "link/ether 02:00:00:00:00:77" in shown
+    with resolver(instance):
+        other = started(instance, on=network)
+        for name in ("sql", "db.internal", seen.spec.name):
+            wait_until(lambda n=name: address in _lookup(other, n), what=name)  # type: ignore[misc]
+
+
+def test_a_dns_server_of_its_own_is_asked_for_all_but_containers(instance: Instance) -> None:
+    network = instance.network()
+    server = started(instance, on=network)
+    with _answering(server), resolver(instance):
+        seen = started(instance, on=network, dns=[server.spec.endpoints[0].address])
+        wait_until(lambda: "192.0.2.7" in _lookup(seen, "elsewhere.example"))
+        assert server.spec.endpoints[0].address in _lookup(seen, server.spec.name)
+        inner = instance.network(internal=True)
+        shut = started(instance, on=inner, dns=[server.spec.endpoints[0].address])
+        wait_until(lambda: shut.spec.endpoints[0].address in _lookup(shut, shut.spec.name))
+        assert "192.0.2.7" not in _lookup(shut, "elsewhere.example")
+
+
+@contextmanager
+def resolver(instance: Instance) -> Iterator[None]:
+    """The instance's own, as its platform would run it."""
     environment = {
         **os.environ, "SLIPWAY_ROOT": str(instance.config.root),
         "SLIPWAY_RUN": str(instance.config.run), "SLIPWAY_NAME": instance.config.name,
     }  # fmt: skip
-    resolver = subprocess.Popen(
+    # It becomes nobody, to whom the fixture's directory is closed.
+    for directory in (instance.config.run.parent, instance.config.run):
+        directory.chmod(0o755)
+    process = subprocess.Popen(
         [sys.executable, "-m", "runtime.network.resolver"], cwd=CHECKOUT, env=environment
     )
     try:
-        other = started(instance, on=network)
-        for name in ("sql", "db.internal", seen.spec.name):
-            wait_until(lambda n=name: address in _lookup(other, n), what=name)  # type: ignore[misc]
+        yield
     finally:
-        resolver.send_signal(signal.SIGTERM)
-        resolver.wait(10)
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+
+
+_SERVER = """
+import socket, sys
+import dns.message, dns.rrset
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("0.0.0.0", 53))
+print("ready", flush=True)
+while True:
+    data, client = server.recvfrom(4096)
+    reply = dns.message.make_response(dns.message.from_wire(data))
+    name = reply.question[0].name
+    if reply.question[0].rdtype == 1:
+        reply.answer.append(dns.rrset.from_text(name, 60, "IN", "A", "192.0.2.7"))
+    server.sendto(reply.to_wire(), client)
+"""
+
+
+@contextmanager
+def _answering(seen: Seen) -> Iterator[None]:
+    """A name server in the container's network, to which every name is 192.0.2.7."""
+    process = subprocess.Popen(
+        ["nsenter", "-t", str(seen.pid), "-n", sys.executable, "-c", _SERVER],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    with process.stdout:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield
+        finally:
+            process.kill()
+            process.wait(10)
 
 
 def _lookup(seen: Seen, name: str) -> str:
@@ -99,8 +156,8 @@ def test_resolver_and_hosts_files(instance: Instance) -> None:
         extra_hosts=["db:10.0.0.5", "host.docker.internal:host-gateway"],
     )  # fmt: skip
     assert seen.run("cat", "/etc/resolv.conf").splitlines() == [
-        "nameserver 9.9.9.9",
-        "nameserver 1.1.1.1",
+        "# Asked for all but containers' names: 9.9.9.9 1.1.1.1",
+        f"nameserver {network.gateway}",
         "search example.org lan",
         "options ndots:2 timeout:1",
     ]

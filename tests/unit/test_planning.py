@@ -142,7 +142,15 @@ def test_hosts_and_resolv_conf() -> None:
     assert "10.0.0.9\tdb\n" in text
     assert resolv_text(spec) == "nameserver 10.90.0.1\nsearch lan\noptions ndots:0\n"
     chosen = container(endpoints=(endpoint(),), dns=Dns(servers=("9.9.9.9",)))
-    assert resolv_text(chosen).startswith("nameserver 9.9.9.9\n")
+    # Our resolver asks it, so that containers are found all the same.
+    assert resolv_text(chosen).splitlines()[:2] == [
+        "# Asked for all but containers' names: 9.9.9.9",
+        "nameserver 10.90.0.1",
+    ]
+    inside = container(endpoints=(endpoint(),), dns=Dns(servers=("127.0.0.1", "9.9.9.9")))
+    assert resolv_text(inside).splitlines()[:2] == ["nameserver 127.0.0.1", "nameserver 9.9.9.9"]
+    alone = container(dns=Dns(servers=("9.9.9.9",)))
+    assert resolv_text(alone).startswith("nameserver 9.9.9.9\n")
 
 
 # -- undo ---------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from runtime.network.resolver.loop import READ, WRITE, Loop, Timer
@@ -56,12 +56,21 @@ class Forwarder:
         self._port = port
         self.pending = 0
 
-    def ask(self, message: bytes, *, stream: bool, ours: set[str], done: Done) -> None:
+    def ask(
+        self,
+        message: bytes,
+        *,
+        stream: bool,
+        ours: set[str],
+        done: Done,
+        chosen: Sequence[str] = (),
+    ) -> None:
         """Forward `message` (over TCP if `stream`); `done` gets the reply with the same id, or None.
 
-        None comes at once when there is nobody to ask, and after PATIENCE seconds at the latest.
+        The servers in `chosen` are asked instead of the host's, if there are any. None comes at once when
+        there is nobody to ask, and after PATIENCE seconds at the latest.
         """
-        servers = self._upstreams.servers(ours)
+        servers = [s for s in chosen if s not in ours] if chosen else self._upstreams.servers(ours)
         if not servers or self.pending >= MAX_PENDING:
             done(None)
             return

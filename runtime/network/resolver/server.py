@@ -183,9 +183,10 @@ class Server:
         limit = STREAM_LIMIT if stream else dns.UDP_SIZE
         zones = self._zones.around(zone, client)
         reply = self._own_answer(query, zones, limit)
+        chosen = zone.servers_of(client)
         if reply is not None:
             send(reply)
-        elif all(z.internal for z in zones):
+        elif all(z.internal for z in zones) and not chosen:
             send(dns.error_reply(query, dns.NXDOMAIN))
         else:
             ours = {z.gateway for z in self._zones.by_network.values()}
@@ -193,7 +194,7 @@ class Server:
             def done(found: bytes | None) -> None:
                 send(dns.error_reply(query, dns.SERVFAIL) if found is None else found)
 
-            self._forwarder.ask(data, stream=stream, ours=ours, done=done)
+            self._forwarder.ask(data, stream=stream, ours=ours, done=done, chosen=chosen)
 
     def _own_answer(self, query: dns.Query, zones: list[Zone], limit: int) -> bytes | None:
         """The reply when the name is one of ours; None when others have to be asked."""

@@ -16,6 +16,7 @@ NETWORK_FILE = "network.json"
 class Container:
     address: str
     names: list[str]
+    servers: list[str] = field(default_factory=list)  # asked on its behalf; [] for the host's own
 
 
 @dataclass(slots=True)
@@ -33,6 +34,12 @@ class Zone:
     def holds(self, address: str) -> bool:
         first, mask = self.subnet
         return _number(address) & mask == first
+
+    def servers_of(self, client: str) -> list[str]:
+        """Name servers that `client` has chosen; on an internal network only those within it."""
+        container = self.containers.get(self.by_address.get(client, ""))
+        servers = container.servers if container is not None else []
+        return [s for s in servers if ":" not in s and self.holds(s)] if self.internal else servers
 
     def put(self, container_id: str, container: Container) -> None:
         self.drop(container_id)
@@ -90,7 +97,9 @@ class Zones:
         try:
             address = str(facts["address"])
             _number(address)
-            zone.put(container_id, Container(address, [str(n).lower() for n in facts["names"]]))
+            names = [str(name).lower() for name in facts["names"]]
+            servers = [str(server) for server in facts.get("servers", ())]
+            zone.put(container_id, Container(address, names, servers))
         except (KeyError, TypeError, OSError):
             zone.drop(container_id)
 
