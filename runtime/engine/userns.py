@@ -13,20 +13,23 @@ from runtime.model.validate_userns import needs_host
 from runtime.store.files import read_json
 from runtime.store.paths import Config
 
-BY_DEFAULT = True
 
+def _told(config: Config) -> tuple[str, tuple[int, int]]:
+    """What the launcher has found: why containers cannot have user namespaces, "" when they can; and their ids.
 
-def unavailable(config: Config) -> str:
-    """Why containers cannot have user namespaces here, as the launcher found; "" when they can."""
+    Its word counts, not our settings: they may be newer.
+    """
     try:
-        return str(read_json(config.user_namespaces)["reason"])
+        told = read_json(config.user_namespaces)
+        first, count = told["ids"] or (0, 0)
+        return str(told["reason"]), (int(first), int(count))
     except (OSError, ValueError, KeyError, TypeError):
-        return "the launcher has not said so yet"
+        return "the launcher has not said so yet", (0, 0)
 
 
 def check(spec: ContainerSpec, config: Config) -> None:
     """Raise Unsupported for a container that must have what this host cannot give."""
-    if spec.security.userns == "private" and (reason := unavailable(config)):
+    if spec.security.userns == "private" and (reason := _told(config)[0]):
         raise _unsupported(reason)
 
 
@@ -38,16 +41,15 @@ def choose(
     Raises SpecInvalid, Unsupported when it asks for one of its own, and cannot have it.
     """
     asked = spec.security.userns
-    if asked == "host" or (asked == "" and (not BY_DEFAULT or needs_host(spec))):
+    if asked == "host" or (asked == "" and needs_host(spec)):
         return "host", None
     if joined:
         return _of_others(asked == "private", joined)
-    if reason := unavailable(config):
+    reason, (first, count) = _told(config)
+    if reason:
         if asked == "private":
             raise _unsupported(reason)
         return "host", None
-    assert config.ids is not None
-    first, count = config.ids
     ranges: list[IdMap] = [{"inside": 0, "outside": first, "size": count}]
     return "own", {"uids": ranges, "gids": ranges, "required": asked == "private"}
 
@@ -81,8 +83,7 @@ def _read_map(path: Path) -> list[IdMap]:
 
 def facts(config: Config) -> dict[str, Any]:
     """For the host's page: the range of ids, and why it is not used."""
-    reason = unavailable(config)
-    first, count = config.ids or (0, 0)
+    reason, (first, count) = _told(config)
     return {"available": not reason, "reason": reason, "first_id": first, "ids": count}
 
 

@@ -32,7 +32,8 @@ def main() -> None:
     os.set_inheritable(descriptor, True)
     sys.stderr.flush()
     # -S: none of the site's packages. Not -m: that imports a good deal to find one module.
-    arguments = (descriptor, config.launcher_socket, config.run, namespace)
+    first, count = config.ids or (0, 0)
+    arguments = (descriptor, config.launcher_socket, config.run, namespace, first, count)
     options = ["-S", "-c", _SERVE, *map(str, arguments)]
     os.execv(sys.executable, [sys.executable, *options])
 

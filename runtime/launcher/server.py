@@ -39,14 +39,16 @@ _QUIET = (
 def main() -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Arguments: the listening descriptor, its path, a directory for runs, the user namespace's descriptor or -1.
+    Arguments: the listening descriptor, its path, a directory for runs; the user namespace's descriptor or -1, the
+    first of its ids and their number.
     """
     if "SLIPWAY_PRELOAD" in os.environ:  # tests of failures
         __import__(os.environ["SLIPWAY_PRELOAD"])
-    descriptor, path, directory, namespace = sys.argv[1:]
-    if (installed := int(namespace)) >= 0:
+    descriptor, path, directory = sys.argv[1:4]
+    installed, first, count = map(int, sys.argv[4:])
+    if installed >= 0:
         os.set_inheritable(installed, False)
-    runtime.shim.userns.installed = installed
+    runtime.shim.userns.installed, runtime.shim.userns.ids = installed, (first, count)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     try:

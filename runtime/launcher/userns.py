@@ -18,7 +18,7 @@ def install(config: Config) -> int:
     """Make the user namespace, and note for the engine why there is none. Returns its descriptor, or -1."""
     namespace, reason = _make(config)
     config.run.mkdir(parents=True, exist_ok=True)
-    write_json(config.user_namespaces, {"reason": reason}, durable=False)
+    write_json(config.user_namespaces, {"reason": reason, "ids": config.ids}, durable=False)
     return namespace
 
 

@@ -31,7 +31,7 @@ class Starter:
         if self._pid == 0:
             for inherited in (self._channel, *not_for_it):
                 inherited.close()
-            run_starter(theirs)
+            run_starter(theirs, in_reserve=bool(not_for_it))
         theirs.close()
 
     def order(self, run_dir: str, fds: list[int]) -> tuple[dict[str, Any], list[int]]:

@@ -45,7 +45,7 @@ _KEPT = (
 )
 
 
-def run_starter(to_monitor: socket.socket) -> NoReturn:
+def run_starter(to_monitor: socket.socket, *, in_reserve: bool = False) -> NoReturn:
     """Wait for the order, fork init and hand it to the monitor: one message with descriptors, or one with
     an error.
 
@@ -53,11 +53,13 @@ def run_starter(to_monitor: socket.socket) -> NoReturn:
     or where an earlier start has left the plan, with the container's network namespace if it has one.
     Never returns.
     """
+    # Nobody waits for us yet: most containers have one of these, and making it takes a while.
+    ahead = userns.network_ahead() if in_reserve else -1
     data, given, _, _ = socket.recv_fds(to_monitor, _MAX_ORDER, 1)
     if not data:
         os._exit(0)  # the monitor was never asked for a container
     try:
-        message, fds = _start(to_monitor, json.loads(data)["run_dir"], given)
+        message, fds = _start(to_monitor, json.loads(data)["run_dir"], given, ahead)
     except EngineError as error:
         message, fds = {"error": error.payload()}, []
     except BaseException as error:  # noqa: BLE001 - the last frame of this process
@@ -68,7 +70,7 @@ def run_starter(to_monitor: socket.socket) -> NoReturn:
 
 
 def _start(
-    to_monitor: socket.socket, run_dir: str, given: list[int]
+    to_monitor: socket.socket, run_dir: str, given: list[int], ahead: int
 ) -> tuple[dict[str, Any], list[int]]:
     first, netns = not run_dir, -1
     for fd in given:
@@ -95,6 +97,8 @@ def _start(
         # For restarts by policy, which a running container may be given later. The run directory is
         # volatile, so there is nothing to sync.
         write_atomic(f"{plan['run_dir']}/{PLAN_FILE}", raw, mode=0o600, durable=False)
+    if mapped and netns < 0 and plan["namespaces"]["user"] == "own":
+        netns = ahead
     doors = userns.join(plan, netns, to_monitor) if mapped else None
     namespaces = Namespaces(plan, netns)
     child = spawn(plan, namespaces, first=first, doors=doors)

@@ -15,9 +15,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from runtime.cgroups import files, open_cgroup
-from runtime.errors import KernelFailure, Unsupported, error_context, from_payload
+from runtime.errors import EngineError, KernelFailure, Unsupported, error_context, from_payload
 from runtime.kernel import constants as c
-from runtime.kernel import mounts, syscalls
+from runtime.kernel import mounts, syscalls, userns
 from runtime.kernel.idmap import IdsNotMapped, cover, map_ids
 from runtime.shim.init import write_oom_score
 
@@ -29,8 +29,19 @@ if TYPE_CHECKING:
 # Of the launcher's making, with the ids of every container of this instance; -1 when there is none. Mounts are
 # mapped by it; each container gets a namespace of its own with the same ids.
 installed = -1
+ids = (0, 0)  # (first, count) of the host's, as `installed` has them
 _MAX_ANSWER = 1 << 16  # bytes
 _NS_GET_USERNS = 0xB701  # linux/nsfs.h
+
+
+def network_ahead() -> int:
+    """A network namespace in a user namespace, for a container that is not known yet; -1 when there is none."""
+    if installed < 0:
+        return -1
+    try:
+        return userns.make_network(*ids)
+    except (EngineError, OSError):
+        return -1  # whoever needs one will be told why
 
 
 def wanted(plan: Plan) -> bool:

@@ -171,7 +171,7 @@ class Config:
 
     @property
     def user_namespaces(self) -> Path:
-        """JSON of the launcher: {"reason"}, why containers cannot have user namespaces; "" when they can."""
+        """JSON of the launcher: {"reason", "ids"}; why containers cannot have user namespaces, or ""."""
         return self.run / "userns.json"
 
     @property

@@ -196,7 +196,8 @@ def test_it_leaves_no_zombies(pad: Launchpad) -> None:
     children = Path(f"/proc/{pad.launcher.pid}/task/{pad.launcher.pid}/children")
     # One is kept in reserve.
     wait_until(lambda: len(children.read_text().split()) == 1, what="every shim to be reaped")
-    assert Path(f"/proc/{children.read_text().strip()}/comm").read_text() == "slw-spare\n"
+    comm = Path(f"/proc/{children.read_text().strip()}/comm")
+    wait_until(lambda: comm.read_text() == "slw-spare\n", what="the reserve to have its name")
 
 
 def test_a_second_launcher_takes_over_the_socket(pad: Launchpad) -> None:

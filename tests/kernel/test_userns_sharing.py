@@ -272,7 +272,7 @@ def test_mounts_below_that_cannot_are_left_as_they_are(instance: Instance, merge
 
 def test_a_host_that_cannot_runs_them_without_and_says_why(instance: Instance) -> None:
     reason = "the kernel makes none"
-    write_json(instance.config.user_namespaces, {"reason": reason})
+    write_json(instance.config.user_namespaces, {"reason": reason, "ids": None})
     assert started(instance, Security()).namespace("user") == of_the_host("user")
     with pytest.raises(Unsupported) as caught:
         instance.create(instance.spec("true", security=PRIVATE))
