@@ -180,3 +180,9 @@ def test_an_error_names_the_option(site: Site, field: str, fields: dict[str, Any
         site.make("second", **fields)
     error: EngineError = caught.value
     assert str(error.extra["field"]).startswith(field)
+
+
+def test_output_that_is_not_kept_is_said_to_be_so(site: Site) -> None:
+    site.make("silent", logs={"driver": "none"})
+    answer = site.api().get("containers/silent/logs", expect=404)
+    assert "log driver is none" in answer["message"]

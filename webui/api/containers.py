@@ -15,6 +15,7 @@ from ninja import Query, Router, Schema
 from ninja import Status as Answered
 from pydantic import Field
 
+from runtime.errors import NotFound
 from runtime.model.state import Action
 from webui.api.answers import Answer, WaitQuery, answer
 from webui.api.auth import operator, reader
@@ -243,6 +244,11 @@ async def container_logs(
     `follow` goes on until the container ends; JSON then comes as one object per line.
     """
     container = await sync_to_async(_readable)(request, key)
+    if container.spec.get("logs", {}).get("driver") == "none":
+        raise NotFound(
+            f"The output of {container.name} is not kept: its log driver is none.",
+            hint="Run a copy of it with the driver file.",
+        )
     batches = stream_client.logs(
         container.pk,
         tail=query.tail,
