@@ -128,7 +128,7 @@ def test_limits_change_under_a_running_container_or_not_at_all(
     made = api.post(
         "/containers",
         {"image": starter, "name": "limited", "command": "sleep 600", "start": True,
-         "limits": {"memory": "64m", "pids": 50}},
+         "limits": {"memory": "64m", "pids": 50}, "restart": "on-failure:3"},
     )  # fmt: skip
     page.goto(f"/containers/{made['id']}/")
     page.get_by_role("button", name="Change", exact=True).click()
@@ -137,18 +137,18 @@ def test_limits_change_under_a_running_container_or_not_at_all(
     dialog.locator("details[data-fold=cpu] > summary").click()
     dialog.locator("input[name='limits.cpu_shares']").fill("300")
     dialog.locator("input[name='limits.cpuset_mems']").fill("63")
-    dialog.locator("select[name='restart.name']").select_option("always")
+    dialog.locator("select[name='restart']").select_option("always")
     dialog.get_by_test_id("confirm").click()
     expect(page.get_by_test_id("operation-error")).to_be_visible(timeout=SOON)
     kept = api.get("/containers/limited")
     assert (kept["limits"]["memory"], kept["limits"]["cpu_shares"]) == (64 << 20, None)
-    assert kept["restart"]["name"] == "no"
+    assert kept["restart"] == {"name": "on-failure", "max_retries": 3}
 
     page.get_by_role("button", name="Change", exact=True).click()
     dialog.locator("input[name='limits.memory']").fill("96m")
     dialog.locator("details[data-fold=cpu] > summary").click()
     dialog.locator("input[name='limits.cpu_shares']").fill("300")
-    dialog.locator("select[name='restart.name']").select_option("always")
+    dialog.locator("select[name='restart']").select_option("always")
     dialog.get_by_test_id("confirm").click()
     expect(page.locator("#container-summary")).to_contain_text("300 (usual: 1024)", timeout=SOON)
     changed = api.get("/containers/limited")

@@ -52,7 +52,7 @@ PROCESS = Section(
     (
         Field("init", "Init process", "choice", "--init",
               help="Reaps what others leave behind, and passes signals on.",
-              choices=(("", "When the command is a line of a shell"), ("true", "Always"),
+              choices=(("", "When a shell runs it"), ("true", "Always"),
                        ("false", "Never"))),
         Field("groups", "Further groups", "lines", "--group-add", "video\n1001"),
         Field("tty", "Give it a terminal", "check", "-t"),
@@ -252,10 +252,20 @@ LIVE: tuple[Section, ...] = tuple(
     for section in (MEMORY, CPU, DISK)
     if (fields := tuple(field for field in section.fields if field.live))
 )
-RESTART_POLICIES = (
-    ("no", "Never"), ("on-failure", "When it fails"),
-    ("unless-stopped", "Always, unless stopped by hand"), ("always", "Always"),
-)  # fmt: skip
+
+
+def restart_choices(policy: dict[str, Any]) -> list[tuple[str, str, bool]]:
+    """Policies as REST takes them, with words, and which one holds; the count that holds is one of them."""
+    name, count = policy.get("name") or "no", policy.get("max_retries") or 0
+    choices = {
+        "no": "Never",
+        "on-failure": "When it fails",
+        f"on-failure:{count or 5}": f"When it fails, at most {count or 5} times",
+        "unless-stopped": "Always, unless stopped by hand",
+        "always": "Always",
+    }
+    held = f"{name}:{count}" if count else name
+    return [(value, label, value == held) for value, label in choices.items()]
 
 
 def live_values(limits: dict[str, Any]) -> list[tuple[Section, list[tuple[Field, Any]]]]:

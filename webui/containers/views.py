@@ -13,7 +13,7 @@ from django.shortcuts import get_object_or_404, render
 from runtime.errors import NotFound
 from runtime.model.state import Status
 from webui.containers.describing import in_words
-from webui.containers.fields import RESTART_POLICIES, live_values
+from webui.containers.fields import live_values, restart_choices
 from webui.containers.form import form_context
 from webui.containers.models import Container
 from webui.containers.selectors import container_find, containers
@@ -142,7 +142,7 @@ def container_dialog(request: HttpRequest, container_id: str, name: str) -> Http
             "writable_paths": [{"path": path, "bytes": size} for path, size in paths[:5]],
             "kept": container.volume_mounts.select_related("volume"),
             "live": live_values(container.spec.get("limits", {})) if name == "limits" else (),
-            "policies": RESTART_POLICIES,
+            "policies": restart_choices(container.spec.get("restart", {})),
         },
     )
 
