@@ -81,6 +81,9 @@ class Engine:
     def remove(self, container_id: str, *, force: bool = False, volumes: bool = False) -> None:
         self._lifecycle.remove(container_id, force=force, volumes=volumes)
 
+    def take_back(self, spec: ContainerSpec) -> None:
+        self._lifecycle.take_back(spec)
+
     def wait(self, container_id: str, timeout: float | None = None) -> ExitRecord | None:
         return self._lifecycle.wait(container_id, timeout)
 

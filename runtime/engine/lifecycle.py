@@ -8,6 +8,7 @@ import signal as signals
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
+from pathlib import Path
 
 from runtime.cgroups.manager import DEVICE_RULES, CgroupManager
 from runtime.engine import userns
@@ -31,7 +32,7 @@ from runtime.images import ImageStore
 from runtime.kernel import apparmor, seccomp
 from runtime.launcher.client import LauncherClient
 from runtime.model.parse import parse_signal
-from runtime.model.spec import ContainerSpec
+from runtime.model.spec import ContainerSpec, Mount
 from runtime.model.state import Action, ExitRecord, Observed, RunState, Status
 from runtime.model.validate import validate_spec
 from runtime.shim.client import ShimClient
@@ -43,9 +44,7 @@ from runtime.store.paths import Config
 
 logger = logging.getLogger(__name__)
 
-KILL_TIMEOUT = (
-    10.0  # seconds for a killed process to be gone; only one stuck in the kernel takes longer
-)
+KILL_TIMEOUT = 10.0  # seconds until a killed process is gone; one stuck in the kernel takes longer
 Trace = Callable[[str], None]  # called with the name of each stage of a start as it ends
 
 
@@ -87,16 +86,36 @@ class Lifecycle:
             layers = self._images.layer_dirs(spec.image)
             with Undo() as undo:
                 for mount in spec.mounts:
-                    if mount.type != "volume":
-                        continue
-                    if not self._volumes.exists(mount.source):
-                        self._volumes.create(mount.source)
-                        undo.push(self._volumes.remove, mount.source)
-                    if not mount.nocopy and not mount.subpath:
-                        self._volumes.fill(mount.source, layers, mount.target)
+                    if mount.type == "volume":
+                        undo.push(self._volumes.take_back, mount.source, spec.id)
+                        self._give_volume(spec, mount, layers)
                 self._bundles.create(spec)
                 undo.push(self._bundles.remove, spec.id)
+                for mount in spec.mounts:
+                    # Another creation that failed may have taken back what it had made, until now.
+                    if mount.type == "volume" and not self._volumes.exists(mount.source):
+                        self._give_volume(spec, mount, layers)
                 prepare_snapshot(self._config, spec.id)
+
+    def _give_volume(self, spec: ContainerSpec, mount: Mount, layers: list[Path]) -> None:
+        self._volumes.create_for(mount.source, spec.id)
+        if not mount.nocopy and not mount.subpath:
+            self._volumes.fill(mount.source, layers, mount.target)
+
+    def take_back(self, spec: ContainerSpec) -> None:
+        """After a creation that was given up: no container, and no volume that only it made.
+
+        Raises BadState when the container has been started.
+        """
+        with error_context("create", id=spec.id), self._locked(spec.id):
+            if self._bundles.exists(spec.id):
+                observed = self._observer.settled(spec.id)
+                if observed.status != Status.CREATED:
+                    raise BadState("take back", observed.status, ())
+                self._remove(spec.id, volumes=False)
+            for mount in spec.mounts:
+                if mount.type == "volume":
+                    self._volumes.take_back(mount.source, spec.id)
 
     def _check_against_host(self, spec: ContainerSpec) -> None:
         """Refuse what would fail at the start, before anything is made."""

@@ -39,25 +39,53 @@ class VolumeManager:
         with error_context("create volume", volume=name), self._lock(name):
             return self._create(name)
 
-    def _create(self, name: str) -> VolumeRecord:
+    def _create(self, name: str, container_id: str = "") -> VolumeRecord:
+        """`container_id` is whose creation makes it; one that others want too is nobody's."""
         directory = self._config.volume(name)
         if not (directory / "volume.json").exists():
-            self._make(name, directory)
+            self._make(name, directory, container_id)
+        elif self._made_for(name) not in ("", container_id):
+            note = {"name": name, "created_at": self._record(name).created_at}
+            write_json(directory / "volume.json", note)
         return self._record(name)
 
-    def _make(self, name: str, directory: Path) -> None:
+    def create_for(self, name: str, container_id: str) -> VolumeRecord:
+        """As `create`, for a container that is being made: `take_back` may take it away again."""
+        validate_volume_name(name)
+        with error_context("create volume", volume=name), self._lock(name):
+            return self._create(name, container_id)
+
+    def take_back(self, name: str, container_id: str) -> None:
+        """Remove what the creation of this container made, unless somebody else uses or wants it.
+
+        A volume that there was before is left alone, also when that creation was begun again.
+        """
+        validate_volume_name(name)
+        with error_context("remove volume", volume=name), self._lock(name):
+            if self._made_for(name) == container_id and not any(self.users(name)):
+                doom(self._config, self._config.volume(name))
+
+    def _made_for(self, name: str) -> str:
+        try:
+            return str(read_json(self._config.volume(name) / "volume.json").get("made_for", ""))
+        except (OSError, ValueError, AttributeError):
+            return ""
+
+    def _make(self, name: str, directory: Path, container_id: str) -> None:
         """Whole or not at all."""
         self._config.tmp.mkdir(parents=True, exist_ok=True)
         half = self._config.tmp / half_made("volume")
         half.mkdir(mode=0o711)
         try:
             (half / "_data").mkdir()
-            write_json(half / "volume.json", {"name": name, "created_at": time.time()})
+            note = {"name": name, "created_at": time.time()}
             if directory.exists():
                 # Without its note: the data may be somebody's.
+                write_json(half / "volume.json", note)
                 (directory / "_data").mkdir(exist_ok=True)
                 os.rename(half / "volume.json", directory / "volume.json")
             else:
+                write_json(half / "volume.json", {**note, "made_for": container_id})
                 self._config.volumes.mkdir(parents=True, exist_ok=True)
                 os.rename(half, directory)
         finally:

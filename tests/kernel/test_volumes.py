@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from runtime.engine import lifecycle
 from runtime.engine.layers import MergedTree, copy_tree
 from runtime.engine.volumes import VolumeManager
-from runtime.errors import NotFound, SpecInvalid, VolumeInUse
+from runtime.errors import BadState, NotFound, SpecInvalid, StorageFull, VolumeInUse
 from runtime.model.spec import Mount
 from runtime.store.bundles import BundleStore
 from runtime.store.paths import Config
+from tests.support.engine import Instance
 from tests.support.specs import container
 
 
@@ -121,3 +123,50 @@ def test_a_removed_volume_leaves_no_lock_behind(volumes: VolumeManager, config: 
     volumes.remove("brief")
     volumes.remove("never-made")
     assert os.listdir(config.locks) == []
+
+
+def test_only_what_a_creation_made_is_taken_back(volumes: VolumeManager) -> None:
+    volumes.create("before")
+    for name in ("before", "new", "shared", "used"):
+        volumes.create_for(name, "a" * 64)
+    volumes.create_for("new", "a" * 64)
+    volumes.create_for("shared", "b" * 64)
+    BundleStore(volumes._config).create(container(mounts=(Mount("volume", "/x", "used"),)))
+    for name in ("before", "new", "shared", "used"):
+        volumes.take_back(name, "b" * 64)
+        volumes.take_back(name, "a" * 64)
+    assert [record.name for record in volumes.list()] == ["before", "shared", "used"]
+
+
+def test_a_creation_that_is_given_up_leaves_nothing_of_its_own() -> None:
+    with Instance() as instance:
+        engine = instance.engine
+        engine.volumes.create("old")
+        mounts = (Mount("volume", "/old", "old"), Mount("volume", "/new", "new"))
+        spec = instance.create(instance.shell("true", mounts=mounts))
+        assert engine.volumes.exists("new")
+        engine.take_back(spec)
+        assert [record.name for record in engine.volumes.list()] == ["old"]
+        with pytest.raises(NotFound):
+            engine.observe(spec.id)
+        engine.take_back(spec)
+
+        spec = instance.run(instance.shell("exec sleep 1000", mounts=mounts))
+        with pytest.raises(BadState):
+            engine.take_back(spec)
+        engine.remove(spec.id, force=True)
+        assert engine.volumes.exists("new")
+
+
+def test_a_creation_that_fails_leaves_nothing_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(config: Config, container_id: str) -> None:
+        raise StorageFull("The disk is full.")
+
+    monkeypatch.setattr(lifecycle, "prepare_snapshot", broken)
+    with Instance() as instance:
+        engine = instance.engine
+        engine.volumes.create("old")
+        mounts = (Mount("volume", "/old", "old"), Mount("volume", "/new", "new"))
+        with pytest.raises(StorageFull):
+            instance.create(instance.shell("true", mounts=mounts))
+        assert [record.name for record in engine.volumes.list()] == ["old"]

@@ -14,11 +14,14 @@ from webui.containers.services import (
     container_apply_observed,
     container_delete_row,
     container_missing,
+    container_rename,
     container_usage,
 )
 from webui.core import publish
 from webui.core.payloads import container_row
 from webui.operations.models import Event
+from webui.volumes.models import Volume
+from webui.volumes.services import volume_create, volumes_made
 
 RUN = RunState(status=Status.RUNNING, boot_id="b", pid=42, started_at=1000.5)
 
@@ -110,8 +113,44 @@ def test_volumes_say_who_mounts_them_as_soon_as_that_changes(
     rows = [m["data"] for m in published if m["topic"] == "volumes"]
     assert [[c["name"] for c in row["containers"]] for row in rows] == [["web"]]
     published.clear()
+    volumes_made(host=site.host, names=["data"])
     container_delete_row(container_id=container.pk)
     topics = [(m["topic"], m["type"]) for m in published]
     assert ("containers", "gone") in topics
     rows = [m["data"] for m in published if m["topic"] == "volumes"]
     assert [row["containers"] for row in rows] == [[]]
+
+
+def test_images_and_networks_say_who_uses_them_as_soon_as_that_changes(
+    site: Site, published: list[dict[str, Any]]
+) -> None:
+    def users(topic: str) -> list[list[str]]:
+        rows = [m["data"] for m in published if m["topic"] == topic]
+        return [[c["name"] for c in row["containers"]] for row in rows]
+
+    container = site.make("web")
+    assert users("images") == users("networks") == [["web"]]
+    published.clear()
+    container_rename(container=container, name="www", user=None, via="api")
+    assert users("images") == users("networks") == [["www"]]
+    published.clear()
+    container_delete_row(container_id=container.pk)
+    assert users("images") == users("networks") == [[]]
+
+
+def test_a_volume_that_was_never_made_goes_with_who_wanted_it(
+    site: Site, published: list[dict[str, Any]]
+) -> None:
+    one, other = (site.make(name, volumes=["data:/data"]) for name in ("one", "other"))
+    container_delete_row(container_id=one.pk)
+    assert Volume.objects.count() == 1
+    published.clear()
+    container_delete_row(container_id=other.pk)
+    assert not Volume.objects.exists()
+    assert ("volumes", "gone") in [(m["topic"], m["type"]) for m in published]
+
+
+def test_a_volume_that_is_being_made_stays(site: Site) -> None:
+    volume_create(host=site.host, name="data", user=None, via="api")
+    container_delete_row(container_id=site.make("web", volumes=["data:/data"]).pk)
+    assert Volume.objects.count() == 1

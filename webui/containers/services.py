@@ -29,6 +29,7 @@ from webui.containers.naming import random_name
 from webui.containers.requests import ContainerRequest, LimitsRequest, UpdateRequest
 from webui.containers.reserving import check_name, check_staying, choose_ports, claim
 from webui.containers.selectors import containers
+from webui.containers.showing import show, show_used, used_by
 from webui.containers.wording import request_words
 from webui.core.errors import from_validation
 from webui.core.fields import new_id
@@ -39,8 +40,7 @@ from webui.hosts.services import host_lock
 from webui.images.selectors import image_find
 from webui.operations.models import Operation
 from webui.operations.services import event_record, operation_create
-from webui.volumes.models import Volume
-from webui.volumes.services import volume_publish
+from webui.volumes.services import volumes_unmade
 
 
 def container_create(
@@ -91,8 +91,8 @@ def container_create(
             via=via,
             params={"start": request.start},
         )
-        _show(container, operation)
-        _show_volumes(host, [m.source for m in spec.mounts if m.type == "volume"])
+        show(container, operation)
+        show_used(used_by(container))
     return container, operation
 
 
@@ -142,24 +142,8 @@ def _ask(
         via=via,
         params=params,
     )
-    _show(container, operation)
+    show(container, operation)
     return operation
-
-
-def _show(container: Container, operation: Operation) -> None:
-    """Publish the row with the operation that has just been asked for, from what is at hand.
-
-    It comes after the operation has gone to the host, which need not wait for this.
-    """
-    transaction.on_commit(
-        lambda: publish_row("containers", container_row(container, operation), container.revision)
-    )
-
-
-def _show_volumes(host: Host, names: list[str]) -> None:
-    """Rows of volumes say who mounts them."""
-    for name in names:
-        transaction.on_commit(partial(volume_publish, host=host, name=name))
 
 
 def container_rename(*, container: Container, name: str, user: User | None, via: str) -> Operation:
@@ -172,6 +156,7 @@ def container_rename(*, container: Container, name: str, user: User | None, via:
         container.spec = {**container.spec, "name": name}
         container.revision += 1
         container.save(update_fields=["name", "spec", "revision"])
+        show_used(used_by(container))
         return _ask(container, "container.rename", {}, user, via)
 
 
@@ -364,15 +349,14 @@ def container_delete_row(*, container_id: str) -> None:
     if container is None:
         return
     with transaction.atomic():
-        mounted = Volume.objects.filter(mounts__container=container).distinct()
-        names = dict(mounted.values_list("pk", "name"))
+        used = used_by(container)
         if container.present:
             _event(container, "container.removed", {})
         container.delete()
         if not container.present:
             # One that never came to be leaves no rows of volumes that never came to be either.
-            Volume.objects.filter(pk__in=names, anonymous=True, mounts=None).delete()
-        _show_volumes(container.host, list(names.values()))
+            volumes_unmade(host=container.host, names=used.volumes)
+        show_used(used)
     publish_gone("containers", container_id)
 
 

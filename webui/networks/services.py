@@ -16,6 +16,7 @@ from webui.core.publish import publish_gone, publish_row
 from webui.hosts.models import Host
 from webui.hosts.services import host_lock
 from webui.networks.models import Network
+from webui.networks.selectors import networks
 from webui.operations.models import Operation
 from webui.operations.services import operation_create
 
@@ -139,6 +140,12 @@ def network_delete_row(*, network_id: str) -> None:
     """The host has taken it away."""
     if Network.objects.filter(pk=network_id, is_default=False).delete()[0]:
         publish_gone("networks", network_id)
+
+
+def network_publish(*, network_id: str) -> None:
+    network = networks().filter(pk=network_id).first()
+    if network is not None:
+        publish_row("networks", network_row(network))
 
 
 def network_move(*, network: Network, subnet: str) -> Network:

@@ -9,6 +9,9 @@ class Volume(models.Model):
     host = models.ForeignKey("hosts.Host", on_delete=models.CASCADE, related_name="volumes")
     name = models.CharField(max_length=128)
     anonymous = models.BooleanField(default=False)
+    made = models.BooleanField(
+        default=False
+    )  # on the host; until then a creation that ends takes it
     labels = models.JSONField(default=dict, blank=True)
     size = models.BigIntegerField(null=True, blank=True)  # bytes, as last measured
     measured_at = models.DateTimeField(null=True, blank=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.db import transaction
-from django.db.models import Prefetch, QuerySet
+from django.db.models import Prefetch, Q, QuerySet
 from django.utils import timezone
 
 from runtime.errors import AlreadyExists, NotFound, VolumeInUse
@@ -91,6 +91,22 @@ def volume_delete_row(*, host: Host, name: str) -> None:
         publish_gone("volumes", name)
 
 
+def volumes_made(*, host: Host, names: list[str]) -> None:
+    """They are on the host now, and stay when the container that first wanted them goes."""
+    if names:
+        Volume.objects.filter(host=host, name__in=names, made=False).update(made=True)
+
+
+def volumes_unmade(*, host: Host, names: list[str]) -> None:
+    """Remove the rows of those that nobody mounts and that were never made, nor are being made."""
+    wanted = Operation.objects.filter(
+        host=host, kind="volume.create", target_id__in=names, status__in=Operation.LIVE
+    ).values("target_id")
+    never = Q(anonymous=True) | Q(made=False)
+    rows = Volume.objects.filter(never, host=host, name__in=names, mounts=None)
+    rows.exclude(name__in=wanted).delete()
+
+
 def volume_measured(*, host: Host, name: str, size: int) -> None:
     Volume.objects.filter(host=host, name=name).update(size=size, measured_at=timezone.now())
     volume_publish(host=host, name=name)
@@ -98,5 +114,7 @@ def volume_measured(*, host: Host, name: str, size: int) -> None:
 
 def volume_publish(*, host: Host, name: str) -> None:
     volume = volumes().filter(host=host, name=name).first()
-    if volume is not None:
+    if volume is None:
+        publish_gone("volumes", name)
+    else:
         publish_row("volumes", volume_row(volume))

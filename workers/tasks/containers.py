@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
-from runtime.errors import EngineError, NotFound
+from runtime.errors import BadState, EngineError, NotFound
 from runtime.model.codec import from_json
 from runtime.model.spec import ContainerSpec, Limits, Restart
 from webui.containers.models import Container
 from webui.containers.services import container_changed
+from webui.volumes.services import volumes_made
 from workers.base import Job, operation_task
 from workers.networks import networks_known
 from workers.replica import container_gone, container_seen
@@ -27,15 +29,24 @@ def _spec(job: Job) -> ContainerSpec:
     return from_json(ContainerSpec, row)
 
 
+def _volume_names(spec: ContainerSpec) -> list[str]:
+    return [mount.source for mount in spec.mounts if mount.type == "volume"]
+
+
 def _take_back(job: Job) -> None:
     """After a create that failed: a container that was made stays, as with Docker; a half-made one goes."""
+    spec = _spec(job)
+    if job.cancelled():
+        with suppress(BadState):  # too late: it has run
+            job.engine.take_back(spec)
     try:
         container_seen(job)
         return
     except NotFound:
         pass
     # Nothing of it is on the host; the row and what it reserves go, so that the name is free again.
-    container_gone(job.engine, job.operation.host, job.target, _spec(job))
+    job.engine.take_back(spec)
+    container_gone(job.engine, job.operation.host, job.target, spec)
 
 
 @operation_task("container.create", on_failure=_take_back)
@@ -44,6 +55,8 @@ def create(job: Job) -> Result:
     spec = _spec(job)
     networks_known(job.engine, spec)
     job.engine.create(spec)
+    job.wait(0)
+    volumes_made(host=job.operation.host, names=_volume_names(spec))
     if job.params.get("start"):
         job.engine.start(job.target)
     return container_seen(job)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from runtime.errors import NotFound
-from webui.volumes.services import volume_delete_row
+from webui.volumes.services import volume_delete_row, volumes_made
 from workers.base import Job, operation_task
 
 
@@ -18,6 +18,7 @@ def _take_back(job: Job) -> None:
 def create(job: Job) -> dict[str, Any]:
     """Make the volume's directory; one that exists already stays as it is."""
     job.engine.volumes.create(job.operation.target_name)
+    volumes_made(host=job.operation.host, names=[job.operation.target_name])
     return {"name": job.operation.target_name}
 
 

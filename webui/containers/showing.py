@@ -1,0 +1,59 @@
+"""What a change to a container changes on pages: its own row, and those of what it uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from django.db import transaction
+
+from webui.containers.models import Container
+from webui.core.payloads import container_row
+from webui.core.publish import publish_row
+from webui.hosts.models import Host
+from webui.images.services import image_publish
+from webui.networks.services import network_publish
+from webui.operations.models import Operation
+from webui.volumes.models import Volume
+from webui.volumes.services import volume_publish
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a container uses: found out while its row is there, shown also when that has gone."""
+
+    host: Host
+    image: str  # digest, or ""
+    networks: list[str]  # ids
+    volumes: list[str]  # names
+
+
+def used_by(container: Container) -> Used:
+    networks = container.endpoints.order_by().values_list("network_id", flat=True)
+    volumes = Volume.objects.filter(mounts__container=container).distinct()
+    return Used(
+        host=container.host,
+        image=container.image.digest if container.image else "",
+        networks=list(networks),
+        volumes=list(volumes.values_list("name", flat=True)),
+    )
+
+
+def show_used(used: Used) -> None:
+    """Publish the rows that say who uses them, once the transaction commits."""
+    for name in used.volumes:
+        transaction.on_commit(partial(volume_publish, host=used.host, name=name))
+    for network_id in used.networks:
+        transaction.on_commit(partial(network_publish, network_id=network_id))
+    if used.image:
+        transaction.on_commit(partial(image_publish, digest=used.image))
+
+
+def show(container: Container, operation: Operation) -> None:
+    """Publish the row with the operation that has just been asked for, from what is at hand.
+
+    It comes after the operation has gone to the host, which need not wait for this.
+    """
+    transaction.on_commit(
+        lambda: publish_row("containers", container_row(container, operation), container.revision)
+    )
