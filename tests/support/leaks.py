@@ -237,7 +237,8 @@ def _wanted(config: Config, account: Account, processes: list[Process]) -> Thing
         "cgroup": set(_due_cgroups(active)),
         "process": {by_pid[p].label if p in by_pid else f"pid {p}" for p in due.all},
         "mounts": (web | {p.mount_namespace for p in inits}) - {os.readlink("/proc/self/ns/mnt")},
-        "network namespace": {p.network_namespace for p in inits},
+        "network namespace": {p.network_namespace for p in inits}
+        | set(_network_namespaces([by_pid[p] for p in due.starters])),
         "link": {config.bridge(n) for n in account.networks}
         | {_veth(config, i, e["network_id"]) for i, e in attached},
         "address": {
@@ -253,6 +254,7 @@ def _wanted(config: Config, account: Account, processes: list[Process]) -> Thing
 @dataclass
 class _Due:
     inits: set[int]
+    starters: set[int]  # in reserve, with a network namespace made ahead
     all: set[int]
 
 
@@ -261,14 +263,15 @@ def _due_processes(config: Config, account: Account, processes: list[Process]) -
     inits, due = set(), set(account.platform)
     # The launcher keeps one monitor in reserve, and that its starter.
     spares = {p.pid for p in processes if p.name == "slw-spare" and p.parent in account.platform}
-    due |= spares | {p.pid for p in processes if p.name == "slw-spare" and p.parent in spares}
+    starters = {p.pid for p in processes if p.name == "slw-spare" and p.parent in spares}
+    due |= spares | starters
     for container_id in account.active:
         state = json.loads((config.container_run(container_id) / "state.json").read_text())
         inits.add(state["pid"])
         due |= {state["pid"], state["shim_pid"]}
         group = f"/containers/{container_id[:32]}"
         due |= {p.pid for p in processes if group in p.cgroups and not p.is_zombie}
-    return _Due(inits, due)
+    return _Due(inits, starters, due)
 
 
 def _due_cgroups(active: Iterable[str]) -> Iterator[str]:
