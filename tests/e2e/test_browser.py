@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import urllib.request
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.browser import SOON, sign_in
-from tests.support.platform import Platform, free_port
+from tests.support.platform import Api, Platform, free_port
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -154,3 +156,35 @@ def _read_logs(page: Page, port: int) -> None:
     expect(page.locator(".log-line[data-stream=stdout]").last).to_contain_text(
         "from-the-test", timeout=SOON
     )
+
+
+def test_who_is_signed_out_signs_in_and_is_back(page: Page, platform: Platform) -> None:
+    page.goto("/containers/?sort=-name")
+    expect(page.get_by_test_id("connection")).to_have_attribute("data-state", "open")
+    page.context.clear_cookies()
+    # The connection breaks, and the next one is nobody's.
+    os.kill(platform.pid("web"), signal.SIGKILL)
+    expect(page).to_have_url(
+        re.compile(r"/login/\?next=%2Fcontainers%2F%3Fsort%3D-name"), timeout=30_000
+    )
+    page.get_by_label("User name").fill("admin")
+    page.get_by_label("Password").fill(platform.password)
+    page.get_by_test_id("sign-in").click()
+    expect(page).to_have_url(re.compile(r"/containers/\?sort=-name"))
+
+
+def test_the_parts_of_a_long_line_are_one_line(page: Page, api: Api, starter: str) -> None:
+    command = "head -c 150000 /dev/zero | tr '\\0' x; echo; printf 'name? '; sleep 2; echo Ada; exec sleep 1000"
+    row = api.post(
+        "/containers",
+        {"image": starter, "name": "long-line", "command": ["sh", "-c", command], "start": True},
+    )
+    page.goto(f"/containers/{row['id']}/?tab=logs")
+    lines = page.locator(".log-line .log-text")
+    expect(lines.nth(1)).to_have_text("name? ")
+    expect(lines.nth(1)).to_have_text("name? Ada")
+    expect(lines).to_have_count(2)
+    assert len(lines.first.inner_text()) == 150_000
+    text = api.http.get(f"/containers/{row['id']}/logs").text
+    assert text == f"{'x' * 150_000}\nname? Ada\n"
+    api.delete(f"/containers/{row['id']}", force=True)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 from asgiref.sync import sync_to_async
@@ -19,6 +16,7 @@ from runtime.errors import NotFound
 from runtime.model.state import Action
 from webui.api.answers import Answer, WaitQuery, answer
 from webui.api.auth import operator, reader
+from webui.api.log_text import as_json, as_text
 from webui.api.times import parse_time
 from webui.api.waiting import Condition, wait_for_end
 from webui.containers import services
@@ -241,7 +239,8 @@ async def container_logs(
 ) -> Any:
     """Log lines as text, or with `format=json` as a list of {time, stream, text}.
 
-    `follow` goes on until the container ends; JSON then comes as one object per line.
+    `follow` goes on until the container ends; JSON then comes as one object per line. In JSON a long line
+    comes in parts, all but the last with `partial`; in text it is one line.
     """
     container = await sync_to_async(_readable)(request, key)
     if container.spec.get("logs", {}).get("driver") == "none":
@@ -264,28 +263,13 @@ async def container_logs(
     nothing: stream_client.Batch = []
     first = await anext(batches, nothing)
     kind = "application/x-ndjson" if query.format == "json" else "text/plain"
-    lines = _lines(first, batches, query)
+    if query.format == "json":
+        lines = as_json(first, batches)
+    else:
+        lines = as_text(first, batches, timestamps=query.timestamps, follow=query.follow)
     return StreamingHttpResponse(lines, content_type=f"{kind}; charset=utf-8")
 
 
 def _readable(request: HttpRequest, key: str) -> Container:
     reader(request)
     return container_find(key)
-
-
-async def _lines(
-    first: stream_client.Batch, rest: AsyncGenerator[stream_client.Batch, None], query: LogsQuery
-) -> AsyncIterator[bytes]:
-    async with aclosing(rest):
-        yield b"".join(_line(line, query) for line in first)
-        async for batch in rest:
-            yield b"".join(_line(line, query) for line in batch)
-
-
-def _line(line: dict[str, Any], query: LogsQuery) -> bytes:
-    if query.format == "json":
-        return json.dumps(line).encode() + b"\n"
-    start = f"{line['time']} " if query.timestamps else ""
-    # Part of a longer line: the rest follows at once.
-    end = "" if line.get("partial") else "\n"
-    return f"{start}{line['text']}{end}".encode()

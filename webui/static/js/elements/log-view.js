@@ -9,7 +9,7 @@ import { pieces, plain } from "../ansi.js";
 import { element, find, icon, throttled } from "../dom.js";
 import { listen, unlisten } from "../live.js";
 
-/** @typedef {{time: number|string, stream: string, text: string}} Line */
+/** @typedef {{time: number|string, stream: string, text: string, partial?: boolean}} Line */
 /** @typedef {{from: number, to: number, node: HTMLElement, filled: boolean, height: number}} Block */
 
 const BLOCK = 100;
@@ -17,6 +17,7 @@ const LINE_HEIGHT = 18;
 const MOST = 200_000;
 const DROP = 20_000;
 const TAIL = 2000;
+const LONGEST = 1 << 20; // characters; a line that goes on beyond is shown in several
 const NEAR_END = 24;
 const SILENCE = 800; // ms
 
@@ -45,6 +46,8 @@ class LogView extends HTMLElement {
   #eye = null;
   /** @type {Line[]} */
   #waiting = [];
+  /** The line of each stream that is not over yet. @type {Record<string, Line|undefined>} */
+  #open = {};
   #flush = throttled(() => this.#add(), 60);
 
   connectedCallback() {
@@ -141,6 +144,7 @@ class LogView extends HTMLElement {
       // After a lost connection the snapshot says everything again.
       this.#waiting = [];
       this.#lines = [];
+      this.#open = {};
       this.#again();
       this.#receive(Array.isArray(message.data) ? message.data : []);
     } else if (message.type === "lines") this.#receive(message.data ?? []);
@@ -161,10 +165,21 @@ class LogView extends HTMLElement {
     if (!this.#list) return;
     const fresh = this.#waiting;
     this.#waiting = [];
+    /** @type {Set<Line>} */
+    const grown = new Set();
     for (const line of fresh) {
+      const open = this.#open[line.stream];
+      this.#open[line.stream] = line.partial ? open ?? line : undefined;
+      if (open) {
+        open.text += line.text;
+        grown.add(open);
+        if (open.text.length > LONGEST) this.#open[line.stream] = undefined;
+        continue;
+      }
       this.#lines.push(line);
       if (this.#visible(line)) this.#place(this.#lines.length - 1);
     }
+    if (grown.size) this.#redrawLast(grown);
     if (this.#lines.length > MOST) {
       this.#lines.splice(0, DROP);
       this.#again();
@@ -174,6 +189,15 @@ class LogView extends HTMLElement {
     if (this.#query && fresh.length) this.#find();
     this.#tell();
     if (this.#follow) this.#toEnd();
+  }
+
+  /** Lines that have become longer; the newest of their streams, so they are near the end. @param {Set<Line>} grown */
+  #redrawLast(grown) {
+    for (let at = this.#shown.length - 1; at >= 0 && grown.size; at -= 1) {
+      if (!grown.delete(this.#lines[this.#shown[at]])) continue;
+      const block = this.#blocks[Math.floor(at / BLOCK)];
+      if (block?.filled) block.node.children[at - block.from]?.replaceWith(this.#draw(at));
+    }
   }
 
   /** @param {Line} line */
@@ -301,6 +325,7 @@ class LogView extends HTMLElement {
   #clear() {
     this.#cleared = true;
     this.#lines = [];
+    this.#open = {};
     this.#again();
   }
 

@@ -20,8 +20,12 @@ class ConnectionState extends HTMLElement {
     live.removeEventListener("state", this.#show);
   }
 
-  /** Said, not acted upon: a form that is being filled in must not be lost. */
+  /** To the sign-in and back; only said where something is being filled in, which must not be lost. */
   #signedOut = () => {
+    if (!document.querySelector("create-form, dialog[open]")) {
+      location.assign(`/login/?next=${encodeURIComponent(location.pathname + location.search)}`);
+      return;
+    }
     toast("Your session has ended.", { kind: "danger", hint: "Sign in again in another tab, then reload this page." });
   };
 
