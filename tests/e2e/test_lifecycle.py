@@ -196,3 +196,18 @@ def _address_of_this_host() -> str:
         except OSError:
             return "127.0.0.1"
         return str(probe.getsockname()[0])
+
+
+def test_a_trace_shows_each_stage_of_a_start_and_leaves_nothing(
+    platform: Platform, api: Api, starter: str
+) -> None:
+    before = [row["id"] for row in api.get("/containers")]
+    done = platform.slipway("trace", "run", starter, "--times", "2", "-p", f"{free_port()}:80")
+    assert done.returncode == 0, done.stderr
+    stages = {line[:22].strip(): float(line[22:32]) for line in done.stdout.splitlines()[1:]}
+    assert {"check and reserve", "create", "fork", "wire", "exec", "all"} <= stages.keys()
+    assert stages["all"] > stages["fork"] > 0
+    assert [row["id"] for row in api.get("/containers")] == before
+    unknown = platform.slipway("trace", "run", "nowhere/nothing")
+    assert unknown.returncode == 1
+    assert "nowhere/nothing" in unknown.stderr

@@ -37,7 +37,7 @@ class Operation(models.Model):
     target_name = models.CharField(max_length=512, blank=True)
     params = models.JSONField(default=dict)  # checked again by the task; never a free-form spec
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True)
-    via = models.CharField(max_length=16, default="ui")  # "ui" "api" "system"
+    via = models.CharField(max_length=16, default="ui")  # "ui" "api" "cli" "system"
     status = models.CharField(max_length=16, choices=Status, default=Status.PENDING)
     progress = models.JSONField(
         default=dict

@@ -77,6 +77,16 @@ def parser() -> argparse.ArgumentParser:
         "Further arguments go to pytest: ./slipway test -m 'not e2e' -k logs. Needs root.",
     )
     test.add_argument("arguments", nargs=argparse.REMAINDER, metavar="pytest arguments")
+    trace = add(
+        "trace",
+        "show where the time of a start goes",
+        "Run containers of an image one after the other, remove them again, and show how long each\n"
+        "stage of creating and starting them took.",
+    )
+    trace.add_argument("what", choices=["run"], help="create and start")
+    trace.add_argument("image", help="for example slipway/starter")
+    trace.add_argument("--times", type=int, default=20, help="how many containers (20)")
+    trace.add_argument("-p", "--publish", default="", metavar="PORT", help="such as 8080:80")
     manage = add(
         "manage",
         "run a Django management command",
@@ -140,6 +150,9 @@ def _dispatch(options: argparse.Namespace) -> int:
     if not instance.python.exists() or not instance.config.db.exists():
         console.complain("This instance has not been started yet.", "Start it: sudo ./slipway up")
         return 1
+    if options.command == "trace":
+        arguments = ["trace_run", options.image, f"--times={options.times}"]
+        return prepare.manage(instance, [*arguments, f"--publish={options.publish}"])
     return prepare.manage(instance, options.arguments)
 
 

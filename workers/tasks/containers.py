@@ -15,6 +15,7 @@ from webui.volumes.services import volumes_made
 from workers.base import Job, operation_task
 from workers.networks import networks_known
 from workers.replica import container_gone, container_seen
+from workers.stages import Stages
 
 logger = logging.getLogger(__name__)
 
@@ -52,14 +53,24 @@ def _take_back(job: Job) -> None:
 @operation_task("container.create", on_failure=_take_back)
 def create(job: Job) -> Result:
     """Make the container and, when asked, start it: one hop for both."""
+    stages = Stages()
     spec = _spec(job)
     networks_known(job.engine, spec)
+    stages.note("read")
     job.engine.create(spec)
+    stages.note("create")
     job.wait(0)
     volumes_made(host=job.operation.host, names=_volume_names(spec))
     if job.params.get("start"):
-        job.engine.start(job.target)
-    return container_seen(job)
+        job.engine.start(job.target, trace=stages.note)
+    return _traced(job, stages)
+
+
+def _traced(job: Job, stages: Stages) -> Result:
+    """What was seen, and where the time went: `slipway trace run` reads it."""
+    result = container_seen(job)
+    stages.note("look")
+    return result | {"stages": stages.ended}
 
 
 def _seen(job: Job) -> None:
@@ -70,8 +81,9 @@ def _seen(job: Job) -> None:
 @operation_task("container.start", on_failure=_seen)
 def start(job: Job) -> Result:
     """Start it; nothing happens when it runs already."""
-    job.engine.start(job.target)
-    return container_seen(job)
+    stages = Stages()
+    job.engine.start(job.target, trace=stages.note)
+    return _traced(job, stages)
 
 
 @operation_task("container.stop", on_failure=_seen)
