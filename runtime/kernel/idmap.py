@@ -11,6 +11,8 @@ from runtime.kernel.constants import (
     AT_EMPTY_PATH,
     AT_RECURSIVE,
     MOUNT_ATTR_IDMAP,
+    MOVE_MOUNT_T_EMPTY_PATH,
+    O_PATH,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
 )
@@ -32,20 +34,22 @@ def map_ids(tree: int, userns: int, *, recursive: bool) -> None:
     Mounts below that cannot are left as they are, and so are the kernel's own file systems: what they show belongs
     to the host. Raises IdsNotMapped.
     """
-    for below in (AT_RECURSIVE, 0) if recursive else (0,):
-        try:
-            syscalls.mount_setattr(
-                tree, "", attr_set=MOUNT_ATTR_IDMAP, userns_fd=userns, flags=AT_EMPTY_PATH | below
-            )
-        except KernelFailure as error:
-            # EPERM: mapped already, and a map cannot be changed.
-            if error.errno not in (errno.EINVAL, errno.EPERM):
-                raise
-        else:
-            return
-    fstype = _fstype(tree)
-    if fstype not in _OF_THE_KERNEL:
+    if recursive and _map(tree, userns, AT_RECURSIVE):
+        return
+    if not _map(tree, userns) and (fstype := _fstype(tree)) not in _OF_THE_KERNEL:
         raise IdsNotMapped(fstype)
+
+
+def _map(tree: int, userns: int, below: int = 0) -> bool:
+    """False for a file system that cannot, and for a mount that is mapped already: a map cannot be changed."""
+    flags = AT_EMPTY_PATH | below
+    try:
+        syscalls.mount_setattr(tree, "", attr_set=MOUNT_ATTR_IDMAP, userns_fd=userns, flags=flags)
+    except KernelFailure as error:
+        if error.errno not in (errno.EINVAL, errno.EPERM):
+            raise
+        return False
+    return True
 
 
 def _fstype(tree: int) -> str:
@@ -59,11 +63,28 @@ def _fstype(tree: int) -> str:
     return "unknown"
 
 
+def _fstypes_below(path: str) -> str:
+    prefix = os.path.realpath(path) + "/"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        lines = [line for line in file if (line.split()[4] + "/").startswith(prefix)]
+    return ", ".join(sorted({line.split(" - ")[-1].split()[0] for line in lines}))
+
+
 def cover(path: str, userns: int) -> None:
-    """Lay an idmapped view of the directory over itself. Raises KernelFailure, IdsNotMapped."""
-    tree = syscalls.open_tree(path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE)
+    """Lay an idmapped view of the directory, with all mounts below, over itself.
+
+    Raises OSError, KernelFailure; IdsNotMapped when one of them cannot.
+    """
+    directory = os.open(path, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        map_ids(tree, userns, recursive=True)
-        syscalls.move_mount(tree, path)
+        flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE
+        tree = syscalls.open_tree("", flags, directory)
+        try:
+            if not _map(tree, userns, AT_RECURSIVE):
+                alone = _map(tree, userns)  # then it is one of those below that cannot
+                raise IdsNotMapped(_fstypes_below(path) if alone else _fstype(tree))
+            syscalls.move_mount(tree, "", directory, MOVE_MOUNT_T_EMPTY_PATH)
+        finally:
+            os.close(tree)
     finally:
-        os.close(tree)
+        os.close(directory)

@@ -25,6 +25,9 @@ def install(config: Config) -> int:
 def _make(config: Config) -> tuple[int, str]:
     if config.ids is None:
         return -1, "SLIPWAY_USERNS turns them off"
+    for directory in (config.layers, config.containers, config.volumes):
+        if not directory.resolve().is_relative_to(config.root.resolve()):
+            return -1, f"{directory} is a link that leaves {config.root}"
     try:
         namespace = userns.make(*config.ids)
     except (EngineError, OSError) as error:
@@ -66,6 +69,24 @@ def _try(config: Config, namespace: int, owner: int) -> str:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def _try_inside(merged: str, namespace: int) -> str:
+    """Mount what init mounts of the kernel's. A host that is a container itself may not let us."""
+    os.chdir(merged)
+    syscalls.setns(namespace, c.CLONE_NEWUSER)
+    syscalls.unshare(c.CLONE_NEWNS | c.CLONE_NEWNET | c.CLONE_NEWPID | c.CLONE_NEWIPC)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for fstype in ("proc", "sysfs", "mqueue"):
+                syscalls.mount(fstype, ".", fstype, c.MS_NOSUID | c.MS_NODEV | c.MS_NOEXEC)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    if os.waitpid(pid, 0)[1]:
+        return "the kernel's file systems cannot be mounted inside: parts of /proc or /sys are hidden here"
+    return "made"
+
+
 def _report(tell: int, root: str, directory: str, namespace: int, owner: int) -> NoReturn:
     """As a starter does it (runtime.shim.userns), with one file written. Never returns."""
     try:
@@ -87,7 +108,7 @@ def _report(tell: int, root: str, directory: str, namespace: int, owner: int) ->
                 }
             )
             os.close(os.open(f"{merged}/probe", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-            answer = "made"
+            answer = _try_inside(merged, namespace)
         except IdsNotMapped as error:
             answer = f"{root} lies on {error}, which has no idmapped mounts on this kernel"
         except (EngineError, OSError) as error:

@@ -17,7 +17,8 @@ from runtime.cgroups import open_cgroup
 from runtime.errors import EngineError, from_payload
 from runtime.kernel import constants as c
 from runtime.kernel import syscalls
-from runtime.shim.init import forbid_imports, report, run_command, write_oom_score
+from runtime.shim.command import run_command
+from runtime.shim.init import forbid_imports, report, write_oom_score
 from runtime.shim.starter import PLAN_FILE
 from runtime.shim.userns import become_root, owner, raise_limits
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from runtime.errors import SpecInvalid, Unsupported
+from runtime.errors import InitFailed, SpecInvalid, Unsupported
 from runtime.kernel import constants as c
 from runtime.kernel import syscalls
 from runtime.launcher.userns import install
@@ -296,6 +296,52 @@ def test_what_the_launcher_finds_is_a_fact_of_the_host(instance: Instance, merge
     reason = instance.engine.host_facts()["user_namespaces"]["reason"]
     assert reason == f"{merged}/root lies on overlay, which has no idmapped mounts on this kernel"
     assert list((merged / "root" / "tmp").iterdir()) == []
+
+
+def reason_in_a_mount_namespace(instance: Instance, *binds: tuple[str, str]) -> str:
+    """What the launcher finds where `binds`, (source, target), are mounted."""
+    child = os.fork()
+    if child == 0:
+        try:
+            syscalls.unshare(c.CLONE_NEWNS)
+            syscalls.mount("none", "/", "", c.MS_PRIVATE | c.MS_REC)
+            for source, target in binds:
+                syscalls.mount(source, target, "", c.MS_BIND)
+            install(instance.config)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    return str(instance.engine.host_facts()["user_namespaces"]["reason"])
+
+
+def test_a_host_that_hides_parts_of_proc_cannot(instance: Instance) -> None:
+    reason = reason_in_a_mount_namespace(instance, ("/dev/null", "/proc/meminfo"))
+    assert "parts of /proc or /sys are hidden" in reason
+    assert started(instance, Security()).namespace("user") == of_the_host("user")
+
+
+def test_all_of_the_instance_s_directory_must_be_mappable(
+    instance: Instance, merged: Path, tmp_path: Path
+) -> None:
+    volumes = instance.config.volumes
+    volumes.mkdir(exist_ok=True)
+    assert "lies on overlay" in reason_in_a_mount_namespace(instance, (str(merged), str(volumes)))
+    volumes.rmdir()
+    volumes.symlink_to(tmp_path)
+    assert reason_in_a_mount_namespace(instance).endswith(
+        f"is a link that leaves {instance.config.root}"
+    )
+    volumes.unlink()
+    assert reason_in_a_mount_namespace(instance) == ""
+
+
+def test_an_id_beyond_the_last_one_is_named(instance: Instance) -> None:
+    spec = instance.create(instance.spec("true", security=PRIVATE, process={"user": "134086656"}))
+    with pytest.raises(InitFailed, match="there is no 134086656") as caught:
+        instance.engine.start(spec.id)
+    assert (caught.value.stage, caught.value.exit_code) == ("user", 126)
+    started(instance, process={"user": "134086655"})
 
 
 def test_a_directory_in_memory_will_do(tmp_path: Path) -> None:
