@@ -201,7 +201,11 @@ def _collect(directory: str, into: dict[int, None]) -> None:
         return
     for word in text.split():
         into[int(word)] = None
-    for child in files.subdirectories(directory):
+    try:
+        children = files.subdirectories(directory)
+    except OSError:
+        return
+    for child in children:
         _collect(child, into)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from runtime.cgroups.manager import CgroupManager
 from runtime.engine.lifecycle import require
 from runtime.engine.observe import Observer
+from runtime.engine.undo import Undo
 from runtime.errors import EngineError, NotFound, ShimLost, SpecInvalid, error_context
 from runtime.model.codec import to_json
 from runtime.model.spec import ContainerSpec, Limits, Restart
@@ -48,9 +49,14 @@ class Changes:
             )
             validate_spec(changed)
             self._cgroups.check(changed.limits)
-            if observed.status.is_active:
-                self._apply(spec, changed)
-            self._bundles.write_spec(changed)
+            with Undo() as undo:
+                if observed.status.is_active:
+                    self._apply(spec, changed)
+                    undo.push(self._apply, changed, spec)
+                # First, as this may be what failed: its last step comes after the new file is in place.
+                undo.push(self._bundles.write_spec, spec)
+                with error_context("update"):
+                    self._bundles.write_spec(changed)
             return changed
 
     def _apply(self, spec: ContainerSpec, changed: ContainerSpec) -> None:

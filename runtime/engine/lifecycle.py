@@ -305,6 +305,7 @@ class Lifecycle:
             if not observed.status.is_active:
                 self._observer.clear_host_side(container_id)
                 self._cgroups.open(container_id).remove()
+                self._bundles.drop_monitor(container_id)
                 self._observer.complete_exits(observed)
                 self._observer.unmark(container_id)
 
@@ -381,9 +382,14 @@ class Lifecycle:
                 return
             changed = dataclasses.replace(spec, name=name)
             validate_spec(changed)
-            self._bundles.write_spec(changed)
-            if self._observer.settled(container_id).status.is_active:
-                self._wiring.renamed(spec, name)
+            active = self._observer.settled(container_id).status.is_active
+            with Undo() as undo:
+                if active:
+                    undo.push(self._wiring.renamed, changed, spec.name)
+                undo.push(self._bundles.write_spec, spec)
+                self._bundles.write_spec(changed)
+                if active:
+                    self._wiring.renamed(spec, name)
 
     def _locked(self, container_id: str) -> AbstractContextManager[None]:
         return self._observer.locked(container_id)

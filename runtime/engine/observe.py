@@ -204,6 +204,7 @@ class Observer:
             )
             self._bundles.append_exit(container_id, record)
         logger.warning("The monitor of container %s died.", container_id[:12])
+        self._bundles.drop_monitor(container_id)
         self._bundles.write_state(container_id, _ended(record, user_stopped=state.user_stopped))
 
     def _after_reboot(

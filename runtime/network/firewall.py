@@ -37,16 +37,19 @@ class Firewall:
         return self._nft.generation() == self._generation
 
     def restore(self, networks: Iterable[NetworkSpec], ports: Iterable[PublishedPort]) -> bool:
-        """Make the table as it must be: static rules, the elements of `networks`, and exactly `ports`.
+        """Make the table as it must be: static rules, exactly the elements of `networks` and `ports`.
 
         Returns whether anything was missing or too much. Raises FirewallFailure.
         """
         seen = self._nft.generation()
         listed = self._listing()
         changed = self._rules is None or _rules(listed) != self._rules
-        elements = "".join(map(self._add, networks))
+        owned = [element for network in networks for element in self._elements(network)]
+        elements = "".join(f"add element {element}\n" for element in owned)
+        stale = _elements(self.table, listed) - set(owned)
         wanted, present = set(ports), _ports(listed)
         extra = "".join(self._delete(p) for p in present - wanted)
+        extra += "".join(f"delete element {element}\n" for element in sorted(stale))
         base = base_script(self.table) if changed else ""
         script = base + elements + extra + "".join(self._create(p) for p in wanted - present)
         try:
@@ -61,7 +64,7 @@ class Firewall:
         self._note(seen)
         if changed:
             self._rules = _rules(self._listing())
-        return changed or present != wanted
+        return changed or bool(stale) or present != wanted
 
     def add_network(self, network: NetworkSpec) -> None:
         """Add the elements of `network`; those that are there stay. Raises FirewallFailure."""
@@ -193,6 +196,28 @@ def _rules(listed: list[dict[str, Any]]) -> list[Any]:
         for kind in kinds
         if kind in item
     ]
+
+
+def _elements(table: str, listed: list[dict[str, Any]]) -> set[str]:
+    """The sets' elements, as `network_elements` writes them."""
+    return {
+        f"inet {table} {found['name']} {{ {_text(element)} }}"
+        for item in listed
+        if (found := item.get("set"))
+        for element in found.get("elem", ())
+    }
+
+
+def _text(element: Any) -> str:
+    if isinstance(element, str):
+        # Interfaces are quoted, addresses are not.
+        return element if element[:1].isdigit() else f'"{element}"'
+    if "concat" in element:
+        return " . ".join(_text(part) for part in element["concat"])
+    if "range" in element:
+        return "-".join(element["range"])
+    prefix = element["prefix"]
+    return f"{prefix['addr']}/{prefix['len']}"
 
 
 def _ports(listed: list[dict[str, Any]]) -> set[PublishedPort]:

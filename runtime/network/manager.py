@@ -12,8 +12,9 @@ import hashlib
 import ipaddress
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from runtime.errors import (
     Conflict,
@@ -88,11 +89,23 @@ class NetworkManager:
                 names.write_network(self._config, spec)
                 self._restore_firewall()
             except BaseException:
-                if before is None:  # nothing of a network that could not be made stays
-                    self._links.delete(self._config.bridge(spec.id))
-                    names.remove_network(self._config, spec.id)
-                    self._networks.remove(spec.id)
+                if before is None:
+                    self._take_back(spec)
                 raise
+
+    def _take_back(self, spec: NetworkSpec) -> None:
+        """Nothing of a network that could not be made stays; each part is tried, whatever fails."""
+        steps: list[Callable[[], object]] = [
+            partial(self._networks.remove, spec.id),
+            partial(self._links.delete, self._config.bridge(spec.id)),
+            partial(names.remove_network, self._config, spec.id),
+            partial(self._firewall.remove_network, spec),
+        ]
+        for step in steps:
+            try:
+                step()
+            except (EngineError, OSError):
+                log.exception("A part of network %s, which could not be made, stays.", spec.name)
 
     def remove(self, network_id: str) -> None:
         """Remove everything of the network; none is no error. Raises NetworkInUse, NetlinkFailure …"""

@@ -97,8 +97,8 @@ class ControlSocket:
         """No new clients; those who wait are still answered."""
         try:
             os.unlink(self._path)
-        except FileNotFoundError:
-            pass
+        except OSError:
+            pass  # gone with its directory, or the engine's cleanup tries again
         self.listener.close()
 
     def close(self) -> None:

@@ -78,6 +78,7 @@ class Life:
         netns: int = -1,
     ) -> None:
         self._starter = starter
+        self._code: int | None = None  # once it is reaped
         given = [channel.fileno()] if channel is not None else [netns] if netns >= 0 else []
         try:
             message, fds = starter.order(run_dir, given)
@@ -145,12 +146,14 @@ class Life:
         signal.pidfd_send_signal(self.pidfd, number)
 
     def reap(self) -> int:
-        """Its exit code, negative for a signal; blocks until it has ended."""
-        try:
-            _, status = os.waitpid(self.pid, 0)
-        except ChildProcessError:
-            return 128
-        return os.waitstatus_to_exitcode(status)
+        """Its exit code, negative for a signal, however often asked; blocks until it has ended."""
+        if self._code is None:
+            try:
+                _, status = os.waitpid(self.pid, 0)
+            except ChildProcessError:
+                return 128
+            self._code = os.waitstatus_to_exitcode(status)
+        return self._code
 
     def end(self) -> None:
         """Kill it, whatever it is doing, and let go of it."""
@@ -163,7 +166,8 @@ class Life:
 
     def close(self) -> None:
         self._starter.reap()
-        for fd in (self.pidfd, *self.outputs, *self._fds.values()):
-            os.close(fd)
-        self.outputs = {}
-        self._fds = {}
+        fds = [self.pidfd, *self.outputs, *self._fds.values()]
+        self.pidfd, self.outputs, self._fds = -1, {}, {}
+        for fd in fds:
+            if fd >= 0:
+                os.close(fd)

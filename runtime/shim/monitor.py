@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from runtime.store.logs import Sink
 
 _READ = 65536
+_PAUSE = 0.05  # seconds, after a call that failed
 _DRAIN = 32  # reads; a pipe holds 1 MB at most (fs.pipe-max-size), in reads of up to _READ
 
 
@@ -135,9 +136,17 @@ class Monitor:
             outputs = self.life.outputs if self.life is not None else {}
             # Output first: what a container said before its end belongs before its end.
             for fd, _ in sorted(events, key=lambda event: event[0] not in outputs):
-                self._ready(fd)
-            self._due()
+                self._guarded(self._ready, fd)
+            self._guarded(self._due)
         self._finish()
+
+    def _guarded(self, step: Callable[..., None], *args: int) -> None:
+        """A call that fails costs a moment, not the container: what is to be done is done again."""
+        try:
+            step(*args)
+        except (EngineError, OSError) as error:
+            self.record.note(error)
+            time.sleep(_PAUSE)
 
     def _watched(self) -> list[int]:
         fds: list[int] = []
@@ -175,8 +184,8 @@ class Monitor:
     def _due(self) -> None:
         now = time.monotonic()
         if self._kill_at and now >= self._kill_at:
-            self._kill_at = 0.0
             self.cgroup.kill()
+            self._kill_at = 0.0
         if self._restart_at and now >= self._restart_at and not self._finished:
             self._restart_at = 0.0
             self._restart()
@@ -268,7 +277,7 @@ class Monitor:
     def _finish(self) -> None:
         """Everything is on disk before anybody is told."""
         if self.logs is not None:
-            self.logs.close()
+            self._guarded(self.logs.close)
         self._remove_cgroup()
         self._release_ports()
         self._forget_plan()
@@ -285,8 +294,8 @@ class Monitor:
         # It was kept for restarts, and holds the container's environment.
         try:
             os.unlink(f"{self.plan['run_dir']}/{PLAN_FILE}")
-        except FileNotFoundError:
-            pass
+        except OSError:
+            pass  # not there, or the engine's cleanup tries again
 
     def _release_ports(self) -> None:
         """Who is told of the end may start the next container on the same ports."""
@@ -298,7 +307,7 @@ class Monitor:
         try:
             self.cgroup.kill()
             self.cgroup.remove()
-        except EngineError:
+        except (EngineError, OSError):
             pass  # the engine's cleanup tries again and reports
 
     # -- control ------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 from runtime.kernel import procfs
@@ -117,9 +118,23 @@ class Record:
 
     def _announce(self, event: str) -> None:
         message = json.dumps({"id": self._id, "event": event}).encode()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-            channel.setblocking(False)
-            try:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+                channel.setblocking(False)
                 channel.sendto(message, self._events)
-            except OSError:
-                pass  # nobody listens, or not fast enough: the periodic relist finds it
+        except OSError:
+            pass  # nobody listens, or not fast enough: the periodic relist finds it
+
+    def note(self, error: Exception) -> None:
+        """What the monitor met, for whoever looks into the run directory."""
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            fd = os.open(f"{os.path.dirname(self._path)}/shim.log", flags, 0o600)
+        except OSError:
+            return
+        try:
+            os.write(fd, f"{time.time():.3f} {type(error).__name__}: {error}\n".encode())
+        except OSError:
+            pass
+        finally:
+            os.close(fd)

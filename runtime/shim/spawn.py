@@ -6,7 +6,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, NamedTuple
 
-from runtime.shim.init import run_init
+from runtime.shim.init import report, run_init
 from runtime.shim.namespaces import Namespaces
 
 if TYPE_CHECKING:
@@ -51,8 +51,11 @@ def spawn(
             given.append(stdin)
     pid = namespaces.fork()
     if pid == 0:
-        os.close(go_write)
-        _take_stdio(stdin, outputs)
+        try:
+            os.close(go_write)
+            _take_stdio(stdin, outputs)
+        except BaseException as error:  # noqa: BLE001 - it would go on as a second starter
+            os._exit(report(status_write, error))
         run_init(
             plan,
             go=go_read,

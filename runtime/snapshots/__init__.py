@@ -57,11 +57,11 @@ def mount_points(config: Config) -> Path:
     if not layer.is_dir():
         half = layer.with_name(f".{layer.name}-{os.getpid()}-{threading.get_ident()}")
         shutil.rmtree(half, ignore_errors=True)
-        for name in _MOUNT_DIRECTORIES:
-            (half / name).mkdir(parents=True)
-        for name in _MOUNT_FILES:
-            (half / name).touch()
         try:
+            for name in _MOUNT_DIRECTORIES:
+                (half / name).mkdir(parents=True)
+            for name in _MOUNT_FILES:
+                (half / name).touch()
             half.rename(layer)
         except OSError as error:
             shutil.rmtree(half, ignore_errors=True)

@@ -170,6 +170,11 @@ class BundleStore:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_json(directory / "state.json", to_json(state), mode=0o600, durable=False)
 
+    def drop_monitor(self, container_id: str) -> None:
+        """Remove what only a container with a monitor has: its socket, and the plan, which holds secrets."""
+        for name in ("shim.sock", "plan.json"):
+            (self._config.container_run(container_id) / name).unlink(missing_ok=True)
+
     def drop_run(self, container_id: str) -> None:
         """Remove state.json, socket and the rest of the run directory; nothing there is no error."""
         directory = self._config.container_run(container_id)

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from runtime.cgroups.manager import CgroupManager
 from runtime.kernel.procfs import start_time
 from runtime.store.paths import Config
 from tests.support.platform import Api, free_port
@@ -60,6 +61,7 @@ class Actor:
         self.volumes: set[str] = set()
         self.network = ""  # name of its own one, while it is there
         self._seen: set[str] = set()  # operations of ours
+        self._groups = CgroupManager(config)
         self.troubles: list[str] = []
 
     def run(self) -> None:
@@ -260,6 +262,11 @@ class Actor:
         self.volumes.clear()
         if self.network:
             self._toggle_network()
+
+    def memory_limit(self, container_id: str) -> int | None:
+        """In bytes, as the kernel has it; None without one."""
+        limit: int = self._groups.open(container_id).counters().get("memory_limit", 0)
+        return limit or None
 
     # -- asking -------------------------------------------------------------------------------
 

@@ -51,10 +51,16 @@ def leaks(config: Config, account: Account) -> list[str]:
     lines = []
     for kind in sorted(have.keys() | want.keys()):
         there, due = have.get(kind, set()), want.get(kind, set())
-        lines += [f"leaked {kind}: {thing}" for thing in sorted(there - due)]
+        lines += [f"leaked {kind}: {thing}{_holders(thing, processes)}" for thing in sorted(there - due)]
         if kind not in _OPTIONAL:
             lines += [f"missing {kind}: {thing}" for thing in sorted(due - there)]
     return lines
+
+
+def _holders(thing: str, processes: list[Process]) -> str:
+    if not thing.startswith("net:["):
+        return ""
+    return " in " + "; ".join(p.label for p in processes if thing in p.network_namespaces())
 
 
 # -- what there is ---------------------------------------------------------------------------------

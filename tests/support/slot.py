@@ -122,6 +122,7 @@ class Slot:
             must("pid shown", row["pid"], self.pid)
             must("start time", start_time(self.pid), self.born)
             must("state on disk", state.get("status"), self.status)
+            must("memory in the kernel", actor.memory_limit(self.id), self.memory)
         if self.status == "exited":
             if row["exit_reason"] != "start_failed":  # its policy's own start met a fault
                 must("exit code shown", row["exit_code"], self.exit_code)

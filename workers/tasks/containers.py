@@ -6,9 +6,12 @@ import logging
 from contextlib import suppress
 from typing import Any
 
+from django.db import IntegrityError
+
 from runtime.errors import BadState, EngineError, NotFound
 from runtime.model.codec import from_json
 from runtime.model.spec import ContainerSpec, Limits, Restart
+from runtime.model.state import Status
 from webui.containers.models import Container
 from webui.containers.services import container_changed
 from webui.volumes.services import volumes_made
@@ -96,7 +99,12 @@ def stop(job: Job) -> Result:
 @operation_task("container.kill", on_failure=_seen)
 def kill(job: Job) -> Result:
     """Send it a signal."""
-    job.engine.kill(job.target, job.params.get("signal") or "SIGKILL")
+    try:
+        job.engine.kill(job.target, job.params.get("signal") or "SIGKILL")
+    except BadState:
+        # The worker that died on it may have done it.
+        if job.operation.attempts == 1 or job.engine.observe(job.target).status != Status.EXITED:
+            raise
     return container_seen(job)
 
 
@@ -121,7 +129,17 @@ def restart(job: Job) -> Result:
     return container_seen(job)
 
 
-@operation_task("container.rename", on_failure=_seen)
+def _keep_name(job: Job) -> None:
+    """After a rename that failed: the row has the name that the host knows, when nobody took it meanwhile."""
+    spec = job.engine.inspect(job.target)
+    try:
+        container_changed(container_id=job.target, spec=spec)
+    except IntegrityError:
+        logger.warning("Container %s is %s on the host.", job.target[:12], spec.name)
+    _seen(job)
+
+
+@operation_task("container.rename", on_failure=_keep_name)
 def rename(job: Job) -> Result:
     """Tell the host the name that the database has accepted."""
     job.engine.rename(job.target, _spec(job).name)
