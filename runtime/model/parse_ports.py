@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from typing import get_args
 
 from runtime.errors import SpecInvalid
@@ -13,10 +15,17 @@ from runtime.model.spec import PortMapping, Protocol
 _PORT_RANGE = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?", re.ASCII)
 
 
+@dataclass(frozen=True, slots=True)
+class PortChoice(PortMapping):
+    """Any one host port from `host_port` to `host_last`; a free one is picked before the spec is made."""
+
+    host_last: int = 0
+
+
 def parse_port_spec(text: str, field: str = "ports", *, host_ip: str = "") -> list[PortMapping]:
     """Mappings of `[[ip:][host]:]container[/protocol]`; both sides may be ranges of equal length.
 
-    `host_ip` is the default address ("" = the model's). Without a host port its number is 0: the caller
+    A range of host ports for one container port is a PortChoice. `host_ip` is the default address ("" = the model's). Without a host port its number is 0: the caller
     picks a free one before the spec is made. An IPv6 address stands in brackets: `[::1]:8080:80`.
 
     >>> [m.host_port for m in parse_port_spec("8080-8081:80-81/udp")]
@@ -32,20 +41,22 @@ def parse_port_spec(text: str, field: str = "ports", *, host_ip: str = "") -> li
     if address:
         address = parse_address(address, field)
     first, last = _port_range(container, text, field)
-    if host:
-        host_first, host_last = _port_range(host, text, field)
-        if host_last - host_first != last - first:
-            raise SpecInvalid(
-                field,
-                f"{field}: the two ranges of {text!r} differ in length.",
-                hint="Write as many host ports as container ports: 8000-8002:80-82.",
-            )
+    host_first, host_last = _port_range(host, text, field) if host else (0, 0)
+    make: Callable[..., PortMapping] = PortMapping
+    if host and first == last and host_first < host_last:
+        make = partial(PortChoice, host_last=host_last)
+    elif host and host_last - host_first != last - first:
+        raise SpecInvalid(
+            field,
+            f"{field}: the two ranges of {text!r} differ in length.",
+            hint="Write as many host ports as container ports: 8000-8002:80-82.",
+        )
     chosen = address or host_ip
     return [
-        PortMapping(
+        make(
             container_port=port,
             host_port=host_first + port - first if host else 0,
-            protocol=protocol,  # type: ignore[arg-type] # checked against the Literal above
+            protocol=protocol,
             **({"host_ip": chosen} if chosen else {}),
         )
         for port in range(first, last + 1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runtime.errors import EngineError, NotFound, SpecInvalid
+from runtime.errors import EngineError, NotFound, PortInUse, SpecInvalid
 from runtime.model.spec import ContainerSpec, Device, Limits, LogOptions, Mount
 from tests.support.web import CONFIG, Site
 from webui.containers.building import build_spec
@@ -186,3 +186,22 @@ def test_output_that_is_not_kept_is_said_to_be_so(site: Site) -> None:
     site.make("silent", logs={"driver": "none"})
     answer = site.api().get("containers/silent/logs", expect=404)
     assert "log driver is none" in answer["message"]
+
+
+def test_one_port_of_a_range_is_picked(site: Site) -> None:
+    site.make("first", ports=["8000:80"])
+    picked = [
+        (port["host_port"], port["container_port"], port["host_ip"])
+        for port in site.make("second", ports=["8000-8002:80", "8000-8002:81", "90"]).spec["ports"]
+    ]
+    assert picked[:2] == [(8001, 80, "0.0.0.0"), (8002, 81, "0.0.0.0")]
+    assert picked[2][0] >= 32768
+    with pytest.raises(PortInUse) as caught:
+        site.make("third", ports=["9000:80", "8000-8002:81"])
+    assert caught.value.extra["field"] == "ports[1]"
+    # Another protocol has ports of its own.
+    udp = site.make("fourth", ports=["8000-8002:53/udp"]).spec["ports"]
+    assert (udp[0]["host_port"], set(udp[0])) == (
+        8000,
+        {"host_port", "container_port", "protocol", "host_ip"},
+    )

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from runtime.errors import AddressInUse, AlreadyExists, Conflict, NotFound, PortInUse, SpecInvalid
 from runtime.model.parse import parse_address
+from runtime.model.parse_ports import PortChoice
 from runtime.model.spec import ContainerSpec, EndpointSpec, Mount, PortMapping
 from runtime.model.subnets import mac_for, next_address
 from webui.containers.models import Container
@@ -119,9 +120,11 @@ def _check_mac(network: Network, mac_address: str) -> str:
 
 
 def choose_ports(host: Host, spec: ContainerSpec) -> ContainerSpec:
-    """The spec with a free host port instead of each 0. Raises PortInUse with the field."""
+    """The spec with a free host port instead of each 0 and each choice. Raises PortInUse with the field."""
     if not spec.ports:
         return spec
+    if any(isinstance(port, PortChoice) for port in spec.ports):
+        spec = replace(spec, ports=_choose(host, spec.ports))
     if any(port.host_port == 0 for port in spec.ports):
         spec = replace(spec, ports=_pick(host, spec.ports))
     wanted = {port.host_port for port in spec.ports}
@@ -131,6 +134,32 @@ def choose_ports(host: Host, spec: ContainerSpec) -> ContainerSpec:
             if _overlap(holder, mapping):
                 raise _taken(index, mapping, holder.container)
     return spec
+
+
+def _choose(host: Host, ports: tuple[PortMapping, ...]) -> tuple[PortMapping, ...]:
+    """The first port of each choice that no container has, as Docker does."""
+    held = list(
+        PortReservation.objects.filter(host=host).select_related("container").only(*_HOLDER)
+    )
+    fixed = [port for port in ports if not isinstance(port, PortChoice)]
+    result: list[PortMapping] = []
+    for index, port in enumerate(ports):
+        if isinstance(port, PortChoice):
+            options = (
+                PortMapping(port.container_port, number, port.protocol, port.host_ip)
+                for number in range(port.host_port, port.host_last + 1)
+            )
+            taken: list[PortReservation | PortMapping] = [*held, *fixed, *result]
+            found = next((o for o in options if not any(_overlap(t, o) for t in taken)), None)
+            if found is None:
+                raise PortInUse(
+                    f"No port from {port.host_port} to {port.host_last} is free.",
+                    hint="Choose a larger range, or leave the host port out.",
+                    field=f"ports[{index}]",
+                )
+            port = found
+        result.append(port)
+    return tuple(result)
 
 
 def _pick(host: Host, ports: tuple[PortMapping, ...]) -> tuple[PortMapping, ...]:
@@ -145,7 +174,7 @@ def _pick(host: Host, ports: tuple[PortMapping, ...]) -> tuple[PortMapping, ...]
         raise PortInUse("No free host port is left.", field="ports") from None
 
 
-def _overlap(holder: PortReservation, mapping: PortMapping) -> bool:
+def _overlap(holder: PortReservation | PortMapping, mapping: PortMapping) -> bool:
     """One address per family stands for all: 0.0.0.0:80 and 127.0.0.1:80 cannot both be had."""
     if (holder.protocol, holder.host_port) != (mapping.protocol, mapping.host_port):
         return False
