@@ -311,3 +311,23 @@ def test_advice_can_be_silenced_with_a_reason_and_shown_again(site: Site) -> Non
     assert api.get("containers/web/silences")[0]["reason"] == "it may use all"
     api.delete("containers/web/silences/no-cpu-limit", expect=204)
     assert "no-cpu-limit" in rules()
+
+
+def test_a_list_can_be_taken_in_parts(site: Site) -> None:
+    for number in range(5):
+        site.make(f"many-{number}", labels={"even": "yes"} if number % 2 == 0 else {})
+    client = site.api().client
+
+    def names(query: str) -> tuple[list[str], str]:
+        answer = client.get(f"/api/v1/containers{query}")
+        assert answer.status_code == 200, answer.content
+        return [row["name"] for row in answer.json()], answer.headers["X-Total-Count"]
+
+    assert names("") == ([f"many-{n}" for n in (4, 3, 2, 1, 0)], "5")
+    assert names("?limit=2") == (["many-4", "many-3"], "5")
+    assert names("?limit=2&offset=3") == (["many-1", "many-0"], "5")
+    assert names("?offset=9") == ([], "5")
+    assert names("?label=even=yes&limit=1") == (["many-4"], "3")
+    assert names("?status=running") == ([], "0")
+    for query in ("limit=-1", "offset=-1", "limit=x"):
+        site.api("viewer").get(f"containers?{query}", expect=422)

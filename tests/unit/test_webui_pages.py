@@ -251,3 +251,46 @@ def test_names_from_strangers_are_escaped(host: None) -> None:
     assert "<script>alert" not in page(
         client, f"{reverse('container-create')}?image=<script>alert(1)</script>"
     )
+
+
+def rows_of(html: str) -> list[str]:
+    return re.findall(r'data-testid="container-row".*? data-name="([^"]+)"', html)
+
+
+def test_a_long_list_comes_in_pages(django_assert_max_num_queries: Any) -> None:
+    seed(many=280)
+    client = signed_in("admin")
+    names = sorted(Container.objects.values_list("name", flat=True), key=str.lower)
+    url = f"{reverse('containers')}?sort=name"
+    with django_assert_max_num_queries(20):
+        first = page(client, url)
+    assert rows_of(first) == names[:50]
+    assert f"1–50 of {len(names)}" in first
+    assert "sort=name&amp;page=2" in first
+    last = page(client, f"{url}&page=6")
+    assert rows_of(last) == names[250:]
+    assert "sort=state" in last
+    assert not re.search(r"sort=state[^\"]*page=", last)
+    for odd in ("0", "99", "x", "-1"):
+        assert rows_of(page(client, f"{url}&page={odd}"))
+    found = page(client, f"{url}&page=3&q=task-24")
+    assert rows_of(found) == [f"task-24{n}" for n in range(10)]
+    assert "page-place" not in found
+
+
+def test_filters_find_by_name_label_state_image_and_network(host: None) -> None:
+    client = signed_in("admin")
+    chosen = container("shop-db")
+    Container.objects.filter(pk=chosen.pk).update(spec={**chosen.spec, "labels": {"team": "Sales"}})
+    url = reverse("containers")
+    assert rows_of(page(client, f"{url}?q=team=sales")) == ["shop-db"]
+    assert chosen.image is not None
+    for query in (
+        f"state={chosen.status}",
+        f"image={chosen.image.digest}",
+        f"image={chosen.image_reference}",
+        f"network={chosen.endpoints.all()[0].network.name}",
+    ):
+        found = rows_of(page(client, f"{url}?{query}"))
+        assert "shop-db" in found
+        assert len(found) < Container.objects.count()

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.http import HttpRequest, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from ninja import Query, Router, Schema
 from ninja import Status as Answered
 from pydantic import Field
@@ -20,6 +20,7 @@ from webui.api.log_text import as_json, as_text
 from webui.api.times import parse_time
 from webui.api.waiting import Condition, wait_for_end
 from webui.containers import services
+from webui.containers.listing import container_rows
 from webui.containers.models import Container
 from webui.containers.requests import (
     ContainerRequest,
@@ -28,9 +29,9 @@ from webui.containers.requests import (
     StopRequest,
     UpdateRequest,
 )
-from webui.containers.selectors import container_find, containers
+from webui.containers.selectors import container_find
 from webui.containers.wording import request_words
-from webui.core.payloads import container_row, container_rows, operation_row
+from webui.core.payloads import container_row, operation_row
 from webui.hosts.selectors import current_host
 from webui.live import stream_client
 from webui.operations.models import Operation
@@ -41,20 +42,37 @@ router = Router()
 ANY: Any = {200: Any, 201: Any, 202: Any}
 
 
+class ListQuery(Schema):
+    """`limit`: so many at most, all without it; `offset`: so many are left out first."""
+
+    status: str = ""
+    label: str = ""
+    limit: int | None = Field(default=None, ge=0)
+    offset: int = Field(default=0, ge=0)
+
+
 @router.get("", response=list[Any])
-def container_list(request: HttpRequest, status: str = "", label: str = "") -> list[Any]:
-    """All containers, newest first; filter by `status`, or by `label` ("name" or "name=value")."""
+def container_list(
+    request: HttpRequest,
+    response: HttpResponse,
+    query: Annotated[ListQuery, Query()],
+) -> list[Any]:
+    """Containers, newest first; filter by `status`, or by `label` ("name" or "name=value").
+
+    `limit` and `offset` take a part of what matches; the header X-Total-Count says how many those are.
+    """
     reader(request)
-    found = containers()
-    if status:
-        found = found.filter(status=status)
-    rows = container_rows(found)
-    if label:
-        name, equals, value = label.partition("=")
-        rows = [
-            r for r in rows if name in r["labels"] and (not equals or r["labels"][name] == value)
-        ]
-    return rows
+    found = Container.objects.all()
+    if query.status:
+        found = found.filter(status=query.status)
+    ids: list[str] = []
+    name, equals, value = query.label.partition("=")
+    for pk, labels in found.values_list("pk", "spec__labels"):
+        if not query.label or (name in (labels or {}) and (not equals or labels[name] == value)):
+            ids.append(pk)
+    response["X-Total-Count"] = str(len(ids))
+    end = None if query.limit is None else query.offset + query.limit
+    return container_rows(ids[query.offset : end])
 
 
 @router.post("", response=ANY)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
@@ -15,39 +14,39 @@ from runtime.model.state import Status
 from webui.containers.describing import in_words
 from webui.containers.fields import live_values, restart_choices
 from webui.containers.form import form_context
+from webui.containers.listing import FILTERS, container_page, container_rows
 from webui.containers.models import Container
-from webui.containers.selectors import container_find, containers
+from webui.containers.selectors import container_find
 from webui.core import payloads
-from webui.core.pages import Row, may_operate, sort_rows
+from webui.core.pages import may_operate
 from webui.networks.models import Network
 from webui.operations.models import Event, Operation
 
 TABS = ("summary", "stats", "logs", "events", "inspect")
 DIALOGS = ("remove", "kill", "rename", "limits")
 
-SORTS: dict[str, Callable[[Row], Any]] = {
-    "name": lambda row: row["name"].lower(),
-    "state": lambda row: list(Status).index(row["status"]),
-    "image": lambda row: row["image"]["reference"],
-    "created": lambda row: row["created_at"],
-}
-
 
 @login_required
 def container_list(request: HttpRequest) -> HttpResponse:
-    """All containers; filters (`q`, `state`, `image`, `network`) and `sort` live in the URL."""
-    wanted = containers()
-    if "only" in request.GET:
-        wanted = wanted.filter(id__in=request.GET["only"].split(","))
-    filters = {name: request.GET.get(name, "") for name in ("q", "state", "image", "network")}
-    rows = [row for row in payloads.container_rows(wanted) if _matches(row, filters)]
+    """Containers; filters (`q`, `state`, `image`, `network`), `sort` and `page` live in the URL.
+
+    With `?only=id,id` just those, whatever the filters say.
+    """
+    filters = {name: request.GET.get(name, "") for name in FILTERS}
     sort = request.GET.get("sort", "")
+    page = None
+    if "only" in request.GET:
+        rows = container_rows(request.GET["only"].split(","))
+    else:
+        page = container_page(filters, sort=sort, page=request.GET.get("page", ""))
+        rows = page.rows
     counts = Counter(Container.objects.order_by().values_list("status", flat=True))
     return render(
         request,
         "pages/containers.html",
         {
-            "rows": sort_rows(rows, sort, SORTS),
+            "rows": rows,
+            "page": page,
             "total": counts.total(),
             "states": [(status, counts[status]) for status in Status if counts[status]],
             "networks": Network.objects.order_by("name"),
@@ -55,21 +54,6 @@ def container_list(request: HttpRequest) -> HttpResponse:
             "filtered": any(filters.values()),
             "sort": sort,
         },
-    )
-
-
-def _matches(row: Row, filters: dict[str, str]) -> bool:
-    query = filters["q"].lower()
-    text = [row["name"], row["id"], row["image"]["reference"]]
-    text += [f"{key}={value}" for key, value in row["labels"].items()]
-    return (
-        (not query or any(query in part.lower() for part in text))
-        and filters["state"] in ("", row["status"])
-        and filters["image"] in ("", row["image"]["id"], row["image"]["reference"])
-        and (
-            not filters["network"]
-            or any(network["name"] == filters["network"] for network in row["networks"])
-        )
     )
 
 

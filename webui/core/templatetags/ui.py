@@ -248,6 +248,7 @@ def sort_link(context: template.RequestContext, key: str) -> dict[str, str]:
     request: HttpRequest = context["request"]
     current = request.GET.get("sort", "")
     query = request.GET.copy()
+    query.pop("page", None)
     query["sort"] = f"-{key}" if current == key else key
     order = {key: "ascending", f"-{key}": "descending"}.get(current, "none")
     return {"url": f"?{query.urlencode()}", "order": order}

@@ -3,7 +3,8 @@
  * `<live-table data-topic="containers" data-stats>`: rows drawn by the server, kept true by messages.
  * Rows have ids, so that a morph never makes one object's row out of another's: htmx remembers the link that
  * an element had. A changed row is asked for alone (`?only=id`) and morphed; numbers that move every second are
- * written into their cells. 1,000 rows stay smooth because nothing else is touched.
+ * written into their cells. Long lists come in pages (`data-paged`, the order): of what is on the others only
+ * the counts are drawn again, unless the order may have changed.
  */
 
 import { announce, find, findAll, throttled } from "../dom.js";
@@ -26,6 +27,9 @@ class LiveTable extends HTMLElement {
   #loaded = false;
   /** Rows by id, as far as they were looked up. @type {Map<string, HTMLElement>} */
   #index = new Map();
+  /** Ids on all pages, as far as heard of. @type {Set<string>} */
+  #all = new Set();
+  #counts = false;
   /** Rows that somebody can see; only those are given numbers every second. @type {Set<Element>} */
   #seen = new Set();
   /** @type {IntersectionObserver|null} */
@@ -42,7 +46,7 @@ class LiveTable extends HTMLElement {
         if (message.type === "snapshot") this.#compare(message.data ?? []);
         else if (message.type === "row") this.#mark(message.data);
         else if (message.type === "gone") this.#gone(String(message.data?.id));
-        if (this.#changed.size || this.#structure) update();
+        if (this.#changed.size || this.#structure || this.#counts) update();
       });
     }
     if (this.dataset.stats) this.#stopStats = watchAll((samples) => this.#samples(samples));
@@ -96,24 +100,33 @@ class LiveTable extends HTMLElement {
   /** @param {{id: string, revision: number}[]} rows */
   #compare(rows) {
     const known = new Map(this.#rows().map((row) => [row.dataset.id ?? "", row.dataset.rev]));
+    const other = rows.length !== Number(this.dataset.total) || (this.#all.size > 0 && rows.some((row) => !this.#all.has(row.id)));
+    this.#all = new Set(rows.map((row) => row.id));
+    const paged = this.dataset.paged !== undefined;
+    if (paged && other) this.#structure = true;
     for (const row of rows) {
-      if (!known.has(row.id)) this.#structure ||= this.dataset.filtered !== "true";
+      if (!known.has(row.id)) this.#structure ||= !paged && this.dataset.filtered !== "true";
       else if (String(row.revision) !== known.get(row.id)) this.#changed.add(row.id);
     }
-    const present = new Set(rows.map((row) => row.id));
-    for (const id of known.keys()) if (!present.has(id)) this.#gone(id);
+    for (const id of known.keys()) if (!this.#all.has(id)) this.#gone(id);
   }
 
   /** @param {{id: string, revision?: number}} data */
   #mark(data) {
     const row = this.#row(data.id);
-    if (!row || this.dataset.filtered === "true") this.#structure = true;
-    else this.#changed.add(data.id);
+    const elsewhere = !row && this.dataset.paged !== undefined && this.#all.has(data.id);
+    this.#all.add(data.id);
+    if (this.dataset.filtered === "true" || this.dataset.paged?.endsWith("state")) this.#structure = true;
+    else if (elsewhere) this.#counts = true;
+    else if (row) this.#changed.add(data.id);
+    else this.#structure = true;
   }
 
   /** @param {string} id */
   #gone(id) {
     const row = this.#row(id);
+    this.#all.delete(id);
+    if (this.dataset.paged !== undefined) this.#structure = true; // The next page's first moves up.
     if (!row) return;
     row.classList.add("leaving");
     announce(`${row.dataset.name ?? "A row"} is gone.`);
@@ -128,11 +141,12 @@ class LiveTable extends HTMLElement {
   async #update() {
     const ids = [...this.#changed];
     const structure = this.#structure || ids.length > MANY;
+    const counts = this.#counts;
     this.#changed.clear();
-    this.#structure = false;
+    this.#structure = this.#counts = false;
     try {
       if (structure) await this.#whole();
-      else if (ids.length) await this.#few(ids);
+      else if (ids.length || counts) await this.#few(ids);
     } catch {
       this.#structure = true; // Drawn again with the next message or snapshot.
     }
