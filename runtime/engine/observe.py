@@ -26,7 +26,7 @@ from typing import Any
 from runtime.cgroups.manager import CgroupManager
 from runtime.engine.planning import boot_id
 from runtime.engine.wiring import Wiring
-from runtime.errors import CreateFailed, EngineError, InitFailed, NotFound
+from runtime.errors import CreateFailed, EngineError, InitFailed, NotFound, error_context
 from runtime.kernel import procfs
 from runtime.model.state import ExitRecord, Observed, RunState, Status
 from runtime.store.bundles import BundleStore
@@ -53,13 +53,14 @@ class Observer:
     # -- one ----------------------------------------------------------------------------------
 
     def observe(self, container_id: str) -> Observed:
-        """Status and state now. Raises NotFound when there is no bundle."""
-        observed = self.look(container_id)
-        if observed is None:
-            # What a crash left needs work, under the lock; somebody else may have done it meanwhile.
-            with self.locked(container_id):
-                return self.settled(container_id)
-        return observed
+        """Status and state now. Raises NotFound when there is no bundle, KernelFailure when it cannot be told."""
+        with error_context("observe", id=container_id):
+            observed = self.look(container_id)
+            if observed is None:
+                # What a crash left needs work, under the lock; somebody else may have done it meanwhile.
+                with self.locked(container_id):
+                    return self.settled(container_id)
+            return observed
 
     def settled(self, container_id: str) -> Observed:
         """As observe, for a caller that holds the container's lock."""

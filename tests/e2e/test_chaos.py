@@ -1,4 +1,4 @@
-"""Random work while random processes die: nothing is lost, nothing dies unasked, nothing stays behind.
+"""Random work while processes die and calls fail: nothing is lost, nothing dies unasked, nothing stays behind.
 
 SLIPWAY_CHAOS_SEED and SLIPWAY_CHAOS_OPS choose another run; what failed is told with its seed.
 """
@@ -11,32 +11,39 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.chaos import Chaos
+from tests.support.chaos import Chaos, Faults
 from tests.support.platform import Platform
 
 SEED = int(os.environ.get("SLIPWAY_CHAOS_SEED", "1"))
 OPERATIONS = int(os.environ.get("SLIPWAY_CHAOS_OPS", "90"))
 NIGHTS = 8  # seeds of a run with -m nightly
+RATE = 0.003  # of the runtime's calls that fail
 
 
 @pytest.fixture
 def own() -> Iterator[Platform]:
-    """A platform that the test may break."""
+    """A platform that the test may break; it starts it itself."""
     platform = Platform()
     try:
-        platform.start(timeout=180)
         yield platform
     finally:
         platform.destroy()
 
 
-def _survives(platform: Platform, directory: Path, *, seed: int, operations: int) -> None:
+def _survives(
+    platform: Platform, directory: Path, *, seed: int, operations: int, kills: bool, faults: bool
+) -> None:
+    failing = Faults(platform, seed=seed, rate=RATE) if faults else None
+    platform.start(timeout=180)
     platform.api().post("/images/starter")
-    chaos = Chaos(platform, seed=seed, operations=operations)
+    chaos = Chaos(platform, seed=seed, operations=operations, faults=failing, kills=kills)
     wrong = chaos.run()
     journal = directory / f"chaos-{seed}.journal"
-    journal.write_text("\n".join([*chaos.journal, "", platform.log]))
-    assert chaos.killed > 0
+    journal.write_text(
+        "\n".join([*chaos.journal, "", *(failing.log if failing else ()), "", platform.log])
+    )
+    assert chaos.killed > 0 or not kills
+    assert failing is None or failing.log
     again = f"SLIPWAY_CHAOS_SEED={seed} SLIPWAY_CHAOS_OPS={operations}"
     assert wrong == [], f"{again}: {chaos.killed} kills, told in {journal}"
 
@@ -46,13 +53,24 @@ def _survives(platform: Platform, directory: Path, *, seed: int, operations: int
 def test_random_work_survives_kill_9_of_random_processes(
     own: Platform, tmp_path: Path, seed: int
 ) -> None:
-    _survives(own, tmp_path, seed=seed, operations=OPERATIONS)
+    _survives(own, tmp_path, seed=seed, operations=OPERATIONS, kills=True, faults=False)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", [SEED])
+def test_random_work_survives_random_failures_of_calls(
+    own: Platform, tmp_path: Path, seed: int
+) -> None:
+    _survives(own, tmp_path, seed=seed, operations=OPERATIONS, kills=False, faults=True)
 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(1800)
+@pytest.mark.parametrize("faults", [False, True], ids=["", "faults"])
+@pytest.mark.parametrize("kills", [False, True], ids=["", "kills"])
 @pytest.mark.parametrize("seed", range(SEED, SEED + NIGHTS))
 def test_hundreds_of_operations_survive_it_whatever_the_seed(
-    own: Platform, tmp_path: Path, seed: int
+    own: Platform, tmp_path: Path, seed: int, kills: bool, faults: bool
 ) -> None:
-    _survives(own, tmp_path, seed=seed, operations=max(OPERATIONS, 400))
+    operations = max(OPERATIONS, 400)
+    _survives(own, tmp_path, seed=seed, operations=operations, kills=kills, faults=faults)

@@ -25,6 +25,7 @@ from tests.support.platform import Api, Platform
 from workers.supervisor.supervise import GOOD_RUN
 
 PROCESSES = ("web", "worker", "watcher", "launcher", "resolver", "redis")
+PAUSES = (0.1, 1.5)  # seconds between two kills, at least and at most
 # What the platform may take to be whole, and to show the truth, after the last blow.
 SETTLED = 60.0  # seconds
 
@@ -69,13 +70,13 @@ class Chaos:
         operations: int,
         actors: int = 6,
         slots: int = 4,
-        kills: tuple[float, float] | None = (0.1, 1.5),
+        kills: bool = True,
         faults: Faults | None = None,
     ) -> None:
 
         self.platform = platform
         self.seed = seed
-        self._kills = kills  # seconds between two of them, at least and at most
+        self._kills = kills
         self._faults = faults
         self._over = threading.Event()
         self._began = time.monotonic()
@@ -128,10 +129,10 @@ class Chaos:
         return troubles
 
     def _kill_now_and_then(self) -> None:
-        if self._kills is None:
+        if not self._kills:
             return
         dice = random.Random(f"{self.seed}/killer")
-        while not self._over.wait(dice.uniform(*self._kills)):
+        while not self._over.wait(dice.uniform(*PAUSES)):
             # Mostly one; now and then several in the same moment.
             victims = dice.sample(PROCESSES, dice.choice((1, 1, 1, 1, 3)))
             # Mostly not the same again soon: one that dies again and again is started later and later, by

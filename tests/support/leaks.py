@@ -51,7 +51,9 @@ def leaks(config: Config, account: Account) -> list[str]:
     lines = []
     for kind in sorted(have.keys() | want.keys()):
         there, due = have.get(kind, set()), want.get(kind, set())
-        lines += [f"leaked {kind}: {thing}{_holders(thing, processes)}" for thing in sorted(there - due)]
+        lines += [
+            f"leaked {kind}: {thing}{_holders(thing, processes)}" for thing in sorted(there - due)
+        ]
         if kind not in _OPTIONAL:
             lines += [f"missing {kind}: {thing}" for thing in sorted(due - there)]
     return lines
