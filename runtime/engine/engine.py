@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from runtime.engine.measure import Meter
 from runtime.engine.observe import Observer
 from runtime.engine.volumes import VolumeManager
 from runtime.engine.wiring import Wiring
+from runtime.errors import EngineError
 from runtime.images import ImageStore
 from runtime.model.spec import ContainerSpec, Limits, Restart
 from runtime.model.state import ExitRecord, Observed, RunState
@@ -142,6 +144,23 @@ class Engine:
 
     def host_facts(self) -> dict[str, Any]:
         return self._meter.facts()
+
+    def network_facts(self) -> dict[str, Any]:
+        """What of this host's network concerns containers: {"host_subnets": […], "blocking_chains": […],
+        "sysctl_changes": [{"name", "before", "after", "reason"}]}.
+        """
+        return {
+            "host_subnets": sorted(set(self.networks.host_subnets())),
+            "blocking_chains": list(self.networks.blocking_chains()),
+            "sysctl_changes": [asdict(change) for change in self.networks.sysctl_changes()],
+        }
+
+    def name_of(self, container_id: str) -> str:
+        """Its name as its files say, "" when they do not."""
+        try:
+            return self.bundles.spec(container_id).name
+        except EngineError:
+            return ""
 
     def writable_usage(self, container_id: str) -> WritableUsage:
         """What the container has written outside its volumes. Walks its writable layer."""

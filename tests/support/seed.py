@@ -88,7 +88,20 @@ def _host() -> Any:
             "overlay": True,
             "seccomp": True,
             "python": "3.11.2",
+            "network": {
+                "host_subnets": ["10.0.0.0/24", "192.168.1.1/32"],
+                "blocking_chains": ["ip filter FORWARD"],
+                "sysctl_changes": [
+                    {
+                        "name": "net.ipv4.ip_forward",
+                        "before": "0",
+                        "after": "1",
+                        "reason": "containers reach other networks through this host",
+                    }
+                ],
+            },
         },
+        unmanaged=[{"id": "5a" * 32, "name": "from-a-backup", "status": "running"}],
     )
 
 

@@ -331,3 +331,14 @@ def test_a_list_can_be_taken_in_parts(site: Site) -> None:
     assert names("?status=running") == ([], "0")
     for query in ("limit=-1", "offset=-1", "limit=x"):
         site.api("viewer").get(f"containers?{query}", expect=422)
+
+
+def test_what_the_database_does_not_know_is_listed_apart(site: Site) -> None:
+    site.make("web")
+    strange = {"id": "5a" * 32, "name": "old", "status": "running"}
+    type(site.host).objects.filter(pk=site.host.pk).update(unmanaged=[strange])
+    (row,) = site.api("viewer").get("containers?unmanaged=true")
+    assert row.items() >= {**strange, "managed": False}.items()
+    assert row["path"].endswith(strange["id"])
+    assert [each["name"] for each in site.api().get("containers")] == ["web"]
+    assert site.api().get("hosts")[0]["unmanaged"] == [row]

@@ -58,6 +58,9 @@ class FakeEngine:
     def cleanup(self, container_id: str) -> None:
         self.cleaned.append(container_id)
 
+    def name_of(self, container_id: str) -> str:
+        return f"name-{container_id[:2]}"
+
 
 class World:
     """A host's row, its engine and a watcher's reconciler."""
@@ -259,3 +262,17 @@ def test_a_hosts_first_round_starts_nothing(world: World) -> None:
 def test_who_comes_back_after_a_reboot(policy: str, run: RunState | None, expected: bool) -> None:
     status = run.status if run is not None else Status.CREATED
     assert comes_back(policy, Observed(A, status, run)) is expected
+
+
+def test_what_the_database_does_not_know_is_shown_and_left_alone(world: World) -> None:
+    world.container(A)
+    world.engine.has(A, RUNNING)
+    world.engine.has("c" * 64, RUNNING)
+    world.reconciler.round()
+    world.host.refresh_from_db()
+    assert world.host.unmanaged == [{"id": "c" * 64, "name": "name-cc", "status": "running"}]
+    assert world.engine.cleaned == []
+    del world.engine.observed["c" * 64]
+    world.reconciler.round()
+    world.host.refresh_from_db()
+    assert world.host.unmanaged == []

@@ -294,3 +294,15 @@ def test_filters_find_by_name_label_state_image_and_network(host: None) -> None:
         found = rows_of(page(client, f"{url}?{query}"))
         assert "shop-db" in found
         assert len(found) < Container.objects.count()
+
+
+def test_the_host_tells_what_is_unmanaged_and_what_its_network_does(host: None) -> None:
+    html = page(signed_in("viewer"), reverse("hosts"))
+    for told in (
+        "from-a-backup",
+        "5a" * 32,
+        "ip filter FORWARD",
+        "net.ipv4.ip_forward",
+        "10.0.0.0/24",
+    ):
+        assert told in html

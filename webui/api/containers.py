@@ -31,7 +31,8 @@ from webui.containers.requests import (
 )
 from webui.containers.selectors import container_find
 from webui.containers.wording import request_words
-from webui.core.payloads import container_row, operation_row
+from webui.core.payloads import container_row, host_row, operation_row
+from webui.hosts.models import Host
 from webui.hosts.selectors import current_host
 from webui.live import stream_client
 from webui.operations.models import Operation
@@ -49,6 +50,7 @@ class ListQuery(Schema):
     label: str = ""
     limit: int | None = Field(default=None, ge=0)
     offset: int = Field(default=0, ge=0)
+    unmanaged: bool = False
 
 
 @router.get("", response=list[Any])
@@ -59,9 +61,15 @@ def container_list(
 ) -> list[Any]:
     """Containers, newest first; filter by `status`, or by `label` ("name" or "name=value").
 
-    `limit` and `offset` take a part of what matches; the header X-Total-Count says how many those are.
+    With `unmanaged=true` instead what lies on the hosts' disks unknown to the database, as {id, name, status,
+    path}: never started, stopped or removed by Slipway. `limit` and `offset` take a part of what matches; the header X-Total-Count says how many those are.
     """
     reader(request)
+    end = None if query.limit is None else query.offset + query.limit
+    if query.unmanaged:
+        strange = [each for host in Host.objects.all() for each in host_row(host)["unmanaged"]]
+        response["X-Total-Count"] = str(len(strange))
+        return strange[query.offset : end]
     found = Container.objects.all()
     if query.status:
         found = found.filter(status=query.status)
@@ -71,7 +79,6 @@ def container_list(
         if not query.label or (name in (labels or {}) and (not equals or labels[name] == value)):
             ids.append(pk)
     response["X-Total-Count"] = str(len(ids))
-    end = None if query.limit is None else query.offset + query.limit
     return container_rows(ids[query.offset : end])
 
 

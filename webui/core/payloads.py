@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from django.conf import settings
+
 from runtime.model.state import Status
 from webui.advisor.rules import advice_for
 from webui.containers.models import Container
@@ -204,5 +206,9 @@ def host_row(host: Host) -> Row:
         "id": host.pk,
         "name": host.name,
         "facts": host.facts,
+        "unmanaged": [
+            {**each, "managed": False, "path": str(settings.SLIPWAY.bundle(each["id"]))}
+            for each in host.unmanaged
+        ],
         "last_seen": stamp(host.last_seen),
     }

@@ -12,6 +12,8 @@ class Host(models.Model):
     name = models.CharField(max_length=255)
     boot_id = models.CharField(max_length=36, blank=True)
     facts = models.JSONField(default=dict)
+    # Bundles on its disk that the database does not know: {"id", "name", "status"} each.
+    unmanaged = models.JSONField(default=list)
     last_seen = models.DateTimeField(null=True, blank=True)
 
     def __str__(self) -> str:

@@ -16,6 +16,7 @@ from webui.containers.services import (
     container_missing,
     observed_values,
 )
+from webui.hosts.models import Host
 from webui.operations.models import Operation
 from workers.watcher.policy import Policy
 
@@ -52,6 +53,8 @@ class FactSource(Protocol):
 
     def cleanup(self, container_id: str) -> None: ...
 
+    def name_of(self, container_id: str) -> str: ...
+
 
 class Reconciler:
     """Keeps one host's replica true. Its methods run in threads, one at a time."""
@@ -62,6 +65,7 @@ class Reconciler:
         self._policy = policy
         self._statuses: dict[str, Status] = {}
         self._cleaned: dict[str, float] = {}  # id -> the end whose host side is cleared away
+        self._unmanaged: list[Row] | None = None  # as last written
         self._lock = threading.Lock()
 
     def active(self) -> frozenset[str]:
@@ -94,7 +98,26 @@ class Reconciler:
                     observed.id not in in_work or observed.status.is_active
                 ):
                     self._write(observed, rows[observed.id])
+            self._tell_unmanaged([o for o in everything if not o.managed])
             self._policy.booted([o for o in everything if o.id in rows])
+
+    def _tell_unmanaged(self, found: list[Observed]) -> None:
+        """What the database does not know is shown with its host; nobody touches it."""
+        if found:
+            # One that was made since the rows were read is known; a row comes before its bundle.
+            known = set(
+                Container.objects.filter(pk__in=[o.id for o in found]).values_list("pk", flat=True)
+            )
+            found = [o for o in found if o.id not in known]
+        rows = [
+            {"id": o.id, "name": self._engine.name_of(o.id), "status": str(o.status)} for o in found
+        ]
+        if rows != self._unmanaged:
+            for row in rows:
+                if row not in (self._unmanaged or []):
+                    logger.warning("Container %(name)s (%(id)s) is not in the database.", row)
+            Host.objects.filter(pk=self._host_id).update(unmanaged=rows)
+            self._unmanaged = rows
 
     def _in_work(self) -> set[str]:
         """Containers with a live operation: what they lack is on its way, and its task writes the replica."""

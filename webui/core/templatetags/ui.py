@@ -351,6 +351,7 @@ def facts(mapping: dict[str, Any] | None) -> list[tuple[str, str]]:
     return [
         (FACTS.get(key, key.replace("_", " ").replace(".", " ").capitalize()), _fact(key, value))
         for key, value in (mapping or {}).items()
+        if key != "network"  # has a part of its own
     ]
 
 
