@@ -167,3 +167,37 @@ def test_a_file_fills_a_field(page: Page, starter: str, tmp_path: Path) -> None:
     chooser.value.set_files(tmp_path / "site.env")
     expect(page.locator('[data-option="env_file"]')).to_have_value("# site\nA=1\nB=2\n")
     expect(page.locator("[data-fold=env] [data-fold-set]")).to_have_text("A=1, B=2")
+
+
+LINE = """docker run -d --name pasted -p 127.0.0.1:18181:80 -p 18182-18183:82-83/udp -v data:/data:ro \\
+  -v /srv:/srv:rslave --tmpfs /run:size=1m,exec -e 'GREETING=hello world' -m 64m --cpus 0.5 \\
+  --restart on-failure:2 --add-host up:host-gateway --cap-drop ALL --ulimit nofile=10:20 -it \\
+  --label team=shop --log-opt max-size=1m --read-only --stop-signal SIGINT --env-file site.env \\
+  slipway/starter:latest sh -c 'sleep 600; true'"""
+
+
+def test_a_line_that_is_pasted_fills_the_form(page: Page, starter: str) -> None:
+    page.goto("/containers/new/")
+    page.locator(".paste textarea").evaluate("field => { field.closest('details').open = true; }")
+    page.locator("input[name=name]").fill("before")
+    page.locator(".paste textarea").fill("docker run --gpus all nginx")
+    page.get_by_test_id("paste").click()
+    expect(page.locator("[data-field=line] .field-error")).to_contain_text("--gpus")
+    expect(page.locator("input[name=name]")).to_have_value("before")
+
+    page.locator(".paste textarea").fill(LINE)
+    page.get_by_test_id("paste").click()
+    expect(page.locator("[data-pasted]")).to_contain_text("--env-file site.env")
+    expect(page.locator("input[name=name]")).to_have_value("pasted")
+    expect(page.locator("input[name=command]")).to_have_value("sh -c 'sleep 600; true'")
+    line = page.get_by_test_id("run-line")
+    shown = line.inner_text()
+    for words in ("-p 127.0.0.1:18181:80", "-p 18182-18183:82-83/udp", "-v data:/data:ro",
+                  "-v /srv:/srv:rslave", "--tmpfs /run:size=1m,exec", "-e 'GREETING=hello world'",
+                  "--restart on-failure:2", "--add-host up:host-gateway", "--label team=shop"):  # fmt: skip
+        assert words in shown
+    # What the form says it would run fills another form in the same way.
+    page.locator(".paste textarea").fill(shown)
+    page.get_by_test_id("paste").click()
+    expect(page.locator("[data-pasted]")).to_have_text("Filled in.")
+    assert line.inner_text() == shown

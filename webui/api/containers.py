@@ -29,6 +29,7 @@ from webui.containers.requests import (
     StopRequest,
     UpdateRequest,
 )
+from webui.containers.run_line import parse_run_line
 from webui.containers.selectors import container_find
 from webui.containers.wording import request_words
 from webui.core.payloads import container_row, host_row, operation_row
@@ -96,6 +97,17 @@ def container_create(request: HttpRequest, body: ContainerRequest, wait: WaitQue
     # What the host refuses, too, is told in the words of the request.
     with request_words(body):
         return answer(wait, operation, lambda: _row(container.pk), 201, target_row=True)
+
+
+class RunLine(Schema):
+    line: str = Field(max_length=100_000)
+
+
+@router.post("/run-line", response=Any)
+def container_run_line(request: HttpRequest, body: RunLine) -> Any:
+    """A `docker run` line as {request, ports, ignored}: what the form starts from. Nothing is made."""
+    operator(request)
+    return parse_run_line(body.line)
 
 
 def _row(container_id: str) -> Any:

@@ -39,7 +39,7 @@ def request_of(
         "domainname": spec.domainname,
         "limits": _differing(to_json(spec.limits), to_json(type(spec.limits)())),
         "ulimits": [_ulimit(each) for each in spec.process.ulimits],
-        "mounts": [_mount(m) for m in spec.mounts if not _declared(m, config)],
+        "mounts": [mount_request(m) for m in spec.mounts if not _declared(m, config)],
         "ports": [_port(port) for port in spec.ports],
         "expose": [
             port for port in spec.exposed if port not in (config.get("exposed_ports") or ())
@@ -144,7 +144,8 @@ def _declared(mount: Mount, config: dict[str, Any]) -> bool:
     return mount.anonymous and mount.target in (config.get("volumes") or ())
 
 
-def _mount(mount: Mount) -> Request:
+def mount_request(mount: Mount) -> Request:
+    """The fields of a MountRequest that differ from its defaults."""
     given = _differing(to_json(mount), to_json(Mount(mount.type, "")))
     given.pop("anonymous", None)
     if mount.anonymous:

@@ -117,5 +117,5 @@ def initial_values(source: Container) -> dict[str, Any]:
     # What only one container can have.
     for name in ("ports", "mac_address"):
         request.pop(name, None)
-    ports = [to_json(port) for port in spec.ports]
+    ports = [{**to_json(port), "host_port": ""} for port in spec.ports]
     return {"request": {**request, "name": f"{source.name}-copy"}, "ports": ports}

@@ -78,6 +78,7 @@ class CreateForm extends HTMLElement {
       find("input", row)?.focus();
       this.#update();
     }
+    if (target?.closest("[data-paste]")) this.#paste();
     const remove = target?.closest("[data-remove-row]");
     if (remove) {
       const rows = remove.closest("[data-rows]");
@@ -104,7 +105,10 @@ class CreateForm extends HTMLElement {
   /** What a copied container had. @param {{request: Record<string, any>, ports: Record<string, any>[]}} initial */
   #start({ request, ports }) {
     for (const name of ["name", "working_dir", "user", "network"]) {
-      if (request[name]) this.field(name).value = request[name];
+      const field = this.field(name);
+      // A network that is not there is the server's to name.
+      if (name === "network" && request.network && !find(`option[value="${CSS.escape(request.network)}"]`, field)) field.append(element("option", { value: request.network }, request.network));
+      if (request[name]) field.value = request[name];
     }
     for (const name of ["command", "entrypoint"]) this.field(name).value = (request[name] ?? []).map(quote).join(" ");
     const { memory, cpus, pids } = request.limits ?? {};
@@ -117,12 +121,32 @@ class CreateForm extends HTMLElement {
     }
     for (const [name, value] of Object.entries(request.env ?? {})) this.addRow("env", { env_name: name, env_value: value });
     for (const port of ports) {
-      this.addRow("ports", { host_ip: port.host_ip === "0.0.0.0" ? "" : port.host_ip, host_port: "", container_port: String(port.container_port), protocol: port.protocol });
+      this.addRow("ports", { host_ip: port.host_ip === "0.0.0.0" ? "" : port.host_ip, host_port: String(port.host_port ?? ""), container_port: String(port.container_port), protocol: port.protocol });
     }
     for (const mount of request.mounts ?? []) this.#copyMount(mount);
     fillOptions(this.form, request);
     for (const fold of findAll("details[data-fold]", this.form)) {
       if (fold instanceof HTMLDetailsElement) fold.open = false;
+    }
+  }
+
+  /** Begin anew with a `docker run` line. */
+  async #paste() {
+    const said = find("[data-pasted]", this.form);
+    const line = this.field("line").value;
+    clearErrors(this.form);
+    if (said) said.textContent = "";
+    try {
+      const { request, ports, ignored } = await api("POST", "/api/v1/containers/run-line", { line });
+      this.form.reset();
+      this.field("image").value = request.image;
+      for (const rows of findAll("[data-rows]", this.form)) rows.replaceChildren();
+      this.#start({ request, ports });
+      this.#placeSliders();
+      this.#imageChanged();
+      if (said) said.textContent = ignored.length ? `Filled in, without ${ignored.join("; ")}.` : "Filled in.";
+    } catch (error) {
+      showError(this.form, error);
     }
   }
 
