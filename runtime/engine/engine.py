@@ -9,6 +9,7 @@ from typing import Any
 
 from runtime.cgroups.manager import CgroupManager
 from runtime.engine.changes import Changes
+from runtime.engine.execs import ExecRequest, Execs
 from runtime.engine.lifecycle import Lifecycle, Trace
 from runtime.engine.measure import Meter
 from runtime.engine.observe import Observer
@@ -20,6 +21,7 @@ from runtime.model.spec import ContainerSpec, Limits, Restart
 from runtime.model.state import ExitRecord, Observed, RunState
 from runtime.model.stats import HostSample, StatsSample
 from runtime.network import NetworkManager
+from runtime.shim.client import ExecSession
 from runtime.snapshots import WritableUsage
 from runtime.snapshots import usage as snapshot_usage
 from runtime.store import leftovers
@@ -53,6 +55,7 @@ class Engine:
         self._changes = Changes(
             config, bundles=self.bundles, cgroups=self.cgroups, observer=self._observer
         )
+        self._execs = Execs(config, self.bundles, self._observer)
         self._meter = Meter(config, bundles=self.bundles, cgroups=self.cgroups, wiring=wiring)
 
     # -- actions: see Lifecycle and Changes for what each raises ---------------------------------
@@ -99,6 +102,9 @@ class Engine:
         self, container_id: str, *, limits: Limits | None = None, restart: Restart | None = None
     ) -> ContainerSpec:
         return self._changes.update(container_id, limits, restart)
+
+    def exec(self, container_id: str, request: ExecRequest) -> ExecSession:
+        return self._execs.start(container_id, request)
 
     # -- facts ----------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import termios
 from collections.abc import Sequence
 from typing import Any
 
@@ -124,6 +125,14 @@ class ExecSession:
         except BaseException:
             self.close()
             raise
+
+    def fileno(self) -> int:
+        """Readable when it has ended, so that `wait` answers at once."""
+        return self._channel.fileno()
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the terminal its size. Raises OSError when it has none, or has ended."""
+        termios.tcsetwinsize(self.terminal, (rows, columns))
 
     def wait(self, timeout: float | None = None) -> int:
         """Its exit code: its status, or 128 and its signal. Raises TimeoutError, ShimLost."""

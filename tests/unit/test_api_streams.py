@@ -13,8 +13,10 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.test import AsyncClient
 
+from runtime.engine.execs import ExecRequest
 from runtime.errors import NotFound
 from runtime.model.stats import HostSample, StatsSample
+from runtime.shim.client import ExecSession
 from runtime.store.logs import STDERR, STDOUT, LogWriter
 from runtime.store.paths import Config
 from tests.support.web import Site, close_connections
@@ -45,6 +47,10 @@ class Source:
 ended: set[str] = set()  # containers that have
 
 
+def no_exec(container_id: str, request: ExecRequest) -> ExecSession:
+    raise NotFound("not asked for")
+
+
 @pytest.fixture
 def web(site: Site) -> Container:
     return site.running("web")
@@ -70,6 +76,7 @@ async def watcher(
                 logs_dir=lambda i: config.bundle(i) / "logs",
                 run_dir=config.container_run,
                 ended=ended.__contains__,
+                begin_exec=no_exec,
             ).serve()
         )
         while not config.stream_socket.exists():

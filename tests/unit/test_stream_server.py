@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from runtime.engine.execs import ExecRequest
 from runtime.errors import NotFound
 from runtime.model.stats import HostSample, StatsSample
+from runtime.shim.client import ExecSession
 from runtime.store.logs import STDERR, STDOUT, LogLine, LogWriter
 from runtime.store.paths import Config
 from webui.live import stream_client
@@ -29,6 +31,10 @@ A, B = "a" * 64, "b" * 64
 
 
 ended: set[str] = set()  # containers that have
+
+
+def no_exec(container_id: str, request: ExecRequest) -> ExecSession:
+    raise NotFound("not asked for")
 
 
 class Source:
@@ -70,6 +76,7 @@ async def server(
                 logs_dir=lambda i: config.bundle(i) / "logs",
                 run_dir=config.container_run,
                 ended=ended.__contains__,
+                begin_exec=no_exec,
             ).serve()
         )
         while not config.stream_socket.exists():
@@ -337,6 +344,7 @@ async def test_a_socket_left_by_a_killed_watcher_is_replaced(config: Config) -> 
                 logs_dir=config.bundle,
                 run_dir=config.container_run,
                 ended=ended.__contains__,
+                begin_exec=no_exec,
             ).serve()
         )
         async with asyncio.timeout(5):

@@ -17,6 +17,7 @@ from webui.api import (
     containers,
     docs,
     events,
+    execs,
     hosts,
     images,
     networks,
@@ -43,6 +44,7 @@ api = NinjaAPI(
 
 for prefix, module in (
     ("/containers", containers),
+    ("/containers", execs),
     ("/containers", silences),
     ("/images", images),
     ("/volumes", volumes),

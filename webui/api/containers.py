@@ -9,7 +9,6 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from ninja import Query, Router, Schema
-from ninja import Status as Answered
 from pydantic import Field
 
 from runtime.errors import NotFound
@@ -32,6 +31,7 @@ from webui.containers.requests import (
 from webui.containers.run_line import parse_run_line
 from webui.containers.selectors import container_find
 from webui.containers.wording import request_words
+from webui.core.errors import TimedOut
 from webui.core.payloads import container_row, host_row, operation_row
 from webui.hosts.models import Host
 from webui.hosts.selectors import current_host
@@ -233,7 +233,7 @@ class WaitForQuery(Schema):
     timeout: float | None = Field(default=None, gt=0)
 
 
-@router.post("/{key}/wait", response={200: Any, 408: Any})
+@router.post("/{key}/wait", response=Any)
 async def container_wait(
     request: HttpRequest, key: str, query: Annotated[WaitForQuery, Query()]
 ) -> Any:
@@ -247,7 +247,7 @@ async def container_wait(
             return await wait_for_end(container, query.condition)
     except TimeoutError:
         message = f"Container {container.name} has not reached {query.condition} in time."
-        return Answered(408, {"code": "timeout", "message": message, "extra": {}})
+        raise TimedOut(message, field="timeout") from None
 
 
 @router.get("/{key}/stats", response=Any)

@@ -40,7 +40,11 @@ class TooLarge(errors.EngineError):
     code = "too_large"
 
 
-STATUS |= {NotAllowed: 403, NotSignedIn: 401, TooLarge: 413}
+class TimedOut(errors.EngineError):
+    code = "timeout"
+
+
+STATUS |= {NotAllowed: 403, NotSignedIn: 401, TooLarge: 413, TimedOut: 408}
 
 
 def http_status(error: errors.EngineError) -> int:

@@ -117,20 +117,20 @@ async def raw_samples(request: Mapping[str, Any]) -> AsyncGenerator[str, None]:
             if line.startswith(_SAMPLE_PREFIX):
                 yield line[len(_SAMPLE_PREFIX) : line.rindex(b"}")].decode()
             else:
-                _checked(json.loads(line))
-    raise _unavailable("The stream ended.")
+                checked(json.loads(line))
+    raise unavailable("The stream ended.")
 
 
 async def _messages(request: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
     """Messages until the server says it is done. Raises StreamUnavailable when it just goes away."""
     async with _connection(request) as reader:
         async for line in reader:
-            message = _checked(json.loads(line))
+            message = checked(json.loads(line))
             if message["type"] == "end":
                 return
             yield message
     if not request.get("once"):
-        raise _unavailable("The stream ended.")
+        raise unavailable("The stream ended.")
 
 
 @asynccontextmanager
@@ -139,25 +139,25 @@ async def _connection(request: Mapping[str, Any]) -> AsyncIterator[asyncio.Strea
         async with asyncio.timeout(CONNECT_TIMEOUT):
             reader, writer = await asyncio.open_unix_connection(socket_path(), limit=LINE_LIMIT)
     except (OSError, TimeoutError) as error:
-        raise _unavailable(str(error)) from error
+        raise unavailable(str(error)) from error
     try:
         writer.write(json.dumps(request).encode() + b"\n")
         await writer.drain()
         yield reader
     except (ConnectionError, ValueError) as error:
         # ValueError: a line longer than the limit, or one cut off when the watcher died.
-        raise _unavailable(str(error)) from error
+        raise unavailable(str(error)) from error
     finally:
         writer.close()
 
 
-def _checked(message: dict[str, Any]) -> dict[str, Any]:
+def checked(message: dict[str, Any]) -> dict[str, Any]:
     if message["type"] == "error":
         raise StreamRefused(message["data"])
     return message
 
 
-def _unavailable(reason: str) -> StreamUnavailable:
+def unavailable(reason: str) -> StreamUnavailable:
     return StreamUnavailable(
         "Live data is not available at the moment.",
         hint="The watcher is not running, or is being restarted.",

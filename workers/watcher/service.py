@@ -73,6 +73,7 @@ class Watcher:
             logs_dir=self._engine.logs_dir,
             run_dir=self._config.container_run,
             ended=self._engine.has_ended,
+            begin_exec=self._engine.exec,
         )
         await events.open()
         try:

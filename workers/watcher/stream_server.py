@@ -5,6 +5,7 @@ One request per connection, one JSON object per line:
     {"op": "logs", "id", "tail"?, "follow"?, "until_end"?, "since"?, "until"?, "streams"?}
     {"op": "stats", "ids": [id, …] | "all", "once"?}
     {"op": "host", "once"?}
+    {"op": "exec", …}: see exec_stream.py
 
 Answers: {"type": "lines", "data": [line, …]}, {"type": "sample", "data": …} (by id for stats),
 {"type": "begun"} when a log is followed, {"type": "end"}, {"type": "error", "data": EngineError payload}. Whoever may open the socket may read every
@@ -30,6 +31,7 @@ from typing import Any
 
 from runtime.errors import EngineError, NotFound, SpecInvalid
 from runtime.store.logs import follow_logs, read_logs
+from workers.watcher.exec_stream import BeginExec, serve_exec
 from workers.watcher.log_stream import LogPump
 from workers.watcher.stats import Sampler
 
@@ -94,6 +96,7 @@ class StreamServer:
         logs_dir: Callable[[str], Path],
         run_dir: Callable[[str], Path],
         ended: Callable[[str], bool],
+        begin_exec: BeginExec,
     ) -> None:
         self._path = path
         self._sampler = sampler
@@ -102,6 +105,7 @@ class StreamServer:
         self._logs_dir = logs_dir
         self._run_dir = run_dir
         self._ended = ended
+        self._begin_exec = begin_exec
         self._stats: set[Subscription] = set()
         self._hosts: set[Reader] = set()
         self._wanted = asyncio.Event()
@@ -162,6 +166,8 @@ class StreamServer:
                 await self._serve_stats(stream, reader, request)
             case "host":
                 await self._serve_host(stream, reader, request)
+            case "exec":
+                await serve_exec(stream, reader, request, self._begin_exec)
             case other:
                 raise SpecInvalid("op", f"{other!r} is not an operation of this socket.")
 

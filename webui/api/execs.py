@@ -1,0 +1,125 @@
+"""/api/v1/containers/{key}/exec"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest
+from ninja import Router, Schema, Status
+from pydantic import Field
+
+from runtime.errors import EngineError, SpecInvalid
+from webui.api.auth import operator
+from webui.containers.execs import exec_record
+from webui.containers.models import Container
+from webui.containers.selectors import container_find
+from webui.core.errors import TimedOut
+from webui.live.exec_client import Exec, begin_exec
+
+router = Router()
+
+LIMIT = 1 << 20  # bytes kept of each stream
+
+
+class ExecBody(Schema):
+    """As `docker exec`: what is left out is as the container's own process has it."""
+
+    command: list[str] | str
+    env: dict[str, str] = Field(default_factory=dict)
+    user: str = ""
+    workdir: str = ""
+    tty: bool = False
+    privileged: bool = False
+    detach: bool = False  # answer when it runs; its output is dropped
+    stdin: str | None = None  # its input; none: there is nothing to read
+    timeout: float = Field(default=60.0, gt=0, le=3600)  # seconds; then it is killed
+
+
+@router.post("/{key}/exec", response={200: Any, 202: Any})
+async def container_exec(request: HttpRequest, key: str, body: ExecBody) -> Any:
+    """Run a command in a running container and answer {exit_code, stdout, stderr, truncated} when it has ended.
+
+    Of each stream the first MiB is kept. With `detach` the answer is 202 as soon as it runs. 126 and 127 are
+    answers as well: there is no such command, or it cannot be executed.
+    """
+    container = await sync_to_async(_allowed)(request, key, body)
+    asked = {
+        "args": words(body.command),
+        "env": [f"{name}={value}" for name, value in body.env.items()],
+        "user": body.user,
+        "cwd": body.workdir,
+        "tty": body.tty,
+        "privileged": body.privileged,
+        "detach": body.detach,
+        "stdin": body.stdin is not None,
+    }
+    try:
+        async with begin_exec(container.pk, **asked) as process:
+            if body.detach:
+                return Status(202, {"detached": True})
+            async with asyncio.timeout(body.timeout):
+                return await _collect(process, body.stdin)
+    except EngineError as error:
+        if error.extra.get("stage") == "exec":
+            return _result(
+                error.extra["exit_code"], {"stderr": f"{error.message}\n".encode()}, False
+            )
+        raise
+    except TimeoutError:
+        raise TimedOut(
+            f"The command did not end within {body.timeout:g} s and was killed.",
+            hint="Give a longer timeout, or detach.",
+            field="timeout",
+        ) from None
+
+
+def _allowed(request: HttpRequest, key: str, body: ExecBody) -> Container:
+    """The container, and a note of who ran what. Raises NotAllowed, NotFound, SpecInvalid."""
+    user, via = operator(request)
+    container = container_find(key)
+    exec_record(
+        container=container, user=user, command=words(body.command), run_as=body.user, via=via
+    )
+    return container
+
+
+def words(command: list[str] | str) -> list[str]:
+    """As a shell would split a line. Raises SpecInvalid."""
+    if isinstance(command, list):
+        return command
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise SpecInvalid("command", f"The command cannot be split into words: {error}.") from None
+
+
+async def _collect(process: Exec, given: str | None) -> dict[str, Any]:
+    kept = {"stdout": b"", "stderr": b""}
+    truncated = False
+    feeding = asyncio.create_task(_feed(process, given))
+    try:
+        async for stream, data in process.output():
+            room = LIMIT - len(kept[stream])
+            truncated = truncated or len(data) > room
+            kept[stream] += data[:room]
+    finally:
+        feeding.cancel()
+    return _result(process.exit_code, kept, truncated)
+
+
+async def _feed(process: Exec, given: str | None) -> None:
+    if given is not None:
+        await process.write(given.encode())
+        await process.end_input()
+
+
+def _result(code: int | None, kept: dict[str, bytes], truncated: bool) -> dict[str, Any]:
+    return {
+        "exit_code": code,
+        "stdout": kept.get("stdout", b"").decode(errors="replace"),
+        "stderr": kept.get("stderr", b"").decode(errors="replace"),
+        "truncated": truncated,
+    }

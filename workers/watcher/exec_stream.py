@@ -1,0 +1,224 @@
+"""A process in a container, over the stream socket: its output out, its input in.
+
+    {"op": "exec", "id", "args", "env"?, "user"?, "cwd"?, "tty"?, "stdin"?, "privileged"?, "detach"?, "size"?: [rows, columns]}
+
+Answers: {"type": "begun", "pid"}, {"type": "output", "stream": "stdout" | "stderr", "data": base64} (a
+terminal's is all stdout), {"type": "exit", "exit_code"}. Meanwhile the client may send {"input": base64},
+{"size": [rows, columns]} and {"end_of_input": true}. When it goes away the process is ended: a terminal
+hangs up, and what goes on after a moment is killed. With "detach" the answer ends with "begun", and the
+process is left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import re
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Protocol
+
+from runtime.engine.execs import ExecRequest
+from runtime.errors import EngineError, SpecInvalid
+from runtime.shim.client import ExecSession
+
+BeginExec = Callable[[str, ExecRequest], ExecSession]
+
+_ID = re.compile(r"[0-9a-f]{64}")
+_BLOCK = 32 * 1024  # bytes of output in one message
+_DRAIN = 1.0  # seconds for output that others in the container still hold open
+_HANG_UP = 2.0  # seconds between hanging up and killing
+_left_alone: set[asyncio.Task[None]] = set()
+
+
+class Sender(Protocol):
+    async def send(self, line: str) -> None: ...
+
+
+async def serve_exec(
+    stream: asyncio.StreamReader, sender: Sender, request: dict[str, Any], begin: BeginExec
+) -> None:
+    """One exec, from its request to its end. Raises EngineError when it cannot begin."""
+    container_id = str(request.get("id", ""))
+    if not _ID.fullmatch(container_id):
+        raise SpecInvalid("id", "id must be 64 hex digits.")
+    session = await asyncio.to_thread(begin, container_id, _request(request))
+    if size := request.get("size"):
+        _resize(session, size)
+    if request.get("detach"):
+        task = asyncio.create_task(_leave_alone(session))
+        _left_alone.add(task)
+        task.add_done_callback(_left_alone.discard)
+        await _tell(sender, {"type": "begun", "pid": session.pid})
+        return
+    async with _killed_at_end(session):
+        await _tell(sender, {"type": "begun", "pid": session.pid})
+        writer = await _writer(session)
+        outputs = [asyncio.create_task(_output(fd, name, sender)) for fd, name in _outputs(session)]
+        taking = asyncio.create_task(_input(stream, writer, session))
+        ending = asyncio.create_task(_exit_code(session))
+        tasks: list[asyncio.Task[Any]] = [*outputs, taking, ending]
+        try:
+            while not ending.done() and not taking.done():
+                waiting = [task for task in tasks if not task.done()]
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for output in outputs:
+                    if output.done():
+                        output.result()  # who cannot be told is gone
+            if ending.done():
+                await asyncio.wait(outputs, timeout=_DRAIN)
+                await _tell(sender, {"type": "exit", "exit_code": ending.result()})
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if writer is not None:
+                writer.close()
+
+
+def _request(request: dict[str, Any]) -> ExecRequest:
+    for name in ("args", "env"):
+        words = request.get(name, [])
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise SpecInvalid(name, f"{name} must be a list of words.")
+    return ExecRequest(
+        args=tuple(request.get("args", ())),
+        env=tuple(request.get("env", ())),
+        user=str(request.get("user") or ""),
+        cwd=str(request.get("cwd") or ""),
+        tty=bool(request.get("tty")),
+        stdin=bool(request.get("stdin")),
+        privileged=bool(request.get("privileged")),
+    )
+
+
+def _outputs(session: ExecSession) -> list[tuple[int, str]]:
+    if session.terminal >= 0:
+        return [(session.terminal, "stdout")]
+    return [(session.stdout, "stdout"), (session.stderr, "stderr")]
+
+
+async def _tell(sender: Sender, message: dict[str, Any]) -> None:
+    await sender.send(json.dumps(message, separators=(",", ":")))
+
+
+async def _output(fd: int, name: str, sender: Sender) -> None:
+    """Until its other end is closed; a reader that is slow holds the process back, not our memory."""
+    async for data in _blocks(fd):
+        encoded = base64.b64encode(data).decode()
+        await _tell(sender, {"type": "output", "stream": name, "data": encoded})
+
+
+async def _blocks(fd: int) -> AsyncIterator[bytes]:
+    os.set_blocking(fd, False)
+    while True:
+        await _readable(fd)
+        try:
+            data = os.read(fd, _BLOCK)
+        except BlockingIOError:
+            continue
+        except OSError:
+            return  # a terminal whose other side is closed says EIO
+        if not data:
+            return
+        yield data
+
+
+async def _readable(fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_reader(fd, lambda: None if ready.done() else ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_reader(fd)
+
+
+async def _exit_code(session: ExecSession) -> int:
+    await _readable(session.fileno())
+    return session.wait(1.0)
+
+
+async def _writer(session: ExecSession) -> asyncio.StreamWriter | None:
+    """Where input goes; it owns a descriptor of its own."""
+    fd = session.terminal if session.terminal >= 0 else session.stdin
+    if fd < 0:
+        return None
+    loop = asyncio.get_running_loop()
+    file = os.fdopen(os.dup(fd), "wb", 0)
+    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, file)
+    if session.stdin >= 0:
+        os.close(session.stdin)
+        session.stdin = -1
+    return asyncio.StreamWriter(transport, protocol, None, loop)
+
+
+async def _input(
+    stream: asyncio.StreamReader, writer: asyncio.StreamWriter | None, session: ExecSession
+) -> None:
+    """What the client says, until it goes away."""
+    while line := await stream.readline():
+        try:
+            message = json.loads(line)
+            data = base64.b64decode(message.get("input", ""), validate=True)
+        except (ValueError, AttributeError, TypeError):
+            raise SpecInvalid("input", "The message makes no sense.") from None
+        if size := message.get("size"):
+            _resize(session, size)
+        if writer is None:
+            continue
+        # A process that has closed its input, or has ended, takes none: that is not our error.
+        with suppress(OSError):
+            if data:
+                writer.write(data)
+                await writer.drain()
+            if message.get("end_of_input"):
+                writer.close()
+
+
+def _resize(session: ExecSession, size: Any) -> None:
+    match size:
+        case [int(rows), int(columns)] if 0 < rows < 1 << 16 and 0 < columns < 1 << 16:
+            with suppress(OSError):  # no terminal, or none any more
+                session.resize(rows, columns)
+        case _:
+            raise SpecInvalid("size", "size must be [rows, columns].")
+
+
+@asynccontextmanager
+async def _killed_at_end(session: ExecSession) -> AsyncIterator[None]:
+    """Leave no process behind that nobody listens to."""
+    try:
+        pidfd = os.pidfd_open(session.pid)
+    except ProcessLookupError:
+        pidfd = -1  # it has ended already
+    try:
+        yield
+    finally:
+        terminal = session.terminal >= 0
+        session.close()  # a terminal hangs up by this
+        if pidfd >= 0:
+            if terminal:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(_readable(pidfd), _HANG_UP)
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
+
+
+async def _leave_alone(session: ExecSession) -> None:
+    """Take the output of one that nobody watches, so that it is not held back."""
+
+    async def drop(fd: int) -> None:
+        async for _ in _blocks(fd):
+            pass
+
+    try:
+        await asyncio.gather(*(drop(fd) for fd, _ in _outputs(session)))
+        with suppress(EngineError, TimeoutError):
+            await _exit_code(session)
+    finally:
+        session.close()
