@@ -81,6 +81,9 @@ class LegacyCgroup:
         for _ in range(10):
             found = set(self.pids()) - seen
             if not found:
+                if seen:
+                    # What is frozen dies only when it is let go.
+                    self.thaw()
                 return
             _signal(found)
             seen |= found

@@ -329,7 +329,8 @@ class Monitor:
         asked = request.get("timeout")
         grace = self.plan["stop_timeout"] if asked is None else float(asked)
         self._stopping.append(client)
-        self.record.state["user_stopped"] = True
+        # On file before the end: whoever finds this monitor dead must not start the container again.
+        self.record.keep(user_stopped=True)
         if self.life is None:
             self._restart_at = 0.0
             self._finished = True

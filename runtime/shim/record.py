@@ -80,8 +80,13 @@ class Record:
         }
 
     def save(self, event: str, **changes: Any) -> None:
-        """Change the state, write state.json, tell the watcher. A full disk must not end the container:
-        the state stays in memory, and the control socket tells it.
+        """Change the state, write state.json, tell the watcher."""
+        self.keep(**changes)
+        self._announce(event)
+
+    def keep(self, **changes: Any) -> None:
+        """Change the state and write state.json. A full disk must not end the container: the state stays
+        in memory, and the control socket tells it.
         """
         self.state.update(changes)
         data = json.dumps(self.state).encode()
@@ -92,7 +97,6 @@ class Record:
                 break
             except OSError:
                 continue
-        self._announce(event)
 
     def append_exit(self, record: Json) -> None:
         """One line, on disk before anybody hears of it. What the disk does not take goes with the next;

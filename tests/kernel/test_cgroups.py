@@ -146,6 +146,16 @@ def test_a_frozen_container_can_be_killed(manager: CgroupManager) -> None:
         assert process.wait(timeout=10) == -signal.SIGKILL
 
 
+def test_killing_lets_go_of_what_is_frozen(manager: CgroupManager) -> None:
+    manager.create(ID, Limits())
+    group = manager.open(ID)
+    with running(group, "while True: pass") as process:
+        group.freeze()
+        group.kill()
+        assert process.wait(timeout=10) == -signal.SIGKILL
+        assert not group.frozen()
+
+
 def test_an_update_is_live_and_whole(manager: CgroupManager) -> None:
     old = Limits(memory=64 * MIB, cpus=0.5, pids=20)
     manager.create(ID, old)

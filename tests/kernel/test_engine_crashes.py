@@ -7,12 +7,14 @@ import dataclasses
 import json
 import os
 import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from runtime.engine import Engine
 from runtime.errors import (
+    EngineError,
     InitFailed,
     KernelFailure,
     LauncherUnavailable,
@@ -77,6 +79,34 @@ def test_a_lost_shim_is_noticed_and_its_container_ended(instance: Instance) -> N
     assert [r.reason for r in instance.engine.exits(spec.id)] == ["shim_lost"]
     instance.engine.start(spec.id)
     assert instance.status(spec) == Status.RUNNING
+
+
+def test_a_monitor_that_dies_in_the_middle_of_a_stop_has_noted_it(instance: Instance) -> None:
+    deaf = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
+    spec = instance.run(instance.shell(deaf, restart=Restart("always")))
+    instance.wait_for_output(spec, "ready")
+    state = instance.engine.observe(spec.id).run
+    assert state is not None
+
+    def stop() -> None:
+        with contextlib.suppress(EngineError):
+            instance.engine.stop(spec.id, timeout=60)
+
+    def noted() -> bool:
+        file = instance.config.container_run(spec.id) / "state.json"
+        return bool(json.loads(file.read_text())["user_stopped"])
+
+    stopping = threading.Thread(target=stop)
+    stopping.start()
+    try:
+        wait_until(noted)
+    finally:
+        os.kill(state.shim_pid, signal.SIGKILL)
+        stopping.join()
+    wait_until(lambda: not procfs.is_alive(state.shim_pid, state.shim_start_time))
+    run = instance.engine.reconcile({spec.id})[0].run
+    assert run is not None
+    assert run.user_stopped
 
 
 def test_a_reboot_leaves_nothing_running_that_is_not(instance: Instance) -> None:
