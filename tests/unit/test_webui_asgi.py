@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import time
+import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -183,3 +184,28 @@ async def test_requests_at_once_have_threads_of_their_own() -> None:
 
     await asyncio.gather(*[wait() for _ in range(6)])
     assert len(threads._idle) == threads.KEPT
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "part"),
+    [
+        ([], 200, slice(None)),
+        ([("range", "bytes=3-9")], 206, slice(3, 10)),
+        ([("if-modified-since", "Fri, 01 Jan 2100 00:00:00 GMT")], 304, slice(0)),
+    ],
+)
+async def test_a_static_file_is_read_by_no_event_loop(
+    headers: list[tuple[str, str]], status: int, part: slice
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        asked = request("/static/js/app.js", *headers, method="GET")
+        await asked.send_input({"type": "http.request"})
+        start = await asked.receive_output(5)
+        body = await asked.receive_output(5)
+    assert start["status"] == status
+    whole = (settings.BASE_DIR / "webui/static/js/app.js").read_bytes()
+    assert body["body"] == whole[part]
+    if status != 304:
+        kinds = dict(start["headers"])[b"Content-Type"]
+        assert kinds.startswith(b"text/javascript")

@@ -50,7 +50,6 @@ class Operation(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True)
     heartbeat = models.DateTimeField(null=True)
-    deadline = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 
     # Its target as the task has just seen it, for the task that ends it; not a column.
