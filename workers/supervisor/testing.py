@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 
-from workers.supervisor import environment, packages, prepare
+from workers.supervisor import environment, packages, prepare, typescript
 from workers.supervisor.instance import CHECKOUT, Instance
 
 
@@ -15,6 +15,7 @@ def test(instance: Instance, arguments: list[str]) -> int:
     if shutil.which("apt-get"):
         packages.ensure((*packages.RUN, *packages.TEST))
     environment.ensure(instance, environment.DEV_LOCK)
+    typescript.ensure(instance)
     prepare.users()
     # The tests start instances of their own; what points at the host's must not reach them.
     env = {
