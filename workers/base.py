@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError, close_old_connections
 
-from runtime.errors import Cancelled, EngineError
+from runtime.errors import Cancelled, EngineError, NotFound
 from runtime.model.image import Progress
 from webui.operations.models import Operation
 from webui.operations.services import operation_claim, operation_fail, operation_succeed
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 # A launcher that is being restarted, a lock held by a slow stop, a registry that hiccups: worth a short
 # wait inside the task. What lasts longer is an error that somebody should read.
 RETRY_WAITS = (0.2, 0.5, 1.0, 2.0)  # seconds
+_CLEAN_UP_WAITS = (0.05, 0.5)  # what made the operation fail may have passed
 _SAVE_WAITS = (0.1, 0.5, 1.0, 3.0)  # for the outcome, when the database is busy
 
 Body = Callable[["Job"], dict[str, Any]]
@@ -137,15 +138,21 @@ def _attempt(job: Job, body: Body) -> tuple[dict[str, Any] | None, dict[str, Any
 
 
 def _clean_up(job: Job, on_failure: Callable[[Job], None]) -> None:
-    """Run `on_failure`; what goes wrong there is logged and does not hide the first error."""
-    try:
-        on_failure(job)
-    except DatabaseError:
-        raise
-    except EngineError as error:
-        logger.warning("After %s failed: %s", job.operation, error)
-    except Exception:
-        logger.exception("After %s failed (operation %s).", job.operation, job.operation.pk)
+    """Run `on_failure`, again when it fails as well; what remains is logged and does not hide the first error."""
+    for wait in (*_CLEAN_UP_WAITS, None):
+        try:
+            on_failure(job)
+            return
+        except DatabaseError:
+            raise
+        except EngineError as error:
+            logger.warning("After %s failed: %s", job.operation, error)
+            if isinstance(error, NotFound):
+                return
+        except Exception:
+            logger.exception("After %s failed (operation %s).", job.operation, job.operation.pk)
+        if wait is not None:
+            time.sleep(wait)
 
 
 def internal_error(error: Exception) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runtime.errors import Cancelled, LauncherUnavailable, NotFound, SpecInvalid
+from runtime.errors import Cancelled, LauncherUnavailable, NotFound, SpecInvalid, StorageFull
 from runtime.model.image import Progress
 from webui.core import dispatch
 from webui.hosts.models import Host
@@ -142,6 +142,22 @@ def test_after_a_failure_the_task_cleans_up_and_the_first_error_stays(
     error = now(operation).error
     assert error is not None
     assert error["message"] == "No such image."
+
+
+def test_a_clean_up_that_fails_is_done_again(operation: Operation) -> None:
+    cleaned: list[str] = []
+
+    def body(job: Job) -> dict[str, Any]:
+        raise StorageFull("No space.")
+
+    def clean_up(job: Job) -> None:
+        cleaned.append(job.target)
+        if len(cleaned) == 1:
+            raise StorageFull("Still none.")
+
+    execute(str(operation.pk), body, clean_up)
+    assert len(cleaned) == 2
+    assert now(operation).error["code"] == "storage_full"  # type: ignore[index]
 
 
 def test_a_tick_beats_reads_cancellations_and_writes_progress(operation: Operation) -> None:

@@ -1,0 +1,156 @@
+"""One call fails at the wrong moment: nothing is half done, no exit is lost, no container dies of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import EngineError, KernelFailure
+from runtime.kernel.nftables import Nftables
+from runtime.model.spec import Limits, LogOptions, NetworkSpec
+from runtime.model.state import Status
+from runtime.network.firewall import Firewall
+from tests.support.engine import Instance
+
+
+@pytest.fixture
+def instance() -> Iterator[Instance]:
+    with Instance() as made:
+        yield made
+
+
+@pytest.fixture
+def faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Has every call of the given sites fail in the launcher and in monitors, once the switch is on."""
+
+    def prepare(sites: str) -> Path:
+        switch = tmp_path / "switch"
+        switch.write_bytes(bytes(16))
+        monkeypatch.setenv("SLIPWAY_PRELOAD", "tests.support.faults")
+        monkeypatch.setenv("SLIPWAY_FAULTS", f"seed=1,rate=1,switch={switch},sites={sites}")
+        return switch
+
+    return prepare
+
+
+def _turn(switch: Path, value: bytes) -> None:
+    with switch.open("r+b") as file:
+        file.write(value)
+
+
+def _refuse(*_: object, **__: object) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_a_monitor_outlives_calls_that_fail(faults: Callable[[str], Path]) -> None:
+    switch = faults("scandir+rmdir+unlink+listdir")
+    with Instance() as instance:
+        spec = instance.run(instance.shell("trap 'exit 7' TERM; while :; do sleep 0.05; done"))
+        _turn(switch, b"\1")
+        record = instance.engine.stop(spec.id, timeout=10)
+        _turn(switch, b"\0")
+        assert record is not None
+        assert record.code == 7
+        assert instance.status(spec) == Status.EXITED
+        instance.engine.cleanup(spec.id)
+        left = os.listdir(instance.config.container_run(spec.id))
+        assert "plan.json" not in left
+        assert "shim.sock" not in left
+
+
+def test_an_exit_that_the_disk_did_not_take_is_on_record_when_it_has_room_again() -> None:
+    with Instance(disk="8m") as instance:
+        spec = instance.run(instance.spec("sleep", "1000", logs=LogOptions(driver="none")))
+        filler = instance.config.root / "filler"
+        with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+            while True:
+                file.write(bytes(4096))
+        os.kill(_pid(instance, spec.id), signal.SIGKILL)
+        instance.wait_for(spec, Status.EXITED)
+        assert instance.engine.exits(spec.id) == []
+        filler.unlink()
+        instance.engine.cleanup(spec.id)
+        assert [record.code for record in instance.engine.exits(spec.id)] == [137]
+
+
+def _pid(instance: Instance, container_id: str) -> int:
+    run = instance.engine.observe(container_id).run
+    assert run is not None
+    return run.pid
+
+
+def test_a_rename_that_fails_leaves_the_old_name(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = instance.network()
+    spec = instance.run(instance.spec("sleep", "1000", network=network))
+    register = instance.engine.networks.register_names
+    calls = iter([_refuse])
+    monkeypatch.setattr(
+        instance.engine.networks, "register_names", lambda s: next(calls, register)(s)
+    )
+    with pytest.raises(KernelFailure):
+        instance.engine.rename(spec.id, "other")
+    assert instance.engine.inspect(spec.id).name == spec.name
+    facts = (instance.config.dns / network.id / f"{spec.id}.json").read_text()
+    assert spec.name in facts
+    assert "other" not in facts
+
+
+def test_limits_that_the_disk_does_not_take_are_not_in_force(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = instance.run(instance.spec("sleep", "1000", limits=Limits(pids=100)))
+    write = instance.engine.bundles.write_spec
+    calls = iter([_refuse])
+    monkeypatch.setattr(instance.engine.bundles, "write_spec", lambda s: next(calls, write)(s))
+    with pytest.raises(KernelFailure):
+        instance.engine.update(spec.id, limits=Limits(pids=50))
+    assert instance.engine.inspect(spec.id).limits.pids == 100
+    assert instance.engine.cgroups.open(spec.id).counters()["pids_limit"] == 100
+
+
+def test_a_network_that_cannot_be_made_leaves_nothing(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.network()  # so that there is a table
+    restore = Firewall.restore
+
+    def late(self: Firewall, *args: object) -> bool:
+        restore(self, *args)  # type: ignore[arg-type]
+        raise KernelFailure("late", errno.ENOBUFS)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Firewall, "restore", late)
+        with pytest.raises(EngineError):
+            instance.network(name="never")
+    names = [network.name for network in instance.engine.networks.list()]
+    assert "never" not in names
+    made = len(names)
+    bridges = [n for n in os.listdir("/sys/class/net") if n.startswith(f"{instance.config.tag}b")]
+    assert len(bridges) == made
+    with Nftables() as nft:
+        listed = nft.objects(f"list set inet {instance.config.nft_table} bridges")
+    assert [len(item["set"]["elem"]) for item in listed] == [made]
+
+
+def test_elements_of_networks_that_are_no_more_go_with_the_next_repair(instance: Instance) -> None:
+    network = instance.network()
+    stale = NetworkSpec(id="f" * 64, name="stale", subnet="10.199.7.0/24", gateway="10.199.7.1")
+    with closing(Firewall(instance.config)) as firewall:
+        firewall.add_network(stale)
+        assert "10.199.7.1" in _table(instance)
+    assert instance.engine.networks.repair()
+    assert "10.199.7.1" not in _table(instance)
+    assert network.gateway in _table(instance)
+
+
+def _table(instance: Instance) -> str:
+    with Nftables() as nft:
+        return nft.run(f"list table inet {instance.config.nft_table}")
