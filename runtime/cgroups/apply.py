@@ -10,6 +10,7 @@ from runtime.cgroups.parse import UNLIMITED_V1, flat_keyed
 from runtime.errors import EngineError, KernelFailure, SpecInvalid, Unsupported
 
 _MISSING = frozenset({errno.ENOENT, errno.EOPNOTSUPP, errno.ENODEV})
+_NO_WEIGHTS = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM})
 # Tables of devices; an update takes rows away that are asked for no longer.
 TABLES = {
     "blkio": (
@@ -145,6 +146,12 @@ def translate(setting: Setting, error: OSError | KeyError) -> EngineError:
     """What a refused write means to the person who set the limit."""
     field = f"limits.{setting.field}"
     number = error.errno if isinstance(error, OSError) else errno.ENOENT
+    if setting.key and "weight" in setting.file and number in _NO_WEIGHTS:
+        return SpecInvalid(
+            field,
+            f"The I/O scheduler of the device {setting.key} knows no weights.",
+            hint="Choose bfq for it (/sys/block/<disk>/queue/scheduler), or limit its throughput.",
+        )
     if setting.key and number in (errno.ENODEV, errno.EINVAL):
         return SpecInvalid(
             field,

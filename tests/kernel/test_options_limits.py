@@ -159,6 +159,27 @@ def test_weight_of_disks(legacy: Instance) -> None:
     assert seen.limit(("blkio", file), ("", "")).splitlines()[0].split()[-1] == "300"
 
 
+def test_weight_of_one_disk(legacy: Instance) -> None:
+    path = disk()
+    info = os.stat(path)
+    key = f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}"
+    try:
+        seen = limited(legacy, blkio_weight_device=[f"{path}:300"])
+    except (SpecInvalid, Unsupported) as error:
+        told = str(error.extra["field"])
+        message = error.message
+    else:
+        file = Path(
+            legacy.engine.cgroups.open(seen.spec.id).paths["blkio"], "blkio.bfq.weight_device"
+        )
+        assert f"{key} 300" in file.read_text().splitlines()
+        told = message = ""
+    # A disk whose scheduler knows no weights is named, not passed over.
+    bfq = "[bfq]" in Path(f"/sys/block/{Path(path).name}/queue/scheduler").read_text()
+    assert told == ("" if bfq else "limits.blkio_weight_device")
+    assert bfq or "scheduler" in message
+
+
 def test_huge_pages_where_there_are_none_are_refused_with_the_reason(instance: Instance) -> None:
     if instance.engine.cgroups.hierarchies.has("hugetlb"):
         seen = limited(instance, hugetlb={"2MB": "4m"})

@@ -123,7 +123,7 @@ DISK = Section(
         Field("limits.device_write_iops", "Writes per second", "lines", "--device-write-iops",
               "/dev/sda:500", live=True),
         Field("limits.blkio_weight", "Weight", "number", "--blkio-weight", "500",
-              "10 to 1000, while the disk is busy.", live=True),
+              "10 to 1000, for disks with the bfq scheduler.", live=True),
         Field("limits.blkio_weight_device", "Weight by device", "lines", "--blkio-weight-device",
               "/dev/sda:300", live=True),
         Field("limits.hugetlb", "Huge pages", "pairs", "", "2MB=64m", live=True),
