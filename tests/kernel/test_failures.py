@@ -68,15 +68,20 @@ def test_an_exit_that_the_disk_did_not_take_is_on_record_when_it_has_room_again(
     with Instance(disk="8m") as instance:
         spec = instance.run(instance.spec("sleep", "1000", logs=LogOptions(driver="none")))
         filler = instance.config.root / "filler"
-        with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
-            while True:
-                file.write(bytes(4096))
+        with pytest.raises(OSError, match="No space"):
+            _fill(filler)
         os.kill(_pid(instance, spec.id), signal.SIGKILL)
         instance.wait_for(spec, Status.EXITED)
         assert instance.engine.exits(spec.id) == []
         filler.unlink()
         instance.engine.cleanup(spec.id)
         assert [record.code for record in instance.engine.exits(spec.id)] == [137]
+
+
+def _fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
 
 
 def _pid(instance: Instance, container_id: str) -> int:
