@@ -112,10 +112,16 @@ def initial_values(source: Container) -> dict[str, Any]:
         spec,
         source.image.config if source.image else {},
         networks=dict(Network.objects.values_list("pk", "name")),
-        names=dict(Container.objects.values_list("pk", "name")),
+        names=dict(Container.objects.filter(pk__in=_shared(spec)).values_list("pk", "name")),
     )
     # What only one container can have.
     for name in ("ports", "mac_address"):
         request.pop(name, None)
     ports = [{**to_json(port), "host_port": ""} for port in spec.ports]
     return {"request": {**request, "name": f"{source.name}-copy"}, "ports": ports}
+
+
+def _shared(spec: ContainerSpec) -> list[str]:
+    """Ids of the containers whose namespaces it shares."""
+    modes = (spec.namespaces.network, spec.namespaces.pid, spec.namespaces.ipc)
+    return [m.removeprefix("container:") for m in modes if m.startswith("container:")]

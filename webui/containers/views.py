@@ -101,10 +101,14 @@ def container_detail(request: HttpRequest, container_id: str) -> HttpResponse:
     return render(request, "pages/container.html", context)
 
 
+def _name_of(container_id: str) -> str:
+    name = Container.objects.filter(pk=container_id).values_list("name", flat=True).first()
+    return name or container_id[:12]
+
+
 def _words(container: Container) -> dict[str, Any]:
     """What the specification says beyond the usual, by section of the page."""
-    names = dict(Container.objects.values_list("pk", "name"))
-    words: dict[str, Any] = in_words(container.spec, lambda each: names.get(each, each[:12]))
+    words: dict[str, Any] = in_words(container.spec, _name_of)
     return {**words, "mounts": dict(words.get("mounts", ()))}
 
 
