@@ -14,7 +14,7 @@ from tests.support.platform import Api, Platform
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 MANY = 1000
-USABLE = 1.0  # seconds
+USABLE = 1.0  # seconds, on a machine that has nothing else to do
 
 # On a host of their own, which nobody watches: they stay as they are.
 _MAKE = f"""
@@ -39,6 +39,14 @@ def many(platform: Platform) -> Iterator[None]:
     platform.slipway("manage", "shell", "-c", _END)
 
 
+def _plain(page: Page) -> float:
+    """Seconds for a page with nothing on it: what the machine can do now."""
+    begun = time.monotonic()
+    page.goto("/volumes/")
+    expect(page.get_by_test_id("connection")).to_have_attribute("data-state", "open")
+    return time.monotonic() - begun
+
+
 def _seconds(page: Page) -> float:
     begun = time.monotonic()
     page.goto("/containers/?sort=name&q=many-")
@@ -50,8 +58,10 @@ def _seconds(page: Page) -> float:
 
 
 def test_a_thousand_rows_are_usable_at_once(page: Page, api: Api, starter: str, many: None) -> None:
-    # The best of some, as the machine may do other things.
-    assert min(_seconds(page) for _ in range(5)) < USABLE
+    # The best of some, as the machine may do other things; by turns, so that both meet the same.
+    times = [(_plain(page), _seconds(page)) for _ in range(5)]
+    plain, usable = map(min, zip(*times, strict=True))
+    assert usable < max(USABLE, 3 * plain), times
     expect(page.get_by_test_id("page-place")).to_have_text(f"1–50 of {MANY}")
     page.get_by_test_id("page-after").click()
     expect(page.get_by_test_id("page-place")).to_have_text(f"51–100 of {MANY}")
