@@ -25,6 +25,11 @@ urlpatterns = [
     path("containers/new/", containers.container_create, name="container-create"),
     path("containers/<str:container_id>/", containers.container_detail, name="container"),
     path(
+        "containers/<str:container_id>/terminal/",
+        containers.container_terminal,
+        name="container-terminal",
+    ),
+    path(
         "containers/<str:container_id>/dialog/<slug:name>/",
         containers.container_dialog,
         name="container-dialog",

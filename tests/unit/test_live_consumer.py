@@ -208,7 +208,7 @@ async def test_a_session_that_ended_closes_the_socket(
         return False
 
     monkeypatch.setattr(consumer, "RECHECK", 0.01)
-    monkeypatch.setattr(consumer, "_session_holds", over)
+    monkeypatch.setattr(consumer, "session_holds", over)
     socket = await connect()
     assert await socket.close_code() == 4401
 

@@ -9,7 +9,7 @@ from asgiref.sync import sync_to_async
 from django.test import Client
 
 from webui.accounts.models import User
-from webui.live.consumer import _session_holds
+from webui.live.consumer import session_holds
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -27,22 +27,22 @@ def scope(user: User) -> dict[str, Any]:
 
 
 async def test_a_session_holds(scope: dict[str, Any]) -> None:
-    assert await _session_holds(scope)
+    assert await session_holds(scope)
 
 
 async def test_signing_out_ends_it(scope: dict[str, Any]) -> None:
     await sync_to_async(scope["session"].delete)()
-    assert not await _session_holds(scope)
+    assert not await session_holds(scope)
 
 
 async def test_a_user_who_may_not_sign_in_any_more_ends_it(
     scope: dict[str, Any], user: User
 ) -> None:
     await User.objects.filter(pk=user.pk).aupdate(is_active=False)
-    assert not await _session_holds(scope)
+    assert not await session_holds(scope)
 
 
 async def test_a_new_password_ends_the_old_sessions(scope: dict[str, Any], user: User) -> None:
     user.set_password("another long password")
     await user.asave()
-    assert not await _session_holds(scope)
+    assert not await session_holds(scope)

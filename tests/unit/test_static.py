@@ -27,7 +27,7 @@ def test_vendored_files_have_the_hashes_of_the_lock() -> None:
 
 
 def test_every_vendored_package_carries_its_licence() -> None:
-    assert len(list((STATIC / "vendor" / "licences").glob("*.txt"))) == 6
+    assert len(list((STATIC / "vendor" / "licences").glob("*.txt"))) == 7
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from csp.constants import SELF, UNSAFE_INLINE
+from csp.decorators import csp_replace
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
+from django.views.decorators.clickjacking import xframe_options_sameorigin
 
 from runtime.errors import NotFound
 from runtime.model.state import Status
@@ -22,7 +25,7 @@ from webui.core.pages import may_operate
 from webui.networks.models import Network
 from webui.operations.models import Event, Operation
 
-TABS = ("summary", "stats", "logs", "events", "inspect")
+TABS = ("summary", "stats", "logs", "terminal", "events", "inspect")
 DIALOGS = ("remove", "kill", "rename", "limits")
 
 
@@ -104,6 +107,16 @@ def container_detail(request: HttpRequest, container_id: str) -> HttpResponse:
 def _name_of(container_id: str) -> str:
     name = Container.objects.filter(pk=container_id).values_list("name", flat=True).first()
     return name or container_id[:12]
+
+
+# xterm.js writes style sheets of its own; so it has a document of its own, in a frame of the tab.
+@csp_replace({"style-src": [SELF, UNSAFE_INLINE], "frame-ancestors": [SELF]})  # type: ignore[arg-type]
+@xframe_options_sameorigin
+@login_required
+def container_terminal(request: HttpRequest, container_id: str) -> HttpResponse:
+    """A terminal's document: it connects by itself."""
+    may_operate(request)
+    return render(request, "pages/terminal.html", {"container": _find(container_id)})
 
 
 def _words(container: Container) -> dict[str, Any]:

@@ -236,7 +236,7 @@ class LiveConsumer:
         while True:
             await asyncio.sleep(RECHECK)
             try:
-                holds = await _session_holds(self._scope)
+                holds = await session_holds(self._scope)
             except DatabaseError:
                 continue
             if not holds:
@@ -244,7 +244,7 @@ class LiveConsumer:
                 return
 
 
-async def _session_holds(scope: dict[str, Any]) -> bool:
+async def session_holds(scope: dict[str, Any]) -> bool:
     """Whether the session still exists and its user may still sign in with it."""
     key = getattr(scope.get("session"), "session_key", None)
     if key is None:

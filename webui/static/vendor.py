@@ -63,6 +63,16 @@ PACKAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "LICENSE": "licences/jetbrains-mono.txt",
         },
     ),
+    "@xterm/xterm": (
+        "5.5.0",
+        "MIT",
+        {
+            "lib/xterm.js": "xterm.js",
+            "css/xterm.css": "xterm.css",
+            "LICENSE": "licences/xterm.txt",
+        },
+    ),
+    "@xterm/addon-fit": ("0.10.0", "MIT", {"lib/addon-fit.js": "xterm-fit.js"}),
     "lucide-static": ("1.62.0", "ISC", {"LICENSE": "licences/lucide.txt"}),
 }
 
@@ -118,6 +128,7 @@ ICONS = {
     "sun": "sun",
     "system": "monitor",
     "tag": "tag",
+    "terminal": "square-terminal",
     "time": "clock",
     "volume": "database",
     "warning": "triangle-alert",
