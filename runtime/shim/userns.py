@@ -7,6 +7,7 @@ docs/design/012-user-namespaces.md.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -140,12 +141,21 @@ def join(plan: Plan, netns: int, monitor: socket.socket) -> list[int]:
         elif netns >= 0:
             syscalls.setns(fcntl.ioctl(netns, _NS_GET_USERNS), c.CLONE_NEWUSER)
         else:
-            syscalls.unshare(c.CLONE_NEWUSER)
+            _leave_the_host_s()
             monitor.send(json.dumps({"map": plan["user_namespace"]}).encode())
             if answer := monitor.recv(_MAX_ANSWER)[1:]:
                 raise from_payload(json.loads(answer))
         become_root()
     return doors
+
+
+def _leave_the_host_s() -> None:
+    try:
+        syscalls.unshare(c.CLONE_NEWUSER)
+    except KernelFailure as error:
+        if error.errno in (errno.ENOSPC, errno.EUSERS):
+            error.hint = "Raise the setting user.max_user_namespaces, or choose userns=host."
+        raise
 
 
 def become_root() -> None:
@@ -199,3 +209,6 @@ def _give_up(plan: Plan, feature: str, requires: str) -> None:
             feature, requires, hint="Choose userns=host to run without.", field="security.userns"
         )
     plan["namespaces"]["user"] = "host"
+    # In the supervisor's log, as nobody has asked for one.
+    told = f"shim: {plan['id'][:12]} runs with the host's ids, for want of {requires}\n"
+    os.write(2, told.encode())

@@ -259,6 +259,15 @@ def test_a_mount_that_cannot_be_mapped_decides_unless_it_was_asked_for(
     assert instance.status(spec) == Status.EXITED
 
 
+def test_going_without_is_told_in_the_log(capfd: pytest.CaptureFixture[str], merged: Path) -> None:
+    with Instance() as instance:
+        seen = started(instance, Security(), mounts=(Mount("bind", "/data", str(merged)),))
+        told = (
+            f"{seen.spec.short_id} runs with the host's ids, for want of idmapped mounts on overlay"
+        )
+        assert told in capfd.readouterr().err
+
+
 def test_mounts_below_that_cannot_are_left_as_they_are(instance: Instance, merged: Path) -> None:
     (merged / "inside").write_text("seen")
     parent = merged.parent
