@@ -11,11 +11,10 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from runtime.cgroups.manager import DEVICE_RULES, CgroupManager
-from runtime.engine import userns
 from runtime.engine.etc import write_etc_files
-from runtime.engine.mounts import check_bind
+from runtime.engine.host_checks import check_against_host
 from runtime.engine.observe import Observer
-from runtime.engine.planning import device_rules, held_capabilities, make_plan
+from runtime.engine.planning import device_rules, make_plan
 from runtime.engine.undo import Undo
 from runtime.engine.volumes import VolumeManager
 from runtime.engine.wiring import Wiring
@@ -29,7 +28,6 @@ from runtime.errors import (
     error_context,
 )
 from runtime.images import ImageStore
-from runtime.kernel import apparmor, seccomp
 from runtime.launcher.client import LauncherClient
 from runtime.model.parse import parse_signal
 from runtime.model.spec import ContainerSpec, Mount
@@ -82,7 +80,9 @@ class Lifecycle:
                 if self._bundles.spec(spec.id) == spec:
                     return
                 raise AlreadyExists(f"A container with the id {spec.short_id} exists already.")
-            self._check_against_host(spec)
+            check_against_host(
+                spec, self._config, images=self._images, cgroups=self._cgroups, wiring=self._wiring
+            )
             layers = self._images.layer_dirs(spec.image)
             with Undo() as undo:
                 for mount in spec.mounts:
@@ -116,19 +116,6 @@ class Lifecycle:
             for mount in spec.mounts:
                 if mount.type == "volume":
                     self._volumes.take_back(mount.source, spec.id)
-
-    def _check_against_host(self, spec: ContainerSpec) -> None:
-        """Refuse what would fail at the start, before anything is made."""
-        self._images.get(spec.image)
-        self._cgroups.check(spec.limits)
-        self._wiring.check(spec)
-        for index, mount in enumerate(spec.mounts):
-            if mount.type == "bind":
-                check_bind(mount, self._config, f"mounts[{index}].source")
-        device_rules(spec, DEVICE_RULES)
-        apparmor.check(spec.security.apparmor, "security.apparmor")
-        userns.check(spec, self._config)
-        seccomp.compile_profile(spec.security.seccomp, held_capabilities(spec)["bounding"])
 
     # -- start --------------------------------------------------------------------------------
 
