@@ -59,6 +59,15 @@ class Changes:
                     self._bundles.write_spec(changed)
             return changed
 
+    def enforce(self, container_id: str) -> None:
+        """Have what runs follow the specification on disk, whatever an update that was cut short has changed."""
+        with error_context("update", id=container_id), self._observer.locked(container_id):
+            spec = self._bundles.spec(container_id)
+            if self._observer.settled(container_id).status.is_active:
+                self._cgroups.apply(spec.id, spec.limits)
+                self._score(spec, spec.limits.oom_score_adj)
+                self._tell(spec)
+
     def _apply(self, spec: ContainerSpec, changed: ContainerSpec) -> None:
         scored = changed.limits.oom_score_adj != spec.limits.oom_score_adj
         if scored:
@@ -71,10 +80,13 @@ class Changes:
                 self._score(spec, spec.limits.oom_score_adj)
             raise
         if changed.restart != spec.restart:
-            try:
-                ShimClient(self._config, spec.id).update(restart=to_json(changed.restart))
-            except (ShimLost, NotFound):
-                pass  # it has just ended: the policy holds from the next start
+            self._tell(changed)
+
+    def _tell(self, spec: ContainerSpec) -> None:
+        try:
+            ShimClient(self._config, spec.id).update(restart=to_json(spec.restart))
+        except (ShimLost, NotFound):
+            pass  # it has just ended: the policy holds from the next start
 
     def _score(self, spec: ContainerSpec, value: int) -> None:
         """Raises SpecInvalid, with every process as it was, when the kernel refuses one."""

@@ -103,6 +103,9 @@ class Engine:
     ) -> ContainerSpec:
         return self._changes.update(container_id, limits, restart)
 
+    def enforce(self, container_id: str) -> None:
+        self._changes.enforce(container_id)
+
     def exec(self, container_id: str, request: ExecRequest) -> ExecSession:
         return self._execs.start(container_id, request)
 

@@ -177,7 +177,7 @@ class Lifecycle:
             undo.push(self._observer.unmark, spec.id)
             note("plan")
             session = LauncherClient(self._config).start(plan)
-            undo.push(session.close)
+            undo.push(session.give_up)
             if plan["wait_for_network"]:
                 pid = session.wait_netns()
                 note("fork")

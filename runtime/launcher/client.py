@@ -14,6 +14,8 @@ from runtime.store.paths import Config
 
 _TIMEOUT = 150.0  # seconds for any one answer; longer than the shim's own patience with init
 
+_FAREWELL = 5.0  # seconds for a monitor to end that is not wanted any more
+
 
 class StartSession:
     """One start in progress. Closing it before `go()` makes the shim give up and leave nothing."""
@@ -43,6 +45,19 @@ class StartSession:
         while message["stage"] != "running":
             message = self._next()
         return from_json(RunState, message["state"])
+
+    def give_up(self) -> None:
+        """Have the monitor take back what it made, and return when it has gone: the next start makes the same
+        groups and files again.
+        """
+        try:
+            self._channel.shutdown(socket.SHUT_WR)
+            self._channel.settimeout(_FAREWELL)
+            while self._stream.read1():
+                pass
+        except OSError:
+            pass
+        self.close()
 
     def close(self) -> None:
         self._stream.close()

@@ -222,12 +222,12 @@ class Monitor:
             for _ in range(_DRAIN):
                 if not self._read_output(life, fd):
                     break
-        life.close()
         if self.health is not None:
             self.health.stop()
         self.execs.end_all()
-        self.life = None
-        self._kill_at = 0.0
+        self.life, self._kill_at = None, 0.0
+        # Whatever fails from here on is not done again: nothing watches a life that is over.
+        self._guarded(life.close)
         self._ended(code)
 
     def _ended(self, code: int, error: EngineError | None = None) -> None:

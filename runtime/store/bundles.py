@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -178,11 +179,12 @@ class BundleStore:
     def drop_run(self, container_id: str) -> None:
         """Remove state.json, socket and the rest of the run directory; nothing there is no error."""
         directory = self._config.container_run(container_id)
-        while True:
+        for last in (False,) * 20 + (True,):
             try:
                 shutil.rmtree(directory)
-            except FileNotFoundError:
-                # A monitor that is just leaving took its socket away between our look and our unlink.
-                if directory.exists():
-                    continue
-            return
+            except OSError as error:
+                # A monitor that is just coming or leaving made its socket, or took it away, before our unlink.
+                if error.errno not in (errno.ENOENT, errno.ENOTEMPTY) or last:
+                    raise
+            if not directory.exists():
+                return

@@ -143,7 +143,7 @@ class Config:
 
     @property
     def tmp(self) -> Path:
-        """Half-made things, on the same file system; emptied at boot."""
+        """Half-made and doomed things, on the same file system; what nobody will finish goes (leftovers.py)."""
         return self.root / "tmp"
 
     @property

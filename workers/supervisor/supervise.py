@@ -133,7 +133,7 @@ class Supervisor:
         self._selector.register(output, selectors.EVENT_READ, lambda: self._read(child))
         pid = child.popen.pid
         child.shown.state, child.shown.pid = "running", pid
-        child.shown.start_time, child.shown.since = start_time(pid), time.time()
+        child.shown.start_time, child.shown.since = _born(pid), time.time()
 
     def _watch_ready(self, fd: int) -> None:
         def on_readable() -> None:
@@ -239,6 +239,14 @@ class Supervisor:
                         child.popen.kill()
                         child.kill_at = time.monotonic() + 1.0
                 self._turn(max(0.0, min(c.kill_at for c in alive) - time.monotonic()))
+
+
+def _born(pid: int) -> int:
+    """Its start time; 0 when that cannot be told, which must not end the platform."""
+    try:
+        return start_time(pid)
+    except OSError:
+        return 0
 
 
 def _rest(fd: int) -> str:

@@ -146,7 +146,13 @@ def rename(job: Job) -> Result:
     return container_seen(job)
 
 
-@operation_task("container.update", on_failure=_seen)
+def _enforce(job: Job) -> None:
+    """After an update that failed: a worker that died on it may have been half through."""
+    job.engine.enforce(job.target)
+    _seen(job)
+
+
+@operation_task("container.update", on_failure=_enforce)
 def update(job: Job) -> Result:
     """Change limits and restart policy, also of a running container: all that is asked, or nothing."""
     limits, policy = job.params.get("limits"), job.params.get("restart")
