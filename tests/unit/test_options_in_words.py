@@ -14,6 +14,7 @@ from runtime.model.spec import (
     Device,
     Dns,
     EndpointSpec,
+    Health,
     Limits,
     LogOptions,
     Mount,
@@ -29,7 +30,7 @@ from webui.containers.describing import in_words
 ELSEWHERE = {
     "id", "name", "image", "image_reference", "version", "process.args", "process.env", "process.cwd",
     "process.user", "hostname", "limits.memory", "limits.cpus", "limits.pids", "mounts", "ports",
-    "endpoints", "restart", "health", "stop_signal", "stop_timeout", "labels",
+    "endpoints", "restart", "stop_signal", "stop_timeout", "labels",
     "security.read_only_rootfs", "logs.max_buffer",
 }  # fmt: skip
 OTHER: dict[str, Any] = {
@@ -38,6 +39,7 @@ OTHER: dict[str, Any] = {
     "limits.cpuset_cpus": "0",
     "limits.cpuset_mems": "0",
     "exposed": ("80/tcp",),
+    "health": Health(("true",)),
     "dns.extra_hosts": {"db": "10.0.0.1"},
     "logs.driver": "none",
     "security.seccomp": "unconfined",

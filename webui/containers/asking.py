@@ -17,6 +17,7 @@ from runtime.model.spec import (
 )
 from runtime.model.subnets import mac_for
 from webui.containers.building import SHM_SIZE, is_shell_line
+from webui.containers.health import health_request
 
 Request = dict[str, Any]
 # Empty, they still say something: no init, no patience, nothing hidden.
@@ -47,6 +48,7 @@ def request_of(
         "restart": to_json(spec.restart) if spec.restart.name != "no" else {},
         "labels": _differing(spec.labels, config.get("labels") or {}),
         "auto_remove": spec.auto_remove,
+        "health": health_request(spec.health, config),
         "logs": _differing(to_json(spec.logs), to_json(LogOptions())),
     }
     for name in ("pid", "ipc", "uts"):

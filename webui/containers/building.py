@@ -18,13 +18,13 @@ from runtime.model.parse_ports import parse_ports
 from runtime.model.spec import (
     ContainerSpec,
     Dns,
-    Health,
     Mount,
     Namespaces,
     PortMapping,
     Process,
     Security,
 )
+from webui.containers.health import health_of
 from webui.containers.naming import random_name
 from webui.containers.requests import ContainerRequest, MountRequest
 
@@ -66,7 +66,7 @@ def build_spec(
             extra_hosts=parse_hosts(request.extra_hosts, "extra_hosts"),
         ),
         restart=request.to_restart(),
-        health=_health(config),
+        health=health_of(request.health, config),
         logs=request.logs.to_options(),
         security=_security(request),
         stop_signal=request.stop_signal or str(config.get("stop_signal") or "") or "SIGTERM",
@@ -242,27 +242,3 @@ def _namespaces(request: ContainerRequest) -> Namespaces:
 
 def _mode(text: str) -> str:
     return "" if text in ("private", "shareable", "default") else text
-
-
-def _health(config: dict[str, Any]) -> Health | None:
-    """The image's HEALTHCHECK; Docker counts its durations in nanoseconds."""
-    check = config.get("healthcheck") or {}
-    test = list(check.get("Test") or ())
-    if not test or test[0] == "NONE":
-        return None
-    if test[0] == "CMD-SHELL":
-        test = [*(config.get("shell") or ("/bin/sh", "-c")), *test[1:]]
-    else:
-        test = test[1:]
-
-    def seconds(name: str, default: float) -> float:
-        return float(check.get(name) or 0) / 1e9 or default
-
-    return Health(
-        test=tuple(test),
-        interval=seconds("Interval", 30.0),
-        timeout=seconds("Timeout", 30.0),
-        retries=int(check.get("Retries") or 3),
-        start_period=seconds("StartPeriod", 0.0),
-        start_interval=seconds("StartInterval", 5.0),
-    )

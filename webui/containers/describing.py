@@ -10,6 +10,7 @@ from runtime.model.codec import from_json, to_json
 from runtime.model.spec import ContainerSpec, Limits, LogOptions, Mount, Process
 from runtime.model.subnets import mac_for
 from runtime.model.validate_userns import needs_host
+from webui.containers.health import health_words
 from webui.core.templatetags.ui import size
 
 Words = list[tuple[str, str]]  # label, text
@@ -19,7 +20,7 @@ _NONE = ContainerSpec("", "", "", "", Process(()))
 
 
 def in_words(spec: dict[str, Any], name_of: NameOf) -> dict[str, Words]:
-    """By section of the page: process, limits, network, storage, security, logs; and for each mount its
+    """By section of the page: process, limits, network, storage, security, health, logs; and for each mount its
     options, under "mounts". A specification that cannot be read has no words.
     """
     try:
@@ -33,6 +34,7 @@ def in_words(spec: dict[str, Any], name_of: NameOf) -> dict[str, Words]:
         "storage": [("Root", "read-only")] if whole.security.read_only_rootfs else [],
         "mounts": [(m.target, mount_words(m)) for m in whole.mounts],
         "security": [*_security(whole), *_namespaces(whole, name_of)],
+        "health": health_words(whole.health),
         "logs": list(_logs(whole.logs)),
     }
 

@@ -168,6 +168,22 @@ STOP = Section(
               help="With its writable layer and its anonymous volumes."),
     ),
 )  # fmt: skip
+HEALTH = Section(
+    "health", "Health check", "A command that tells whether it works; the image may have one.",
+    (
+        Field("health.command", "Command", "text", "--health-cmd",
+              "curl -f http://localhost/", "A line of the image's shell; 0 means healthy."),
+        Field("health.interval", "Interval", "text", "--health-interval", "30s"),
+        Field("health.timeout", "Time for one look", "text", "--health-timeout", "30s"),
+        Field("health.retries", "Failures in a row", "number", "--health-retries", "3"),
+        Field("health.start_period", "Time to start", "text", "--health-start-period", "0s",
+              "Failures meanwhile do not count."),
+        Field("health.start_interval", "Interval meanwhile", "text", "--health-start-interval",
+              "5s"),
+        Field("health.disable", "Never check", "check", "--no-healthcheck",
+              help="Not even as the image says."),
+    ),
+)  # fmt: skip
 PRIVILEGES = Section(
     "privileges", "Privileges", "Capabilities and users: what root inside may do.",
     (
@@ -241,7 +257,7 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
     "storage": (STORAGE,),
     "resources": (MEMORY, CPU, PROCESSES, DISK),
     "environment": (ENVIRONMENT,),
-    "network": (NETWORK, STOP),
+    "network": (NETWORK, STOP, HEALTH),
     "security": (PRIVILEGES, PROFILES, DEVICES, NAMESPACES),
     "more": (LABELS, LOGS),
 }

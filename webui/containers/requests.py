@@ -129,6 +129,18 @@ class LogsRequest(Request):
         )
 
 
+class HealthRequest(Request):
+    """What is left out is the image's. Durations in seconds, or such as "1m30s"."""
+
+    command: list[str] | str = ""  # a text is a line of the image's shell
+    interval: float | str | None = None
+    timeout: float | str | None = None
+    retries: int | None = Field(default=None, ge=1)
+    start_period: float | str | None = None  # failures before that do not count
+    start_interval: float | str | None = None  # between looks meanwhile
+    disable: bool = False  # no check, whatever the image says
+
+
 class ContainerRequest(Request):
     """One container to be made; absent fields come from the image."""
 
@@ -186,6 +198,7 @@ class ContainerRequest(Request):
     sysctls: Pairs = Field(default_factory=dict)
     masked_paths: list[str] | None = None  # null: the default list; []: none
     readonly_paths: list[str] | None = None
+    health: HealthRequest = Field(default_factory=HealthRequest)
     logs: LogsRequest = Field(default_factory=LogsRequest)
     auto_remove: bool = False
     start: bool = True

@@ -132,7 +132,7 @@ def _takes_value(name: str) -> bool:
     if name in _IGNORED:
         return _IGNORED[name]
     known = _FIELDS.get(_OTHER_NAMES.get(name, name))
-    return not (known and known.kind == "check") and name not in ("init", "no-healthcheck")
+    return not (known and known.kind == "check") and name != "init"
 
 
 _FIELDS = {

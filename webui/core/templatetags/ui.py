@@ -145,10 +145,12 @@ def verb(kind: str) -> str:
 
 
 @register.simple_tag
-def ago(moment: datetime | str | None, empty: str = "–") -> SafeString | str:
-    """A moment that the browser shows relative to now, the exact time on hover."""
+def ago(moment: datetime | str | float | None, empty: str = "–") -> SafeString | str:
+    """A moment (a number: Unix seconds) that the browser shows relative to now, the exact time on hover."""
     if not moment:
         return empty
+    if isinstance(moment, (int, float)):
+        moment = datetime.fromtimestamp(moment, UTC)
     when = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     when = when.astimezone(UTC)
     return format_html(
