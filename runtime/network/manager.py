@@ -23,6 +23,7 @@ from runtime.errors import (
     NetworkInUse,
     NotFound,
     PortInUse,
+    error_context,
 )
 from runtime.kernel.conntrack import forget_udp_from, forget_udp_to_port
 from runtime.model.spec import ContainerSpec, EndpointSpec, NetworkSpec
@@ -274,8 +275,9 @@ class NetworkManager:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with self._thread_lock, locked(self._config.locks / "network.lock"):
-            yield
+        with self._thread_lock, error_context("network"):
+            with locked(self._config.locks / "network.lock"):
+                yield
 
     def _complete(self, spec: NetworkSpec) -> bool:
         if not self._bridge_complete(spec) or self._networks.read(spec.id) != spec:

@@ -51,7 +51,9 @@ def _refuse(*_: object, **__: object) -> None:
 def test_a_monitor_outlives_calls_that_fail(faults: Callable[[str], Path]) -> None:
     switch = faults("scandir+rmdir+unlink+listdir")
     with Instance() as instance:
-        spec = instance.run(instance.shell("trap 'exit 7' TERM; while :; do sleep 0.05; done"))
+        script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"
+        spec = instance.run(instance.shell(script))
+        instance.wait_for_output(spec, "ready")
         _turn(switch, b"\1")
         record = instance.engine.stop(spec.id, timeout=10)
         _turn(switch, b"\0")
