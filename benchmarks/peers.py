@@ -34,6 +34,16 @@ class Peer(Protocol):
         """Create, start and await `true`, then remove it."""
 
     def remove(self, container: str) -> None: ...
+    def run(self, script: str) -> str:
+        """Create and start a shell with `script`, without ports; returns when its process runs."""
+
+    def stop(self, container: str) -> None:
+        """Ask it to end, and return when it has."""
+
+    def await_end(self, container: str) -> None: ...
+    def execute(self, container: str) -> None:
+        """Run `true` in it and return with its exit code."""
+
     def pids(self) -> set[int]:
         """The processes of the engine itself; the containers' own are not among them."""
 
@@ -120,6 +130,20 @@ class Slipway:
 
     def remove(self, container: str) -> None:
         self._ask("DELETE", f"/containers/{container}?wait=true&force=true")
+
+    def run(self, script: str) -> str:
+        body = {"image": IMAGE, "command": ["sh", "-c", script], "init": False, "start": True}
+        return str(self._ask("POST", "/containers?wait=true", body)["id"])
+
+    def stop(self, container: str) -> None:
+        self._ask("POST", f"/containers/{container}/stop?wait=true")
+
+    def await_end(self, container: str) -> None:
+        self._ask("POST", f"/containers/{container}/wait")
+
+    def execute(self, container: str) -> None:
+        done = self._ask("POST", f"/containers/{container}/exec", {"command": ["true"]})
+        assert done["exit_code"] == 0, done
 
     def pids(self) -> set[int]:
         facts = self.platform.status()
@@ -224,6 +248,39 @@ class Docker:
     def remove(self, container: str) -> None:
         self._ask("DELETE", f"/containers/{container}?force=true")
 
+    def run(self, script: str) -> str:
+        made = self._ask(
+            "POST",
+            "/containers/create",
+            {
+                "Image": IMAGE,
+                "Cmd": ["sh", "-c", script],
+                # As much as Slipway keeps.
+                "HostConfig": {
+                    "LogConfig": {
+                        "Type": "json-file",
+                        "Config": {"max-size": "10m", "max-file": "3"},
+                    }
+                },
+            },
+        )
+        self._ask("POST", f"/containers/{made['Id']}/start")
+        return str(made["Id"])
+
+    def stop(self, container: str) -> None:
+        self._ask("POST", f"/containers/{container}/stop")
+
+    def await_end(self, container: str) -> None:
+        self._ask("POST", f"/containers/{container}/wait")
+
+    def execute(self, container: str) -> None:
+        body = {"Cmd": ["true"], "AttachStdout": True, "AttachStderr": True}
+        made = self._ask("POST", f"/containers/{container}/exec", body)
+        # The answer ends with the process.
+        self._ask("POST", f"/exec/{made['Id']}/start", {"Detach": False, "Tty": False})
+        done = self._ask("GET", f"/exec/{made['Id']}/json")
+        assert done["ExitCode"] == 0, done
+
     def pids(self) -> set[int]:
         """The daemon and its children, and the shims, which name its directory."""
         marker = str(self._private.base)
@@ -290,6 +347,18 @@ class Podman:
 
     def remove(self, container: str) -> None:
         self._run("rm", "--force", "--time", "0", container)
+
+    def run(self, script: str) -> str:
+        return self._run("run", "--detach", *_LOW_LIMITS, IMAGE, "sh", "-c", script)
+
+    def stop(self, container: str) -> None:
+        self._run("stop", container)
+
+    def await_end(self, container: str) -> None:
+        self._run("wait", container)
+
+    def execute(self, container: str) -> None:
+        self._run("exec", container, "true")
 
     def pids(self) -> set[int]:
         marker = str(self._private.base)
