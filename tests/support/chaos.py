@@ -82,7 +82,7 @@ class Chaos:
         self._began = time.monotonic()
         self.journal: list[str] = []
         self.killed = 0
-        self._last_kill: dict[str, float] = {}  # name -> monotonic time
+        self._killed_once: set[str] = set()
         self._token = platform.api().token
         self.actors = [
             Actor(
@@ -135,20 +135,17 @@ class Chaos:
         while not self._over.wait(dice.uniform(*PAUSES)):
             # Mostly one; now and then several in the same moment.
             victims = dice.sample(PROCESSES, dice.choice((1, 1, 1, 1, 3)))
-            # Mostly not the same again soon: one that dies again and again is started later and later, by
-            # design, and nothing would ever be done.
-            rested = 0.0 if dice.random() < 0.2 else GOOD_RUN
+            # Mostly none that was killed and has not run for long since: one that dies again and again is
+            # started later and later, by design, and nothing would ever be done.
+            hasty = dice.random() < 0.1
             for process in self._processes():
-                last = self._last_kill.get(process["name"], -GOOD_RUN)
-                if process["name"] in victims and process["pid"]:
-                    self._kill(process, rested > time.monotonic() - last)
-
-    def _kill(self, process: dict[str, Any], spared: bool) -> None:
-        if not spared:
-            self.say(f"kill -9 {process['name']} ({process['pid']})")
-            self._last_kill[process["name"]] = time.monotonic()
-            os.kill(process["pid"], signal.SIGKILL)
-            self.killed += 1
+                name, lived = process["name"], time.time() - process["since"]
+                fair = hasty or name not in self._killed_once or lived > GOOD_RUN
+                if name in victims and process["pid"] and fair:
+                    self.say(f"kill -9 {name} ({process['pid']})")
+                    self._killed_once.add(name)
+                    os.kill(process["pid"], signal.SIGKILL)
+                    self.killed += 1
 
     def _processes(self) -> list[dict[str, Any]]:
         """As the supervisor has written them down."""
