@@ -11,6 +11,8 @@ from pathlib import Path
 
 from runtime.errors import LockTimeout
 
+_TRIES = 3  # not every error comes again
+
 
 @contextmanager
 def locked(path: Path, *, timeout: float = 30.0, shared: bool = False) -> Iterator[None]:
@@ -26,8 +28,13 @@ def locked(path: Path, *, timeout: float = 30.0, shared: bool = False) -> Iterat
 
 
 def discard(path: Path) -> None:
-    """Remove a lock's file, for its holder when the object it guards is gone."""
-    path.unlink(missing_ok=True)
+    """Remove a lock's file, for its holder when the object it guards is gone. Never raises: that is done."""
+    for _ in range(_TRIES):
+        try:
+            path.unlink(missing_ok=True)
+            return
+        except OSError:
+            continue
 
 
 def _acquire(path: Path, timeout: float, how: int) -> int:

@@ -179,3 +179,21 @@ def test_a_signal_just_after_the_rename_is_not_lost(
     with pytest.raises(KeyboardInterrupt):
         write_atomic(tmp_path / "file", b"new")
     assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_a_lock_that_cannot_be_deleted_at_once_costs_nothing(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = config.locks / "gone.lock"
+    unlink = os.unlink
+    calls = iter([OSError(errno.EIO, "")])
+
+    def refuse_once(*args: object, **kwargs: object) -> None:
+        for error in calls:
+            raise error
+        unlink(*args, **kwargs)  # type: ignore[arg-type]
+
+    with locked(path):
+        monkeypatch.setattr(os, "unlink", refuse_once)
+        discard(path)
+    assert not path.exists()

@@ -165,7 +165,15 @@ def update(job: Job) -> Result:
     return container_seen(job)
 
 
-@operation_task("container.remove", on_failure=_seen)
+def _seen_or_gone(job: Job) -> None:
+    """After a removal that failed: what is left is shown; when only something beside it is left, it goes."""
+    try:
+        _seen(job)
+    except NotFound:
+        container_gone(job.engine, job.operation.host, job.target, _spec(job))
+
+
+@operation_task("container.remove", on_failure=_seen_or_gone)
 def remove(job: Job) -> Result:
     """Remove it with its writable layer; named volumes stay."""
     try:
