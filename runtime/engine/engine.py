@@ -13,6 +13,7 @@ from runtime.engine.execs import ExecRequest, Execs
 from runtime.engine.lifecycle import Lifecycle, Trace
 from runtime.engine.measure import Meter
 from runtime.engine.observe import Observer
+from runtime.engine.top import ProcessRow, processes
 from runtime.engine.volumes import VolumeManager
 from runtime.engine.wiring import Wiring
 from runtime.errors import EngineError
@@ -170,6 +171,9 @@ class Engine:
             return self.bundles.spec(container_id).name
         except EngineError:
             return ""
+
+    def top(self, container_id: str) -> list[ProcessRow]:
+        return processes(container_id, self.cgroups, self._observer)
 
     def writable_usage(self, container_id: str) -> WritableUsage:
         """What the container has written outside its volumes. Walks its writable layer."""

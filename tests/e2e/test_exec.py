@@ -96,3 +96,20 @@ def test_who_ran_what_is_recorded_and_nothing_runs_in_one_that_does_not(api: Api
     api.post(f"/containers/{web}/stop", {"timeout": 0})
     answer = api.http.post(f"/containers/{web}/exec", json={"command": "true"})
     assert (answer.status_code, answer.json()["code"]) == (409, "bad_state")
+
+
+def test_its_processes_are_listed_as_it_sees_them(api: Api, web: str) -> None:
+    api.http.post(
+        f"/containers/{web}/exec",
+        json={"command": ["sh", "-c", "exec sleep 4242"], "user": "1234", "detach": True},
+    )
+    rows = api.get(f"/containers/{web}/top")
+    first = rows[0]
+    assert (first["pid"], first["user"], first["command"]) == (1, 0, "sleep 1000")
+    second = next(row for row in rows if "4242" in row["command"])
+    assert (second["user"], second["state"]) == (1234, "S")
+    assert second["memory"] > 0
+    assert second["started_at"] >= first["started_at"] > 1_700_000_000
+    api.post(f"/containers/{web}/stop", {"timeout": 0})
+    answer = api.http.get(f"/containers/{web}/top")
+    assert (answer.status_code, answer.json()["code"]) == (409, "bad_state")

@@ -56,3 +56,10 @@ def test_its_process_ends_with_the_page(page: Page, api: Api, web: str) -> None:
             return
         page.wait_for_timeout(50)
     pytest.fail("the process goes on")
+
+
+def test_its_processes_are_shown(page: Page, web: str) -> None:
+    page.goto(f"/containers/{web}/?tab=processes")
+    table = page.get_by_test_id("processes")
+    expect(table.locator("tbody tr")).to_have_count(1)
+    expect(table.locator("tbody")).to_contain_text("sleep 1000")

@@ -77,6 +77,7 @@ async def watcher(
                 run_dir=config.container_run,
                 ended=ended.__contains__,
                 begin_exec=no_exec,
+                top=lambda _: [],
             ).serve()
         )
         while not config.stream_socket.exists():

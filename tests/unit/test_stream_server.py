@@ -77,6 +77,7 @@ async def server(
                 run_dir=config.container_run,
                 ended=ended.__contains__,
                 begin_exec=no_exec,
+                top=lambda _: [],
             ).serve()
         )
         while not config.stream_socket.exists():
@@ -345,6 +346,7 @@ async def test_a_socket_left_by_a_killed_watcher_is_replaced(config: Config) -> 
                 run_dir=config.container_run,
                 ended=ended.__contains__,
                 begin_exec=no_exec,
+                top=lambda _: [],
             ).serve()
         )
         async with asyncio.timeout(5):

@@ -257,6 +257,16 @@ async def container_stats(request: HttpRequest, key: str) -> Any:
     return await stream_client.stats_once(container.pk)
 
 
+@router.get("/{key}/top", response=Any)
+async def container_top(request: HttpRequest, key: str) -> Any:
+    """Its processes: {pid, host_pid, parent, user, state, cpu, memory, started_at, command}.
+
+    `pid` and `user` are the container's, `cpu` seconds of processor time, `memory` bytes resident.
+    """
+    container = await sync_to_async(_readable)(request, key)
+    return await stream_client.top(container.pk)
+
+
 class LogsQuery(Schema):
     """`since` and `until`: RFC 3339, Unix seconds, or a duration before now ("10m")."""
 

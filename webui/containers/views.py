@@ -25,7 +25,7 @@ from webui.core.pages import may_operate
 from webui.networks.models import Network
 from webui.operations.models import Event, Operation
 
-TABS = ("summary", "stats", "logs", "terminal", "events", "inspect")
+TABS = ("summary", "stats", "logs", "processes", "terminal", "events", "inspect")
 DIALOGS = ("remove", "kill", "rename", "limits")
 
 

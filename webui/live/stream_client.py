@@ -101,6 +101,13 @@ async def stats_once(container_id: str) -> Sample | None:
     return None
 
 
+async def top(container_id: str) -> list[dict[str, Any]]:
+    """The container's processes (runtime.engine.top.ProcessRow). Raises StreamUnavailable, StreamRefused."""
+    async with _connection({"op": "top", "id": container_id}) as reader:
+        rows: list[dict[str, Any]] = checked(json.loads(await reader.readline()))["data"]
+        return rows
+
+
 async def host_once() -> Sample | None:
     """One sample of the host with rates. Raises StreamUnavailable."""
     async with aclosing(_messages({"op": "host", "once": True})) as messages:

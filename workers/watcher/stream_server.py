@@ -5,10 +5,11 @@ One request per connection, one JSON object per line:
     {"op": "logs", "id", "tail"?, "follow"?, "until_end"?, "since"?, "until"?, "streams"?}
     {"op": "stats", "ids": [id, …] | "all", "once"?}
     {"op": "host", "once"?}
+    {"op": "top", "id"}
     {"op": "exec", …}: see exec_stream.py
 
 Answers: {"type": "lines", "data": [line, …]}, {"type": "sample", "data": …} (by id for stats),
-{"type": "begun"} when a log is followed, {"type": "end"}, {"type": "error", "data": EngineError payload}. Whoever may open the socket may read every
+{"type": "begun"} when a log is followed, {"type": "processes", "data": [ProcessRow, …]}, {"type": "end"}, {"type": "error", "data": EngineError payload}. Whoever may open the socket may read every
 container's logs: it belongs to the web user's group and the web process checks who asks.
 
 A slow reader costs nothing: samples that it cannot take are left out, logs wait on disk, and a connection
@@ -29,7 +30,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runtime.engine.top import ProcessRow
 from runtime.errors import EngineError, NotFound, SpecInvalid
+from runtime.model.codec import to_json
 from runtime.store.logs import follow_logs, read_logs
 from workers.watcher.exec_stream import BeginExec, serve_exec
 from workers.watcher.log_stream import LogPump
@@ -97,6 +100,7 @@ class StreamServer:
         run_dir: Callable[[str], Path],
         ended: Callable[[str], bool],
         begin_exec: BeginExec,
+        top: Callable[[str], list[ProcessRow]],
     ) -> None:
         self._path = path
         self._sampler = sampler
@@ -106,6 +110,7 @@ class StreamServer:
         self._run_dir = run_dir
         self._ended = ended
         self._begin_exec = begin_exec
+        self._top = top
         self._stats: set[Subscription] = set()
         self._hosts: set[Reader] = set()
         self._wanted = asyncio.Event()
@@ -166,6 +171,10 @@ class StreamServer:
                 await self._serve_stats(stream, reader, request)
             case "host":
                 await self._serve_host(stream, reader, request)
+            case "top":
+                rows = await asyncio.to_thread(self._top, _id(request))
+                message = {"type": "processes", "data": [to_json(row) for row in rows]}
+                await reader.send(json.dumps(message))
             case "exec":
                 await serve_exec(stream, reader, request, self._begin_exec)
             case other:
@@ -252,9 +261,7 @@ class StreamServer:
     async def _logs(
         self, stream: asyncio.StreamReader, reader: Reader, request: dict[str, Any]
     ) -> None:
-        container_id = str(request.get("id", ""))
-        if not _ID.fullmatch(container_id):
-            raise SpecInvalid("id", "id must be 64 hex digits.")
+        container_id = _id(request)
         directory = self._logs_dir(container_id)
         # A container that never started has a bundle and no logs yet; following it waits for them.
         if not directory.parent.is_dir():
@@ -308,6 +315,13 @@ def _parse(line: bytes) -> dict[str, Any]:
     if not isinstance(request, dict):
         raise SpecInvalid("request", "The request must be an object.")
     return request
+
+
+def _id(request: dict[str, Any]) -> str:
+    container_id = str(request.get("id", ""))
+    if not _ID.fullmatch(container_id):
+        raise SpecInvalid("id", "id must be 64 hex digits.")
+    return container_id
 
 
 def _log_options(request: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import "./elements/stat-chart.js";
 import "./elements/log-view.js";
 import "./elements/create-form.js";
 import "./elements/upload-zone.js";
+import "./elements/process-table.js";
 import { live } from "./live.js";
 import { startNavigation } from "./navigation.js";
 
