@@ -28,7 +28,12 @@ Container.objects.bulk_create(
     for n in range({MANY})
 )
 """
-_END = "from webui.hosts.models import Host; Host.objects.filter(pk='e' * 32).delete()"
+_END = """
+from webui.containers.models import Container
+from webui.hosts.models import Host
+Container.objects.filter(host='e' * 32).delete()
+Host.objects.filter(pk='e' * 32).delete()
+"""
 
 
 @pytest.fixture
@@ -36,7 +41,8 @@ def many(platform: Platform) -> Iterator[None]:
     made = platform.slipway("manage", "shell", "-c", _MAKE)
     assert made.returncode == 0, made.stderr
     yield
-    platform.slipway("manage", "shell", "-c", _END)
+    gone = platform.slipway("manage", "shell", "-c", _END)
+    assert gone.returncode == 0, gone.stderr
 
 
 def _plain(page: Page) -> float:

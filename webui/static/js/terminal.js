@@ -8,7 +8,7 @@ const container = document.body.dataset.container ?? "";
 const form = /** @type {HTMLFormElement} */ (document.getElementById("terminal-form"));
 const button = /** @type {HTMLButtonElement} */ (document.getElementById("terminal-connect"));
 const state = /** @type {HTMLElement} */ (document.getElementById("terminal-state"));
-const screen = /** @type {HTMLElement} */ (document.getElementById("terminal-screen"));
+const area = /** @type {HTMLElement} */ (document.getElementById("terminal-screen"));
 
 const SIGNED_OUT = 4401; // the server's close code for a session that has ended
 
@@ -24,7 +24,7 @@ const fit = new FitAddon.FitAddon();
 let socket = null;
 
 terminal.loadAddon(fit);
-terminal.open(screen);
+terminal.open(area);
 fit.fit();
 
 terminal.onData((/** @type {string} */ text) => send(new TextEncoder().encode(text)));
@@ -32,7 +32,7 @@ terminal.onBinary((/** @type {string} */ text) => send(Uint8Array.from(text, (c)
 terminal.onResize((/** @type {{rows: number, cols: number}} */ { rows, cols }) =>
   send(JSON.stringify({ size: [rows, cols] })),
 );
-new ResizeObserver(() => fit.fit()).observe(screen);
+new ResizeObserver(() => fit.fit()).observe(area);
 for (const query of ["(prefers-color-scheme: dark)"]) {
   matchMedia(query).addEventListener("change", () => (terminal.options.theme = colours()));
 }
