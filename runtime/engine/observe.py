@@ -49,6 +49,7 @@ class Observer:
         self._bundles = bundles
         self._cgroups = cgroups
         self._wiring = wiring
+        self._repaired = False  # networks were looked at once
 
     # -- one ----------------------------------------------------------------------------------
 
@@ -151,7 +152,10 @@ class Observer:
     def _repair_networks(self) -> None:
         try:
             if self._wiring.repair():
-                logger.warning("Bridges or firewall rules were missing; they are back.")
+                # After a boot, and at the very first start, they have to be made.
+                level = logging.WARNING if self._repaired else logging.INFO
+                logger.log(level, "Bridges or firewall rules were missing; they are there now.")
+            self._repaired = True
         except (EngineError, OSError) as error:
             logger.warning("The networks cannot be put right: %s", error)
 
