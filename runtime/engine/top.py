@@ -11,6 +11,7 @@ from runtime.errors import BadState, error_context
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_MAX_COMMAND = 4096  # characters shown: a container may make them megabytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,10 @@ def _row(pid: int, boot: float) -> ProcessRow | None:
         return None
     name = stat[stat.index("(") + 1 : stat.rindex(")")]
     fields = stat[stat.rindex(")") + 2 :].split()
+    # Ours first, then the container's; those below belong to namespaces that it has made itself.
+    levels = status.get("NSpid", str(pid)).split()
     return ProcessRow(
-        pid=int(status.get("NSpid", str(pid)).split()[-1]),
+        pid=int(levels[min(1, len(levels) - 1)]),
         host_pid=pid,
         parent=int(fields[1]),
         user=user,
@@ -59,7 +62,7 @@ def _row(pid: int, boot: float) -> ProcessRow | None:
         cpu=(int(fields[11]) + int(fields[12])) / _TICKS,
         memory=int(fields[21]) * _PAGE,
         started_at=boot + int(fields[19]) / _TICKS,
-        command=" ".join(words) if words != [""] else f"[{name}]",
+        command=" ".join(words)[:_MAX_COMMAND] if words != [""] else f"[{name}]",
     )
 
 
