@@ -118,10 +118,13 @@ def exchange(server: socket.socket, address: str, port: int) -> str:
     return str(peer[0])
 
 
-def reaches(address: str, port: int) -> bool:
-    """Whether a TCP connection from the current namespace is accepted."""
+def reaches(address: str, port: int, within: float = SILENCE) -> bool:
+    """Whether a TCP connection from the current namespace is accepted `within` seconds.
+
+    Who expects it to be gives TIMEOUT: one lost packet is sent again after a second.
+    """
     try:
-        socket.create_connection((address, port), timeout=SILENCE).close()
+        socket.create_connection((address, port), timeout=within).close()
     except OSError:
         return False
     return True
