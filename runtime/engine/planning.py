@@ -68,6 +68,7 @@ def make_plan(
         "groups": list(process.groups),
         "tty": process.tty,
         "stdin": process.stdin,
+        "stdin_once": process.stdin_once,
         "init": process.init,
         "capabilities": caps,
         "no_new_privileges": security.no_new_privileges,

@@ -121,6 +121,7 @@ class Plan(TypedDict):
     groups: list[str]
     tty: bool
     stdin: bool
+    stdin_once: bool
     init: bool
     capabilities: Capabilities
     no_new_privileges: bool

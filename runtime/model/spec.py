@@ -178,6 +178,7 @@ class Process:
     groups: tuple[str, ...] = ()  # supplementary, names or numbers
     tty: bool = False
     stdin: bool = False  # keep stdin open
+    stdin_once: bool = False  # until an attached client ends its own
     init: bool = False  # put a reaping init before the command
     ulimits: tuple[Ulimit, ...] = ()
 

@@ -97,6 +97,12 @@ def _validate_process(spec: ContainerSpec) -> None:
             raise SpecInvalid(field, f"{field}: the variable {name} is set twice.")
         seen.add(name)
     validate_absolute(process.cwd, "process.cwd")
+    if process.stdin_once and not process.stdin:
+        raise SpecInvalid(
+            "process.stdin_once",
+            "process.stdin_once: there is no standard input to close.",
+            hint="Keep standard input open (stdin) as well.",
+        )
     for index, text in enumerate((process.user, *process.groups)):
         field = "process.user" if index == 0 else f"process.groups[{index - 1}]"
         if re.search(r"[\s\0/]", text) or text.count(":") > (1 if index == 0 else 0):

@@ -12,6 +12,7 @@ from typing import Any
 from runtime.errors import NotFound, ShimLost, from_payload
 from runtime.model.codec import from_json
 from runtime.model.state import ExitRecord, RunState
+from runtime.shim.attach_session import AttachSession, result_of
 from runtime.store.paths import Config
 
 _TIMEOUT = 10.0  # seconds for what is answered at once
@@ -66,11 +67,32 @@ class ShimClient:
             data, fds, _, _ = socket.recv_fds(channel, 65536, 8)
             if not data:
                 raise self._lost()
-            result = _result(data)
+            result = result_of(data)
         except BaseException:
             channel.close()
             raise
         return ExecSession(channel, result["pid"], dict(zip(result["fds"], fds, strict=True)))
+
+    def attach(self, *, stdin: bool = False) -> AttachSession:
+        """Join the clients of the container's own process; `stdin`: what we write is for it.
+
+        Raises BadState unless the container runs, Conflict when too many are attached.
+        """
+        channel = self._connect(_TIMEOUT)
+        try:
+            channel.sendall(json.dumps({"op": "attach", "stdin": stdin}).encode() + b"\n")
+            data, fds, _, _ = socket.recv_fds(channel, 65536, 1)
+            if not data:
+                raise self._lost()
+            told = result_of(data)
+        except BaseException:
+            channel.close()
+            raise
+        return AttachSession(channel, socket.socket(fileno=fds[0]), told)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the container's terminal its size. Raises Conflict when it has none, SpecInvalid."""
+        self._request({"op": "resize", "rows": rows, "columns": columns})
 
     def _request(self, message: dict[str, Any], timeout: float | None = _TIMEOUT) -> Any:
         with self._connect(timeout) as channel:
@@ -83,7 +105,7 @@ class ShimClient:
                 raise self._lost() from error
         if not line:
             raise self._lost()
-        return _result(line)
+        return result_of(line)
 
     def _connect(self, timeout: float | None) -> socket.socket:
         channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -140,7 +162,7 @@ class ExecSession:
         line = self._channel.makefile("rb").readline()
         if not line:
             raise ShimLost("The monitor of the container went away.")
-        return int(_result(line)["exit_code"])
+        return int(result_of(line)["exit_code"])
 
     def close(self) -> None:
         for fd in (self.stdin, self.stdout, self.stderr, self.terminal):
@@ -154,10 +176,3 @@ class ExecSession:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _result(line: bytes) -> Any:
-    answer = json.loads(line)
-    if not answer["ok"]:
-        raise from_payload(answer["error"])
-    return answer["result"]

@@ -96,6 +96,7 @@ class Life:
         self.start_time: int = message["start_time"]
         self.pidfd = self._fds.pop("pidfd")
         self.outputs: dict[int, int] = {}  # descriptor -> stream of runtime.store.logs
+        self._terminal = -1
         for name, stream in (("out", STDOUT), ("err", STDERR)):
             if name in self._fds:
                 self._watch(self._fds.pop(name), stream)
@@ -140,6 +141,22 @@ class Life:
         if fds:
             os.set_inheritable(fds[0], False)
             self._watch(fds[0], STDOUT)
+            self._terminal = fds[0]
+
+    @property
+    def terminal(self) -> int:
+        """The master side of its terminal; -1 when it has none, or none any more."""
+        return self._terminal if self._terminal in self.outputs else -1
+
+    @property
+    def input(self) -> int:
+        """Where to write what it reads: its terminal or a pipe; -1 when it has neither."""
+        return self.terminal if self.terminal >= 0 else self._fds.get("in", -1)
+
+    def close_input(self) -> None:
+        """It reads the end of its input; a terminal has none."""
+        if "in" in self._fds:
+            os.close(self._fds.pop("in"))
 
     def signal(self, number: int) -> None:
         """Raises ProcessLookupError when it is gone; never meets another process of the same pid."""

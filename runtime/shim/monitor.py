@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import time
 from typing import TYPE_CHECKING
 
 from runtime.cgroups import open_cgroup
 from runtime.errors import BadState, EngineError, KernelFailure
-from runtime.shim.control import Client, ControlSocket, dispatch
+from runtime.shim.control import ControlSocket
 from runtime.shim.execs import Execs
+from runtime.shim.handlers import Handlers
 from runtime.shim.health import HealthChecks
 from runtime.shim.life import Life, Starter
 from runtime.shim.policy import RestartPolicy
@@ -26,6 +26,7 @@ from runtime.store.logs import open_log
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from runtime.shim.attach import Attachments
     from runtime.shim.execs import Exec
     from runtime.store.logs import Sink
 
@@ -54,22 +55,12 @@ class Monitor:
         self._kill_at = 0.0  # monotonic; when the grace period of a stop ends
         self._restart_at = 0.0  # monotonic
         self._finished = False
-        self._stopping: list[Client] = []
-        self._waiting: list[Client] = []
+        self.attached: Attachments | None = None  # once somebody is, in this life
         self.execs = Execs(plan["run_dir"])
         self.health: HealthChecks | None = None
         if plan["health"] is not None:
             self.health = HealthChecks(plan["health"], self._start_check, self._on_health)
-        self._handlers = {
-            "stop": self._on_stop,
-            "kill": self._on_kill,
-            "pause": self._on_pause,
-            "unpause": self._on_unpause,
-            "wait": self._on_wait,
-            "update": self._on_update,
-            "state": self._on_state,
-            "exec": self._on_exec,
-        }
+        self._handlers = Handlers(self)
 
     def prepare(self) -> None:
         """What can be done while the engine wires the network. Raises OSError."""
@@ -78,7 +69,7 @@ class Monitor:
 
     def begin(self) -> EngineError | None:
         """Have init execute the command. Returns why it did not, with all undone."""
-        life = self._alive()
+        life = self.alive()
         error = life.execute()
         if error is not None:
             self.abandon()
@@ -110,10 +101,21 @@ class Monitor:
             next_restart_at=0.0,
         )
 
-    def _alive(self) -> Life:
+    def alive(self) -> Life:
         if self.life is None:
-            raise BadState("reach", self._status, ())
+            raise BadState("reach", self.status, ())
         return self.life
+
+    def finish_by(self, grace: float) -> bool:
+        """It is not to come back: killed in `grace` seconds (negative: never). False when nothing runs."""
+        if self.life is None:
+            self._restart_at = 0.0
+            self._finished = True
+            return False
+        if grace >= 0:
+            deadline = time.monotonic() + grace
+            self._kill_at = min(self._kill_at, deadline) if self._kill_at else deadline
+        return True
 
     @property
     def pid(self) -> int:
@@ -121,7 +123,7 @@ class Monitor:
         return self.life.pid if self.life is not None else 0
 
     @property
-    def _status(self) -> str:
+    def status(self) -> str:
         return str(self.record.state["status"])
 
     # -- the loop -----------------------------------------------------------------------------
@@ -132,11 +134,15 @@ class Monitor:
             poller = select.poll()
             for fd in self._watched():
                 poller.register(fd, select.POLLIN)
+            if self.attached is not None:
+                self.attached.register(poller)
             events = poller.poll(self._timeout())
             outputs = self.life.outputs if self.life is not None else {}
             # Output first: what a container said before its end belongs before its end.
-            for fd, _ in sorted(events, key=lambda event: event[0] not in outputs):
+            for fd, mask in sorted(events, key=lambda event: event[0] not in outputs):
                 self._guarded(self._ready, fd)
+                if self.attached is not None:
+                    self._guarded(self.attached.ready, fd, mask)
             self._guarded(self._due)
         self._finish()
 
@@ -179,7 +185,7 @@ class Monitor:
             if fd == self.control.listener.fileno():
                 self.control.accept()
             elif (client := self.control.clients.get(fd)) is not None:
-                self._serve(client)
+                self._handlers.serve(client)
 
     def _due(self) -> None:
         now = time.monotonic()
@@ -190,7 +196,7 @@ class Monitor:
             self._restart_at = 0.0
             self._restart()
         if self.health is not None:
-            self.health.tick(now, paused=self._status == "paused")
+            self.health.tick(now, paused=self.status == "paused")
 
     # -- output -------------------------------------------------------------------------------
 
@@ -208,6 +214,8 @@ class Monitor:
             return False
         if self.logs is not None:
             self.logs.write(life.outputs[fd], data)
+        if self.attached is not None:
+            self.attached.send(life.outputs[fd], data)
         return True
 
     # -- the end of a life --------------------------------------------------------------------
@@ -244,6 +252,13 @@ class Monitor:
             return
         self._restart_at = time.monotonic() + delay
         self.record.save("restarting", status="restarting", next_restart_at=now + delay)
+        self._tell_attached(restarting=True)
+
+    def _tell_attached(self, *, restarting: bool) -> None:
+        """Those attached to the life that is over; `restarting`: another one follows."""
+        if self.attached is not None:
+            self.attached.end({"exit": self.record.state["exit"], "restarting": restarting})
+            self.attached = None
 
     def _was_oom_killed(self) -> bool:
         """The kernel has killed something in this life for want of memory."""
@@ -285,8 +300,8 @@ class Monitor:
         # Nothing of ours may appear in the run directory once somebody has been told: it may be gone.
         if self.control is not None:
             self.control.retire()
-        for client in (*self._stopping, *self._waiting):
-            client.answer(self.record.state["exit"])
+        self._tell_attached(restarting=False)
+        self._handlers.tell_end()
         if self.control is not None:
             self.control.close()
 
@@ -310,98 +325,10 @@ class Monitor:
         except (EngineError, OSError):
             pass  # the engine's cleanup tries again and reports
 
-    # -- control ------------------------------------------------------------------------------
-
-    def _serve(self, client: Client) -> None:
-        requests = client.requests()
-        if requests is None:
-            for waiting in (self._stopping, self._waiting):
-                if client in waiting:
-                    waiting.remove(client)
-            if self.control is not None:
-                self.control.drop(client)
-            return
-        for request in requests:
-            dispatch(client, request, self._handlers)
-
-    def _on_stop(self, client: Client, request: Json) -> None:
-        number = int(request.get("signal") or self.plan["stop_signal"])
-        asked = request.get("timeout")
-        grace = self.plan["stop_timeout"] if asked is None else float(asked)
-        self._stopping.append(client)
-        # On file before the end: whoever finds this monitor dead must not start the container again.
-        self.record.keep(user_stopped=True)
-        if self.life is None:
-            self._restart_at = 0.0
-            self._finished = True
-            return
-        if grace >= 0:
-            deadline = time.monotonic() + grace
-            self._kill_at = min(self._kill_at, deadline) if self._kill_at else deadline
-        self._send(self.life, number)
-        if self._status == "paused":
-            self.cgroup.thaw()
-            self.record.state["status"] = "running"
-
-    def _on_kill(self, client: Client, request: Json) -> None:
-        number = int(request["signal"])
-        if self.life is None:
-            raise BadState("kill", self._status, ("stop",))
-        if number in (signal.SIGKILL, self.plan["stop_signal"]):
-            # As Docker: who kills it does not want it back.
-            self.record.save("killed", user_stopped=True)
-        self._send(self.life, number)
-        if self._status == "paused" and number == signal.SIGKILL:
-            self.cgroup.thaw()
-            self.record.state["status"] = "running"
-        client.answer(None)
-
-    def _send(self, life: Life, number: int) -> None:
-        try:
-            life.signal(number)
-        except ProcessLookupError:
-            pass  # it has just ended by itself
-        except OSError as error:
-            raise KernelFailure("pidfd_send_signal", error.errno or 0, str(number)) from error
-
-    def _on_exec(self, client: Client, request: Json) -> None:
-        self._require("exec", "running")
-        self.execs.serve(client, self._alive().pidfd, request)
+    # -- what runs beside the container's own process ------------------------------------------
 
     def _start_check(self, request: Json, on_end: Callable[[int], None]) -> Exec:
-        return self.execs.start(self._alive().pidfd, request, on_end)
+        return self.execs.start(self.alive().pidfd, request, on_end)
 
     def _on_health(self, state: Json) -> None:
         self.record.save("health", health=state)
-
-    def _on_pause(self, client: Client, _: Json) -> None:
-        if self._status != "paused":
-            self._require("pause", "running")
-            self.cgroup.freeze()
-            self.record.save("paused", status="paused")
-        client.answer(None)
-
-    def _on_unpause(self, client: Client, _: Json) -> None:
-        if self._status != "running":
-            self._require("unpause", "paused")
-            self.cgroup.thaw()
-            self.record.save("unpaused", status="running")
-        client.answer(None)
-
-    def _require(self, action: str, status: str) -> None:
-        if self._status != status:
-            raise BadState(action, self._status, ())
-
-    def _on_wait(self, client: Client, _: Json) -> None:
-        self._waiting.append(client)
-
-    def _on_update(self, client: Client, request: Json) -> None:
-        if "restart" in request:
-            self.policy.replace(dict(request["restart"]))
-        for name in ("stop_timeout", "stop_signal"):
-            if name in request:
-                self.plan[name] = request[name]
-        client.answer(None)
-
-    def _on_state(self, client: Client, _: Json) -> None:
-        client.answer(self.record.state)

@@ -71,6 +71,7 @@ def _process(process: Process, config: dict[str, Any]) -> Request:
         "groups": list(process.groups),
         "tty": process.tty,
         "stdin": process.stdin,
+        "stdin_once": process.stdin_once,
     }
     if process.cwd != (config.get("working_dir") or "/"):
         request["working_dir"] = process.cwd

@@ -128,6 +128,7 @@ def _process(request: ContainerRequest, config: dict[str, Any]) -> Process:
         groups=tuple(request.groups),
         tty=request.tty,
         stdin=request.stdin,
+        stdin_once=request.stdin_once,
         init=is_shell_line(args) and not request.pid if request.init is None else request.init,
         ulimits=tuple(parse_ulimit(u, f"ulimits[{i}]") for i, u in enumerate(request.ulimits)),
     )

@@ -47,6 +47,8 @@ def _process(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
         yield "Terminal", "yes"
     if process.stdin:
         yield "Standard input", "kept open"
+    if process.stdin_once:
+        yield "End of input", "when an attached client ends its own"
     if process.init:
         yield "Init", "reaps processes and passes signals on"
     for limit in process.ulimits:

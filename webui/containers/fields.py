@@ -57,6 +57,7 @@ PROCESS = Section(
         Field("groups", "Further groups", "lines", "--group-add", "video\n1001"),
         Field("tty", "Give it a terminal", "check", "-t"),
         Field("stdin", "Keep standard input open", "check", "-i"),
+        Field("stdin_once", "Close it when an attached client ends its own", "check"),
     ),
 )  # fmt: skip
 PORTS = Section(

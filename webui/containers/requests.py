@@ -157,6 +157,7 @@ class ContainerRequest(Request):
     domainname: str = ""
     tty: bool = False
     stdin: bool = False
+    stdin_once: bool = False  # closed when an attached client ends its input
     init: bool | None = None  # null: where the command is a line of a shell
     ports: list[str] = Field(default_factory=list)
     publish_all: bool = False
