@@ -9,36 +9,64 @@ from __future__ import annotations
 
 import json
 import os
-import select
-import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from typing import Any, NoReturn
 
-from runtime.cgroups import open_cgroup
-from runtime.kernel import procfs
-from runtime.shim.control import ControlSocket
-from runtime.shim.policy import RestartPolicy
-from runtime.shim.record import Record
-from runtime.store.logs import STDOUT, LogWriter
+from runtime.errors import EngineError
+from runtime.kernel import procfs, syscalls
+from runtime.shim import sockets
+from runtime.shim.life import Starter
+from runtime.shim.main import start_monitor
+from runtime.shim.sockets import Socket
 
-_ROUNDS = 10  # the interpreter specialises code after eight runs
-_FILL = range(1, 480, 16)  # bytes: with its header, one of each of pymalloc's size classes
-_EACH = 200
+_ROUNDS = 5  # with either version of control groups; the interpreter specialises code after eight runs
+
+# Of pymalloc (Objects/obmalloc.c), in bytes.
+_POOL, _POOL_HEADER, _BYTES_HEADER = 16384, 48, 33
+_SIZE_CLASSES = range(48, 513, 16)
+_MOST = 5000  # holes of one class
 
 # Kept for good: what fills the holes must stay where it is.
 _ballast: list[object] = []
 
 
 def rehearse(run: str) -> None:
-    """Run the monitor's ordinary steps in a directory of our own below `run`, then fill the allocator's
-    holes.
+    """Live the monitor's life in a directory of our own below `run`, then fill the allocator's holes.
+
+    Raises EngineError, OSError.
     """
     directory = f"{run}/rehearsal-{os.getpid()}"
     os.mkdir(directory)
     try:
-        for _ in range(_ROUNDS):
-            _steps(directory)
+        with _name_kept():
+            for _ in range(_ROUNDS):
+                for version in ("v1", "v2"):
+                    _live(directory, version)
     finally:
         _remove(directory)
-    _ballast.extend([bytes(size) for _ in range(_EACH)] for size in _FILL)
+    for size in _SIZE_CLASSES:
+        _fill(size)
+
+
+def _fill(size: int) -> None:
+    """Take what is free in the pools of one size class, until the next object is the first of a pool."""
+    for _ in range(_MOST):
+        filler = bytes(size - _BYTES_HEADER)
+        if id(filler) % _POOL == _POOL_HEADER:
+            return
+        _ballast.append(filler)
+
+
+@contextmanager
+def _name_kept() -> Iterator[None]:
+    """A monitor gives itself its container's name."""
+    with open("/proc/self/comm", "rb") as file:
+        name = file.read()
+    yield
+    with open("/proc/self/comm", "wb") as file:
+        file.write(name)
 
 
 def _remove(directory: str) -> None:
@@ -50,30 +78,64 @@ def _remove(directory: str) -> None:
     os.rmdir(directory)
 
 
-def _steps(directory: str) -> None:
-    plan = {
+def _live(directory: str, version: str) -> None:
+    """One life, of a process that says a word and ends."""
+    ours, engine = sockets.pair()
+    with closing(engine), closing(sockets.receiver(f"{directory}/events.sock")):
+        engine.send(b"go\n")
+        monitor = start_monitor(ours, Starter(run=partial(_play_starter, directory, version)))
+        if monitor is None:
+            raise EngineError("The rehearsed container did not start.")
+        monitor.run()
+    os.unlink(f"{directory}/events.sock")
+
+
+def _play_starter(directory: str, version: str, to_monitor: Socket) -> NoReturn:
+    """As runtime.shim.starter answers an order."""
+    try:
+        _, given = sockets.recv_fds(to_monitor, 1 << 14, 1)
+        sockets.adopt(given[0]).close()
+        wait, go = os.pipe2(os.O_CLOEXEC)
+        ended, status = os.pipe2(os.O_CLOEXEC)
+        out, say = os.pipe2(os.O_CLOEXEC)
+        pid = syscalls.fork_sibling()
+        if pid == 0:
+            os.close(go)
+            os.read(wait, 1)
+            os.close(status)
+            os.write(say, b"rehearsal\n")
+            os._exit(0)
+        fds = {"pidfd": os.pidfd_open(pid), "status": ended, "go": go, "out": out}
+        message = {
+            "plan": _plan(directory, version),
+            "own_pid_namespace": True,
+            "pid": pid,
+            "start_time": procfs.start_time(pid),
+            "fds": list(fds),
+            "has_netns": False,
+            "held": 0,
+        }
+        sockets.send_fds(to_monitor, json.dumps(message).encode(), list(fds.values()))
+    finally:
+        os._exit(0)
+
+
+def _plan(directory: str, version: str) -> dict[str, Any]:
+    return {
         "id": "0" * 64,
         "bundle": directory,
         "run_dir": directory,
         "boot_id": procfs.boot_id(),
-        "events_socket": f"{directory}/nobody.sock",
+        "cgroup": {
+            "version": version,
+            "paths": dict.fromkeys(("memory", "pids", "cpu"), f"{directory}/none"),
+        },
+        "events_socket": f"{directory}/events.sock",
+        "health": None,
+        "logs": {"driver": "file", "max_size": 1 << 20, "max_files": 3, "non_blocking": False},
+        "restart": {"name": "no", "max_retries": 0},
         "restart_count": 0,
+        "stop_signal": 15,
+        "stop_timeout": 10,
+        "wait_for_network": True,
     }
-    record = Record(json.loads(json.dumps(plan)))
-    record.save("started", status="running", started_at=time.time())
-    record.append_exit({"code": 0, "reason": "exited"})
-    logs = LogWriter(f"{directory}/logs", 1 << 20, 3)
-    logs.write(STDOUT, b"rehearsal\n")
-    logs.close()
-    for paths in ({"memory": f"{directory}/none", "pids": f"{directory}/none"},):
-        for version in ("v1", "v2"):
-            group = open_cgroup({"version": version, "paths": paths})
-            group.oom_kills()
-    RestartPolicy({"name": "always"}).next_delay(0, 1.0)
-    control = ControlSocket(f"{directory}/shim.sock")
-    poller = select.poll()
-    poller.register(control.listener.fileno(), select.POLLIN)
-    poller.poll(0)
-    control.accept()
-    control.retire()
-    control.close()

@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from types import FrameType
 
 import runtime.cgroups.v1
@@ -26,6 +26,8 @@ from runtime.errors import EngineError, KernelFailure
 from runtime.kernel import constants as c
 from runtime.kernel import syscalls
 from runtime.launcher.rehearse import rehearse
+from runtime.shim import sockets
+from runtime.shim.sockets import Socket
 
 _NOT_FOR_SHIMS = (
     signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM
@@ -75,13 +77,13 @@ def _removed_at_end(path: str) -> Iterator[None]:
 
 def _prepare(directory: str) -> None:
     """Everything that is better done once, here, than in every shim."""
-    signal.signal(signal.SIGCHLD, _reap)
     # A process inside a container must not be able to look into one that joins it (CVE-2016-9962).
     syscalls.prctl(c.PR_SET_DUMPABLE, 0)
     try:
         rehearse(directory)
     except (EngineError, OSError) as error:
         _say(f"launcher: monitors will take more memory, for the rehearsal failed: {error}")
+    signal.signal(signal.SIGCHLD, _reap)
     # What is loaded now is never collected, so that no collector writes to shared pages.
     gc.collect()
     gc.disable()
@@ -90,7 +92,7 @@ def _prepare(directory: str) -> None:
 
 def _serve_for_ever(listener: socket.socket) -> None:
     """One shim per connection. One is kept in reserve: forking is a good part of what a start takes."""
-    spare: socket.socket | None = None
+    spare: Socket | None = None
     pause = _QUIET
     while True:
         if spare is None and not select.select([listener], [], [], pause)[0]:
@@ -100,13 +102,13 @@ def _serve_for_ever(listener: socket.socket) -> None:
         spare, pause = None, _QUIET
 
 
-def _make_spare(listener: socket.socket) -> tuple[socket.socket | None, float]:
+def _make_spare(listener: socket.socket) -> tuple[Socket | None, float]:
     """Fork a shim that waits for its connection. Returns where to send that; when to try again, otherwise."""
     try:
-        ours, theirs = socket.socketpair()
+        ours, theirs = sockets.pair()
     except OSError:
         return None, _PAUSE
-    with theirs:
+    with closing(theirs):
         try:
             if _fork() == 0:
                 listener.close()
@@ -118,7 +120,7 @@ def _make_spare(listener: socket.socket) -> tuple[socket.socket | None, float]:
     return ours, _QUIET
 
 
-def _serve(listener: socket.socket, spare: socket.socket | None) -> None:
+def _serve(listener: socket.socket, spare: Socket | None) -> None:
     """Hand one connection to a shim. A host out of processes, memory or descriptors costs this start, not
     the launcher.
     """
@@ -139,10 +141,10 @@ def _serve(listener: socket.socket, spare: socket.socket | None) -> None:
             _refuse(channel, KernelFailure("fork", error.errno or 0))
 
 
-def _hand_over(channel: socket.socket, spare: socket.socket) -> bool:
-    with spare:
+def _hand_over(channel: socket.socket, spare: Socket) -> bool:
+    with closing(spare):
         try:
-            socket.send_fds(spare, [b"c"], [channel.fileno()])
+            sockets.send_fds(spare, b"c", [channel.fileno()])
         except OSError:
             return False  # somebody has killed it
     return True
@@ -160,7 +162,7 @@ def _fork() -> int:
     return pid
 
 
-def _refuse(channel: socket.socket, error: EngineError) -> None:
+def _refuse(channel: Socket, error: EngineError) -> None:
     message = json.dumps({"stage": "failed", "error": error.payload()})
     with suppress(OSError):
         channel.sendall(message.encode() + b"\n")

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Callable
 from typing import Any
 
 from runtime.errors import EngineError, SpecInvalid
+from runtime.shim import sockets
 
 _MAX_REQUEST = 1 << 20
 
 
 class Client:
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: sockets.Socket) -> None:
         self.channel = channel
         self.buffer = b""
         channel.setblocking(False)
@@ -48,7 +48,7 @@ class Client:
     def answer_with(self, result: Any, fds: list[int]) -> None:
         """As `answer`, with descriptors. Raises OSError when the client has gone."""
         data = json.dumps({"ok": True, "result": result}).encode() + b"\n"
-        socket.send_fds(self.channel, [data], fds)
+        sockets.send_fds(self.channel, data, fds)
 
     def refuse(self, error: EngineError) -> None:
         self._send({"ok": False, "error": error.payload()})
@@ -70,19 +70,16 @@ class ControlSocket:
             os.unlink(path)
         except FileNotFoundError:
             pass
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         mask = os.umask(0o177)
         try:
-            self.listener.bind(path)
+            self.listener = sockets.listen(path)
         finally:
             os.umask(mask)
-        self.listener.listen(64)
-        self.listener.setblocking(False)
         self.clients: dict[int, Client] = {}
 
     def accept(self) -> Client | None:
         try:
-            channel, _ = self.listener.accept()
+            channel = sockets.accept(self.listener)
         except OSError:
             return None
         client = Client(channel)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import stat
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,6 +16,7 @@ from runtime.cgroups import open_cgroup
 from runtime.errors import EngineError, from_payload
 from runtime.kernel import constants as c
 from runtime.kernel import syscalls
+from runtime.shim import sockets
 from runtime.shim.command import run_command
 from runtime.shim.init import forbid_imports, report, write_oom_score
 from runtime.shim.starter import PLAN_FILE
@@ -47,22 +47,20 @@ class Exec:
     def __init__(
         self, run_dir: str, init: int, request: dict[str, Any], on_end: Callable[[int], None]
     ) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = sockets.pair(sockets.SOCK_SEQPACKET)
         helper = os.fork()
         if helper == 0:
             ours.close()
             _run_helper(theirs, run_dir, init, request)
         theirs.close()
         try:
-            data, fds, _, _ = socket.recv_fds(ours, _MAX_MESSAGE, 8)
+            data, fds = sockets.recv_fds(ours, _MAX_MESSAGE, 8)
         finally:
             os.waitpid(helper, 0)
             ours.close()
         if not data:
             raise EngineError("The helper that makes a process in the container died.")
         message = json.loads(data)
-        for fd in fds:
-            os.set_inheritable(fd, False)
         if "error" in message:
             raise from_payload(message["error"])
         self.pid: int = message["pid"]
@@ -131,7 +129,7 @@ class Execs:
             made.end()
 
 
-def _run_helper(to: socket.socket, run_dir: str, init: int, request: dict[str, Any]) -> NoReturn:
+def _run_helper(to: sockets.Socket, run_dir: str, init: int, request: dict[str, Any]) -> NoReturn:
     message: dict[str, Any]
     fds: list[int] = []
     try:
@@ -141,7 +139,7 @@ def _run_helper(to: socket.socket, run_dir: str, init: int, request: dict[str, A
     except BaseException as error:  # noqa: BLE001 - the last frame of this process
         failure = EngineError(f"The process could not be made: {type(error).__name__}: {error}")
         message = {"error": failure.payload()}
-    socket.send_fds(to, [json.dumps(message).encode()], fds)
+    sockets.send_fds(to, json.dumps(message).encode(), fds)
     os._exit(0)
 
 
@@ -184,7 +182,7 @@ class _Ends:
         self.stdio: list[int] = []
         self.terminal = -1
         if plan["tty"]:
-            ours, theirs = socket.socketpair()
+            ours, theirs = sockets.pair()
             self.terminal = theirs.detach()
             self.kept.append(("terminal", ours.detach()))
             return

@@ -6,13 +6,16 @@ import json
 import os
 import select
 import signal
-import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from runtime.errors import EngineError, InitFailed, from_payload
+from runtime.shim import sockets
 from runtime.shim.starter import run_starter
 from runtime.shim.userns import write_maps
 from runtime.store.logs import STDERR, STDOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 START_TIMEOUT = 120.0  # seconds from fork to exec; mounts on a loaded host may take long
 _MAX_MESSAGE = 1 << 20
@@ -22,21 +25,23 @@ _MAX_FDS = 253  # SCM_MAX_FD
 class Starter:
     """The process that will make one life's init, from our side; forked before it has anything to do.
 
-    `not_for_it` are sockets of ours that it must not hold open.
+    `not_for_it` are sockets of ours that it must not hold open; it is `run` with its socket.
     """
 
-    def __init__(self, *not_for_it: socket.socket) -> None:
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    def __init__(
+        self, *not_for_it: sockets.Socket, run: Callable[[sockets.Socket], NoReturn] = run_starter
+    ) -> None:
+        self._channel, theirs = sockets.pair(sockets.SOCK_SEQPACKET)
         self._pid = os.fork()
         if self._pid == 0:
             for inherited in (self._channel, *not_for_it):
                 inherited.close()
-            run_starter(theirs, in_reserve=bool(not_for_it))
+            run(theirs)
         theirs.close()
 
     def order(self, run_dir: str, fds: list[int]) -> tuple[dict[str, Any], list[int]]:
         """Have init made (see `run_starter`). Returns the starter's message and its descriptors."""
-        socket.send_fds(self._channel, [json.dumps({"run_dir": run_dir}).encode()], fds)
+        sockets.send_fds(self._channel, json.dumps({"run_dir": run_dir}).encode(), fds)
         data, received = self._receive()
         if data.startswith(b'{"map"'):
             self._channel.send(write_maps(self._pid, json.loads(data)["map"]))
@@ -46,13 +51,10 @@ class Starter:
         message: dict[str, Any] = json.loads(data)
         if "error" in message:
             raise from_payload(message["error"])
-        for fd in received:
-            os.set_inheritable(fd, False)
         return message, received
 
     def _receive(self) -> tuple[bytes, list[int]]:
-        data, fds, _, _ = socket.recv_fds(self._channel, _MAX_MESSAGE, _MAX_FDS)
-        return data, fds
+        return sockets.recv_fds(self._channel, _MAX_MESSAGE, _MAX_FDS)
 
     def reap(self) -> None:
         """Wait until it has ended, as it does after its message; nothing happens the second time."""
@@ -73,7 +75,7 @@ class Life:
         self,
         starter: Starter,
         *,
-        channel: socket.socket | None = None,
+        channel: sockets.Socket | None = None,
         run_dir: str = "",
         netns: int = -1,
     ) -> None:
@@ -136,10 +138,12 @@ class Life:
         """The master side of the container's terminal, when it has one, carries its output."""
         if "terminal" not in self._fds:
             return
-        with socket.socket(fileno=self._fds.pop("terminal")) as channel:
-            _, fds, _, _ = socket.recv_fds(channel, 1, 1)
+        channel = sockets.adopt(self._fds.pop("terminal"))
+        try:
+            _, fds = sockets.recv_fds(channel, 1, 1)
+        finally:
+            channel.close()
         if fds:
-            os.set_inheritable(fds[0], False)
             self._watch(fds[0], STDOUT)
             self._terminal = fds[0]
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import gc
 import json
 import os
-import socket
 from contextlib import suppress
 from typing import Any, NoReturn
 
 from runtime.errors import EngineError
+from runtime.shim import sockets
 from runtime.shim.life import Life, Starter
 from runtime.shim.monitor import Monitor
-from runtime.shim.starter import receive_line
+from runtime.shim.starter import receive_line, run_in_reserve
 
 
-def run_spare(orders: socket.socket) -> NoReturn:
+def run_spare(orders: sockets.Socket) -> NoReturn:
     """Be the shim of the first connection that comes over `orders`, with all done that can be done before.
 
     Never returns; ends when the launcher does.
@@ -23,25 +23,26 @@ def run_spare(orders: socket.socket) -> NoReturn:
     try:
         _detach()
         _name("spare")
-        starter = Starter(orders)
-        _, fds, _, _ = socket.recv_fds(orders, 1, 1)
+        starter = Starter(orders, run=run_in_reserve)
+        _, fds = sockets.recv_fds(orders, 1, 1)
         if not fds:
             os._exit(0)
         orders.close()
-        os.set_inheritable(fds[0], False)
-        run_shim(socket.socket(fileno=fds[0]), starter)
+        run_shim(sockets.adopt(fds[0]), starter)
     finally:
         os._exit(1)
 
 
-def run_shim(channel: socket.socket, starter: Starter | None = None) -> NoReturn:
+def run_shim(channel: sockets.Socket, starter: Starter | None = None) -> NoReturn:
     """Take the plan from `channel`, start the container, answer, and stay with it. Never returns."""
     try:
         if starter is None:
             _detach()
             starter = Starter()
-        monitor = _start(channel, starter)
+        monitor = start_monitor(channel, starter)
         if monitor is not None:
+            # The launcher's is a pipe to its supervisor, which must see its end when the launcher ends.
+            os.dup2(0, 2)
             _watch(monitor)
         os._exit(0)
     except BaseException as error:  # noqa: BLE001 - the last frame of this process
@@ -80,7 +81,7 @@ def _detach() -> None:
     gc.enable()
 
 
-def _start(channel: socket.socket, starter: Starter) -> Monitor | None:
+def start_monitor(channel: sockets.Socket, starter: Starter) -> Monitor | None:
     """The monitor of a running container, or None: the start failed and nothing is left of it."""
     try:
         life = Life(starter, channel=channel)
@@ -104,8 +105,6 @@ def _start(channel: socket.socket, starter: Starter) -> Monitor | None:
         return None
     _send(channel, {"stage": "running", "state": monitor.record.state})
     channel.close()
-    # The launcher's is a pipe to its supervisor, which must see its end when the launcher ends.
-    os.dup2(0, 2)
     return monitor
 
 
@@ -141,7 +140,7 @@ def _name(whose: str) -> None:
         os.close(fd)
 
 
-def _send(channel: socket.socket, message: dict[str, Any]) -> None:
+def _send(channel: sockets.Socket, message: dict[str, Any]) -> None:
     try:
         channel.sendall(json.dumps(message).encode() + b"\n")
     except OSError:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import time
 from typing import TYPE_CHECKING, Any
 
 from runtime.kernel import procfs
+from runtime.shim.sockets import send_datagram
 from runtime.store.files import write_atomic
 
 if TYPE_CHECKING:
@@ -123,9 +123,7 @@ class Record:
     def _announce(self, event: str) -> None:
         message = json.dumps({"id": self._id, "event": event}).encode()
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-                channel.setblocking(False)
-                channel.sendto(message, self._events)
+            send_datagram(self._events, message)
         except OSError:
             pass  # nobody listens, or not fast enough: the periodic relist finds it
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import socket
 from typing import TYPE_CHECKING, NamedTuple
 
+from runtime.shim import sockets
 from runtime.shim.init import report, run_init
 from runtime.shim.namespaces import Namespaces
 
@@ -36,7 +36,7 @@ def spawn(
     outputs: list[int] = []
     stdin = terminal = -1
     if plan["tty"]:
-        ours, theirs = socket.socketpair()
+        ours, theirs = sockets.pair()
         terminal = theirs.detach()
         kept.append(("terminal", ours.detach()))
         given.append(terminal)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from runtime.errors import EngineError, Unsupported, error_context
 from runtime.kernel import procfs
-from runtime.shim import userns
+from runtime.shim import sockets, userns
 from runtime.shim.init import as_init_failed
 from runtime.shim.namespaces import Namespaces
 from runtime.shim.ports import hold_ports
@@ -45,17 +44,15 @@ _KEPT = (
 )
 
 
-def run_starter(to_monitor: socket.socket, *, in_reserve: bool = False) -> NoReturn:
+def run_starter(to_monitor: sockets.Socket, ahead: int = -1) -> NoReturn:
     """Wait for the order, fork init and hand it to the monitor: one message with descriptors, or one with
     an error.
 
     The order is {"run_dir"}: "" for a first start, with the engine's connection, on which the plan comes;
     or where an earlier start has left the plan, with the container's network namespace if it has one.
-    Never returns.
+    `ahead` is a network namespace made for it before it was known. Never returns.
     """
-    # Nobody waits for us yet: most containers have one of these, and making it takes a while.
-    ahead = userns.network_ahead() if in_reserve else -1
-    data, given, _, _ = socket.recv_fds(to_monitor, _MAX_ORDER, 1)
+    data, given = sockets.recv_fds(to_monitor, _MAX_ORDER, 1)
     if not data:
         os._exit(0)  # the monitor was never asked for a container
     try:
@@ -65,19 +62,23 @@ def run_starter(to_monitor: socket.socket, *, in_reserve: bool = False) -> NoRet
     except BaseException as error:  # noqa: BLE001 - the last frame of this process
         failure = EngineError(f"The container's starter failed: {type(error).__name__}: {error}")
         message, fds = {"error": failure.payload()}, []
-    socket.send_fds(to_monitor, [json.dumps(message).encode()], fds)
+    sockets.send_fds(to_monitor, json.dumps(message).encode(), fds)
     os._exit(0)
 
 
+def run_in_reserve(to_monitor: sockets.Socket) -> NoReturn:
+    """As `run_starter`, with all done that can be done before the order."""
+    run_starter(to_monitor, userns.network_ahead())
+
+
 def _start(
-    to_monitor: socket.socket, run_dir: str, given: list[int], ahead: int
+    to_monitor: sockets.Socket, run_dir: str, given: list[int], ahead: int
 ) -> tuple[dict[str, Any], list[int]]:
     first, netns = not run_dir, -1
-    for fd in given:
-        os.set_inheritable(fd, False)
     if first:
-        with socket.socket(fileno=given[0]) as channel:
-            raw = receive_line(channel)
+        channel = sockets.adopt(given[0])
+        raw = receive_line(channel)
+        channel.close()
         if not raw:
             raise EngineError("Nobody waits for the container any more.")
     else:
@@ -86,10 +87,10 @@ def _start(
             raw = file.read()
     plan: Plan = json.loads(raw)
     _check_joined(plan, netns)
-    held: list[socket.socket] = []
+    held: list[int] = []
     if first:
         os.makedirs(plan["run_dir"], mode=0o700, exist_ok=True)
-        held = hold_ports(plan["ports"])
+        held = [channel.detach() for channel in hold_ports(plan["ports"])]
     mapped = _prepare_mapped(plan)
     if first:
         if not mapped and plan["user_namespace"] is not None:
@@ -115,9 +116,7 @@ def _start(
     fds = [fd for _, fd in child.fds]
     if namespaces.net >= 0:
         fds.append(namespaces.net)
-    # Raw descriptors from here on: a socket object closes its own when it goes out of scope.
-    fds += [channel.detach() for channel in held]
-    return message, fds
+    return message, fds + held
 
 
 def _check_joined(plan: Plan, netns: int) -> None:
@@ -133,7 +132,7 @@ def _check_joined(plan: Plan, netns: int) -> None:
             )
 
 
-def receive_line(channel: socket.socket) -> bytes:
+def receive_line(channel: sockets.Socket) -> bytes:
     """One line; b"" when the other side has gone. Nothing follows a line unasked, so none is cut."""
     data = b""
     while not data.endswith(b"\n"):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 import termios
+
+from runtime.shim import sockets
 
 
 def become_controlling(sender: int) -> None:
@@ -20,7 +21,8 @@ def become_controlling(sender: int) -> None:
     fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
     for standard in (0, 1, 2):
         os.dup2(slave, standard)
-    with socket.socket(fileno=os.dup(sender)) as channel:
-        socket.send_fds(channel, [b"t"], [master])
+    channel = sockets.adopt(os.dup(sender))
+    sockets.send_fds(channel, b"t", [master])
+    channel.close()
     os.close(master)
     os.close(slave)

@@ -23,9 +23,8 @@ from runtime.kernel.idmap import IdsNotMapped, cover, map_ids
 from runtime.shim.init import write_oom_score
 
 if TYPE_CHECKING:
-    import socket
-
     from runtime.model.plan import MountStep, Plan, UserNamespace
+    from runtime.shim.sockets import Socket
 
 # Of the launcher's making, with the ids of every container of this instance; -1 when there is none. Mounts are
 # mapped by it; each container gets a namespace of its own with the same ids.
@@ -125,7 +124,7 @@ def _make_devices(plan: Plan, shift: tuple[int, int]) -> None:
     plan["mounts"] = rest
 
 
-def join(plan: Plan, netns: int, monitor: socket.socket) -> list[int]:
+def join(plan: Plan, netns: int, monitor: Socket) -> list[int]:
     """Become root of the container's user namespace: another's, the one that owns `netns`, or a new one, whose
     ids `monitor` is asked to map (`write_maps`). Returns the doors of the container's groups, for init.
     """
