@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.cgroups.manager import CgroupManager
+from runtime.engine.attaching import Attaching
 from runtime.engine.changes import Changes
 from runtime.engine.execs import ExecRequest, Execs
 from runtime.engine.lifecycle import Lifecycle, Trace
@@ -22,6 +23,7 @@ from runtime.model.spec import ContainerSpec, Limits, Restart
 from runtime.model.state import ExitRecord, Observed, RunState
 from runtime.model.stats import HostSample, StatsSample
 from runtime.network import NetworkManager
+from runtime.shim.attach_session import AttachSession
 from runtime.shim.client import ExecSession
 from runtime.snapshots import WritableUsage
 from runtime.snapshots import usage as snapshot_usage
@@ -57,6 +59,7 @@ class Engine:
             config, bundles=self.bundles, cgroups=self.cgroups, observer=self._observer
         )
         self._execs = Execs(config, self.bundles, self._observer)
+        self._attaching = Attaching(config, self._observer)
         self._meter = Meter(config, bundles=self.bundles, cgroups=self.cgroups, wiring=wiring)
 
     # -- actions: see Lifecycle and Changes for what each raises ---------------------------------
@@ -109,6 +112,12 @@ class Engine:
 
     def exec(self, container_id: str, request: ExecRequest) -> ExecSession:
         return self._execs.start(container_id, request)
+
+    def attach(self, container_id: str, *, stdin: bool = False) -> AttachSession:
+        return self._attaching.attach(container_id, stdin=stdin)
+
+    def resize(self, container_id: str, rows: int, columns: int) -> None:
+        self._attaching.resize(container_id, rows, columns)
 
     # -- facts ----------------------------------------------------------------------------------
 

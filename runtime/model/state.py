@@ -32,7 +32,9 @@ class Status(StrEnum):
         return tuple(a for a, statuses in _ALLOWED.items() if self in statuses)
 
 
-Action = Literal["start", "stop", "restart", "kill", "pause", "unpause", "exec", "update", "remove"]
+Action = Literal[
+    "start", "stop", "restart", "kill", "pause", "unpause", "exec", "attach", "update", "remove"
+]
 
 _ACTIVE = frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING})
 _DOWN = frozenset({Status.CREATED, Status.EXITED})
@@ -44,6 +46,7 @@ _ALLOWED: dict[Action, frozenset[Status]] = {
     "pause": frozenset({Status.RUNNING}),
     "unpause": frozenset({Status.PAUSED}),
     "exec": frozenset({Status.RUNNING}),
+    "attach": frozenset({Status.RUNNING}),
     "update": _ACTIVE | _DOWN,
     # Without force an active container is not removed; with force it is killed first.
     "remove": _DOWN | {Status.DEAD, Status.UNKNOWN},

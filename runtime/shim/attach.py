@@ -3,7 +3,8 @@
 Imported only when somebody attaches. Every client has a socket of its own, whose packets begin with a byte
 that says what they are. To the client: 1 and 2 are output (the streams of runtime.store.logs), SKIPPED is how
 many bytes of output it was too slow for, as text. From it: INPUT, END_OF_INPUT, and SIZE with a terminal's
-rows and columns. The socket's buffer in the kernel bounds what a slow client costs.
+rows and columns. The socket's buffer in the kernel bounds what a slow client costs, and the newest output that is
+kept for it here: it skips what came between, so that it sees how things stand now.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ SKIPPED = 0
 INPUT, END_OF_INPUT, SIZE = 0, 1, 2
 PACKET = 1 << 16  # bytes at most, without the first
 SIZES = struct.Struct("=HH")  # rows, columns
-BUFFER = 1 << 20  # bytes that wait for one client
+BUFFER = 1 << 20  # bytes that wait for one client in the kernel,
+KEPT = 1 << 17  # and here, once that is full
 _MOST = 64  # clients
 _SO_SNDBUFFORCE = 32
 
@@ -41,7 +43,43 @@ class _Attached:
         self.control = control
         self.channel = channel
         self.reads = reads
-        self.skipped = 0
+        self.behind: list[bytes] = []  # packets that it has had no room for, the newest
+        self._size = 0  # bytes of those
+        self.skipped = 0  # bytes of output before those
+
+    def send(self, packet: bytes) -> None:
+        """Now, or when it has room, or never when it has none for long."""
+        if not self.behind and self._offer(packet):
+            return
+        self.behind.append(packet)
+        self._size += len(packet)
+        while self._size > KEPT:
+            gone = len(self.behind.pop(0))
+            self._size -= gone
+            self.skipped += gone - 1
+
+    def catch_up(self) -> None:
+        """As far as there is room."""
+        if self.skipped:
+            if not self._offer(b"%c%d" % (SKIPPED, self.skipped)):
+                return
+            self.skipped = 0
+        while self.behind and self._offer(self.behind[0]):
+            self._size -= len(self.behind.pop(0))
+
+    @property
+    def missed(self) -> int:
+        """Bytes of output that it has not been sent."""
+        return self.skipped + self._size - len(self.behind)
+
+    def _offer(self, packet: bytes) -> bool:
+        try:
+            self.channel.send(packet)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # it has gone, as the loop will hear
+        return True
 
 
 class Attachments:
@@ -78,9 +116,9 @@ class Attachments:
     def end(self, result: dict[str, Any]) -> None:
         """The life is over: what was sent can still be read, then comes `result`."""
         for client in self._clients.values():
-            self._confess(client)
+            client.catch_up()
             client.channel.close()
-            client.control.answer(result)
+            client.control.answer({**result, "skipped": client.missed})
         self._clients = {}
 
     # -- for the monitor's loop -----------------------------------------------------------------
@@ -89,7 +127,7 @@ class Attachments:
         """What to wait for. While the process takes no input, none is read."""
         for fd, client in self._clients.items():
             wanted = 0 if self._pending else select.POLLIN
-            poller.register(fd, wanted | (select.POLLOUT if client.skipped else 0))
+            poller.register(fd, wanted | (select.POLLOUT if client.behind else 0))
         if self._pending and (fd := self._life.input) >= 0:
             also = select.POLLIN if fd in self._life.outputs else 0
             poller.register(fd, select.POLLOUT | also)
@@ -102,7 +140,7 @@ class Attachments:
         if client is None:
             return
         if events & select.POLLOUT:
-            self._confess(client)
+            client.catch_up()
         if events & select.POLLIN:
             if not self._pending:
                 self._receive(client)
@@ -114,24 +152,8 @@ class Attachments:
     def send(self, stream: int, data: bytes) -> None:
         """To everybody who has room for it."""
         packet = bytes((stream,)) + data
-        for client in list(self._clients.values()):
-            if client.skipped:
-                self._confess(client)
-            if client.skipped or not self._offer(client, packet):
-                client.skipped += len(data)
-
-    def _confess(self, client: _Attached) -> None:
-        if client.skipped and self._offer(client, b"%c%d" % (SKIPPED, client.skipped)):
-            client.skipped = 0
-
-    def _offer(self, client: _Attached, packet: bytes) -> bool:
-        try:
-            client.channel.send(packet)
-        except BlockingIOError:
-            return False
-        except OSError:
-            pass  # it has gone, as the loop will hear
-        return True
+        for client in self._clients.values():
+            client.send(packet)
 
     # -- input ------------------------------------------------------------------------------------
 

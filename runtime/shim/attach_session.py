@@ -24,10 +24,13 @@ class Output(NamedTuple):
 
 
 class End(NamedTuple):
-    """How the life ended; `restarting`: another one follows, by policy."""
+    """How the life ended; `restarting`: another one follows, by policy. Of the last output `skipped` bytes did
+    not come.
+    """
 
     exit: ExitRecord
     restarting: bool
+    skipped: int
 
 
 class AttachSession:
@@ -91,7 +94,7 @@ class AttachSession:
         if not line:
             raise ShimLost("The monitor of the container went away.")
         result = result_of(line)
-        return End(from_json(ExitRecord, result["exit"]), result["restarting"])
+        return End(from_json(ExitRecord, result["exit"]), result["restarting"], result["skipped"])
 
     def close(self) -> None:
         self._channel.close()

@@ -165,6 +165,20 @@ def numbers(directory: str | Path) -> list[int]:
     return sorted(int(n[: -len(_SUFFIX)]) for n in names if n.endswith(_SUFFIX) and n[0].isdigit())
 
 
+def records(directory: str | Path, number: int) -> Iterator[tuple[int, int, bytes]]:
+    """(ns since 1970, stream, bytes) of one file, up to where it is whole; none when it is gone."""
+    try:
+        with open(_path(directory, number), "rb") as file:
+            while len(header := file.read(_HEADER.size)) == _HEADER.size:
+                time, length, stream = _HEADER.unpack(header)
+                data = file.read(length)
+                if len(data) < length:
+                    return
+                yield time, stream, data
+    except FileNotFoundError:
+        return
+
+
 def _path(directory: str | Path, number: int) -> str:
     return f"{directory}/{number:08d}{_SUFFIX}"
 

@@ -213,15 +213,30 @@ def test_a_slow_client_skips_and_is_told_while_nobody_waits_for_it(pad: Launchpa
             output = quick.read()
             assert output is not None
             got += len(output.data) + output.skipped
-        quick.write(b"\n")  # the container has come to its end without the slow one
-        seen, skipped = 0, 0
+        seen, skipped, last = 0, 0, b""
         while seen + skipped < total + 4:
             output = slow.read()
             assert output is not None
             seen, skipped = seen + len(output.data), skipped + output.skipped
+            last = output.data
         assert 0 < seen < 4 * MIB
+        assert last.endswith(b"end\n")  # how things stand now, not how they stood
+        quick.write(b"\n")
         assert slow.read() is None
-        assert slow.end(5).exit.code == 0
+        assert slow.end(5)[1:] == (False, 0)
+
+
+def test_what_a_slow_client_never_got_is_told_at_the_end(pad: Launchpad) -> None:
+    total = 20 * MIB
+    plan = pad.shell(f"read x; head -c {total} /dev/zero", process={"stdin": True})
+    pad.start(plan)
+    with attach(pad, plan) as slow:
+        slow.write(b"\n")
+        assert pad.wait(plan).code == 0
+        seen = 0
+        while (output := slow.read()) is not None:
+            seen += len(output.data) + output.skipped
+        assert seen + slow.end(5).skipped == total
 
 
 def test_one_that_has_no_input_is_only_looked_at(pad: Launchpad) -> None:

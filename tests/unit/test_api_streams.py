@@ -13,12 +13,11 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.test import AsyncClient
 
-from runtime.engine.execs import ExecRequest
 from runtime.errors import NotFound
 from runtime.model.stats import HostSample, StatsSample
-from runtime.shim.client import ExecSession
 from runtime.store.logs import STDERR, STDOUT, LogWriter
 from runtime.store.paths import Config
+from tests.support.streams import Nobody, no_exec
 from tests.support.web import Site, close_connections
 from webui.containers.models import Container
 from workers.watcher.stats import Sampler
@@ -47,10 +46,6 @@ class Source:
 ended: set[str] = set()  # containers that have
 
 
-def no_exec(container_id: str, request: ExecRequest) -> ExecSession:
-    raise NotFound("not asked for")
-
-
 @pytest.fixture
 def web(site: Site) -> Container:
     return site.running("web")
@@ -77,6 +72,7 @@ async def watcher(
                 run_dir=config.container_run,
                 ended=ended.__contains__,
                 begin_exec=no_exec,
+                attaching=Nobody(),
                 top=lambda _: [],
             ).serve()
         )

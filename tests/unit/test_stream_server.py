@@ -15,12 +15,11 @@ from typing import Any
 
 import pytest
 
-from runtime.engine.execs import ExecRequest
 from runtime.errors import NotFound
 from runtime.model.stats import HostSample, StatsSample
-from runtime.shim.client import ExecSession
 from runtime.store.logs import STDERR, STDOUT, LogLine, LogWriter
 from runtime.store.paths import Config
+from tests.support.streams import Nobody, no_exec
 from webui.live import stream_client
 from webui.live.stream_client import StreamRefused, StreamUnavailable
 from workers.watcher import stream_server
@@ -31,10 +30,6 @@ A, B = "a" * 64, "b" * 64
 
 
 ended: set[str] = set()  # containers that have
-
-
-def no_exec(container_id: str, request: ExecRequest) -> ExecSession:
-    raise NotFound("not asked for")
 
 
 class Source:
@@ -77,6 +72,7 @@ async def server(
                 run_dir=config.container_run,
                 ended=ended.__contains__,
                 begin_exec=no_exec,
+                attaching=Nobody(),
                 top=lambda _: [],
             ).serve()
         )
@@ -346,6 +342,7 @@ async def test_a_socket_left_by_a_killed_watcher_is_replaced(config: Config) -> 
                 run_dir=config.container_run,
                 ended=ended.__contains__,
                 begin_exec=no_exec,
+                attaching=Nobody(),
                 top=lambda _: [],
             ).serve()
         )

@@ -1,4 +1,4 @@
-"""/api/v1/containers/{key}/exec"""
+"""/api/v1/containers/{key}/exec, …/resize"""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from webui.containers.execs import exec_record
 from webui.containers.models import Container
 from webui.containers.selectors import container_find
 from webui.core.errors import TimedOut
+from webui.live import stream_client
 from webui.live.exec_client import Exec, begin_exec
 
 router = Router()
@@ -74,6 +75,27 @@ async def container_exec(request: HttpRequest, key: str, body: ExecBody) -> Any:
             hint="Give a longer timeout, or detach.",
             field="timeout",
         ) from None
+
+
+class SizeBody(Schema):
+    rows: int = Field(ge=1, lt=1 << 16)
+    columns: int = Field(ge=1, lt=1 << 16)
+
+
+@router.post("/{key}/resize", response={204: None})
+async def container_resize(request: HttpRequest, key: str, body: SizeBody) -> Status[None]:
+    """Give the container's own terminal a size; 409 when it has none. The last size holds.
+
+    The process itself is reached at the websocket /ws/containers/{key}/attach/.
+    """
+    container = await sync_to_async(_operable)(request, key)
+    await stream_client.resize(container.pk, body.rows, body.columns)
+    return Status(204, None)
+
+
+def _operable(request: HttpRequest, key: str) -> Container:
+    operator(request)
+    return container_find(key)
 
 
 def _allowed(request: HttpRequest, key: str, body: ExecBody) -> Container:

@@ -1,9 +1,11 @@
-"""Who ran what in a container."""
+"""Who ran what in a container, and who attached to it."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from runtime.errors import BadState
-from runtime.model.state import Status
+from runtime.model.state import Action, Status
 from webui.accounts.models import User
 from webui.containers.models import Container
 from webui.operations.services import event_record
@@ -15,15 +17,30 @@ def exec_record(
     *, container: Container, user: User, command: list[str], run_as: str, via: str
 ) -> None:
     """Note it before it is done. Raises BadState unless the container runs."""
+    _require(container, "exec", "exec")
+    data = {"command": " ".join(command)[:_SHOWN], "user": run_as, "via": via}
+    _record("container.exec", container, user, data)
+
+
+def attach_record(*, container: Container, user: User, stdin: bool, via: str) -> None:
+    """Note it before it is done; `stdin`: to write, too. Raises BadState unless the container runs."""
+    _require(container, "attach", "attach to")
+    _record("container.attach", container, user, {"stdin": stdin, "via": via})
+
+
+def _require(container: Container, action: Action, words: str) -> None:
     status = Status(container.status)
-    if not status.allows("exec"):
-        raise BadState("exec", status, status.actions, container=container.name)
+    if not status.allows(action):
+        raise BadState(words, status, status.actions, container=container.name)
+
+
+def _record(kind: str, container: Container, user: User, data: dict[str, Any]) -> None:
     event_record(
         host=container.host,
-        type="container.exec",
+        type=kind,
         target_type="container",
         target_id=container.pk,
         target_name=container.name,
         user=user,
-        data={"command": " ".join(command)[:_SHOWN], "user": run_as, "via": via},
+        data=data,
     )

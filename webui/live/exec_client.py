@@ -22,6 +22,7 @@ class Exec:
         self._reader = reader
         self._writer = writer
         self.exit_code: int | None = None
+        self.begun: dict[str, Any] = {}  # what the watcher said first
 
     async def output(self) -> AsyncIterator[tuple[str, bytes]]:
         """("stdout" or "stderr", data) until it has ended; `exit_code` is set then. Raises StreamUnavailable."""
@@ -60,6 +61,22 @@ async def begin_exec(container_id: str, **request: Any) -> AsyncIterator[Exec]:
 
     Raises StreamUnavailable, and StreamRefused with the code of the engine's error.
     """
+    async with _begin("exec", container_id, request) as begun:
+        yield begun
+
+
+@asynccontextmanager
+async def attach(container_id: str, **request: Any) -> AsyncIterator[Exec]:
+    """Join the container's own process (see attach_stream.py for `request`) until the block is left.
+
+    Its messages come from `message`. Raises as `begin_exec`.
+    """
+    async with _begin("attach", container_id, request) as begun:
+        yield begun
+
+
+@asynccontextmanager
+async def _begin(op: str, container_id: str, request: dict[str, Any]) -> AsyncIterator[Exec]:
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             reader, writer = await asyncio.open_unix_connection(socket_path(), limit=_LINE_LIMIT)
@@ -67,8 +84,8 @@ async def begin_exec(container_id: str, **request: Any) -> AsyncIterator[Exec]:
         raise unavailable(str(error)) from error
     try:
         begun = Exec(reader, writer)
-        await begun._tell({"op": "exec", "id": container_id, **request})
-        await begun.message()
+        await begun._tell({"op": op, "id": container_id, **request})
+        begun.begun = await begun.message()
         yield begun
     finally:
         writer.close()

@@ -108,6 +108,13 @@ async def top(container_id: str) -> list[dict[str, Any]]:
         return rows
 
 
+async def resize(container_id: str, rows: int, columns: int) -> None:
+    """Give the container's terminal a size. Raises StreamUnavailable, StreamRefused."""
+    request = {"op": "resize", "id": container_id, "size": [rows, columns]}
+    async with _connection(request) as reader:
+        checked(json.loads(await reader.readline()))
+
+
 async def host_once() -> Sample | None:
     """One sample of the host with rates. Raises StreamUnavailable."""
     async with aclosing(_messages({"op": "host", "once": True})) as messages:

@@ -26,11 +26,13 @@ from webui.live.consumer import RECHECK, UNAUTHENTICATED, Receive, Send, session
 from webui.live.exec_client import Exec, begin_exec
 
 NORMAL, REFUSED = 1000, 4403  # close codes
-_LONGEST = 1 << 16  # bytes a browser may send at once
+LONGEST = 1 << 16  # bytes a browser may send at once
 
 
 class TerminalConsumer:
     """An ASGI application for one terminal; the process ends with the connection."""
+
+    for_viewers = False
 
     @classmethod
     def as_asgi(cls) -> Callable[[dict[str, Any], Receive, Send], Awaitable[None]]:
@@ -56,7 +58,7 @@ class TerminalConsumer:
         try:
             if not isinstance(user, User):
                 code = UNAUTHENTICATED
-            elif not user.may_operate:
+            elif not (user.may_operate or self.for_viewers):
                 code = REFUSED
                 await self._tell(
                     {"code": "forbidden", "message": "Your role may look, not run commands."}
@@ -109,7 +111,7 @@ class TerminalConsumer:
         """Until the browser goes away, or says what makes no sense."""
         while (event := await self._receive())["type"] != "websocket.disconnect":
             if data := event.get("bytes"):
-                if len(data) > _LONGEST:
+                if len(data) > LONGEST:
                     return
                 await process.write(data)
                 continue

@@ -42,20 +42,17 @@ async def serve_exec(
     stream: asyncio.StreamReader, sender: Sender, request: dict[str, Any], begin: BeginExec
 ) -> None:
     """One exec, from its request to its end. Raises EngineError when it cannot begin."""
-    container_id = str(request.get("id", ""))
-    if not _ID.fullmatch(container_id):
-        raise SpecInvalid("id", "id must be 64 hex digits.")
-    session = await asyncio.to_thread(begin, container_id, _request(request))
+    session = await asyncio.to_thread(begin, container_of(request), _request(request))
     if size := request.get("size"):
         _resize(session, size)
     if request.get("detach"):
         task = asyncio.create_task(_leave_alone(session))
         _left_alone.add(task)
         task.add_done_callback(_left_alone.discard)
-        await _tell(sender, {"type": "begun", "pid": session.pid})
+        await tell(sender, {"type": "begun", "pid": session.pid})
         return
     async with _killed_at_end(session):
-        await _tell(sender, {"type": "begun", "pid": session.pid})
+        await tell(sender, {"type": "begun", "pid": session.pid})
         writer = await _writer(session)
         outputs = [asyncio.create_task(_output(fd, name, sender)) for fd, name in _outputs(session)]
         taking = asyncio.create_task(_input(stream, writer, session))
@@ -70,7 +67,7 @@ async def serve_exec(
                         output.result()  # who cannot be told is gone
             if ending.done():
                 await asyncio.wait(outputs, timeout=_DRAIN)
-                await _tell(sender, {"type": "exit", "exit_code": ending.result()})
+                await tell(sender, {"type": "exit", "exit_code": ending.result()})
         finally:
             for task in tasks:
                 task.cancel()
@@ -101,7 +98,8 @@ def _outputs(session: ExecSession) -> list[tuple[int, str]]:
     return [(session.stdout, "stdout"), (session.stderr, "stderr")]
 
 
-async def _tell(sender: Sender, message: dict[str, Any]) -> None:
+async def tell(sender: Sender, message: dict[str, Any]) -> None:
+    """One line to the client. TimeoutError when it takes nothing for long."""
     await sender.send(json.dumps(message, separators=(",", ":")))
 
 
@@ -109,13 +107,13 @@ async def _output(fd: int, name: str, sender: Sender) -> None:
     """Until its other end is closed; a reader that is slow holds the process back, not our memory."""
     async for data in _blocks(fd):
         encoded = base64.b64encode(data).decode()
-        await _tell(sender, {"type": "output", "stream": name, "data": encoded})
+        await tell(sender, {"type": "output", "stream": name, "data": encoded})
 
 
 async def _blocks(fd: int) -> AsyncIterator[bytes]:
     os.set_blocking(fd, False)
     while True:
-        await _readable(fd)
+        await readable(fd)
         try:
             data = os.read(fd, _BLOCK)
         except BlockingIOError:
@@ -127,7 +125,8 @@ async def _blocks(fd: int) -> AsyncIterator[bytes]:
         yield data
 
 
-async def _readable(fd: int) -> None:
+async def readable(fd: int) -> None:
+    """When there is something to read, or its end."""
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
     loop.add_reader(fd, lambda: None if ready.done() else ready.set_result(None))
@@ -138,7 +137,7 @@ async def _readable(fd: int) -> None:
 
 
 async def _exit_code(session: ExecSession) -> int:
-    await _readable(session.fileno())
+    await readable(session.fileno())
     return session.wait(1.0)
 
 
@@ -161,11 +160,7 @@ async def _input(
 ) -> None:
     """What the client says, until it goes away."""
     while line := await stream.readline():
-        try:
-            message = json.loads(line)
-            data = base64.b64decode(message.get("input", ""), validate=True)
-        except (ValueError, AttributeError, TypeError):
-            raise SpecInvalid("input", "The message makes no sense.") from None
+        message, data = said(line)
         if size := message.get("size"):
             _resize(session, size)
         if writer is None:
@@ -179,13 +174,35 @@ async def _input(
                 writer.close()
 
 
-def _resize(session: ExecSession, size: Any) -> None:
+def said(line: bytes) -> tuple[dict[str, Any], bytes]:
+    """What a client says in a line, and its input. Raises SpecInvalid."""
+    try:
+        message = json.loads(line)
+        return message, base64.b64decode(message.get("input", ""), validate=True)
+    except (ValueError, AttributeError, TypeError):
+        raise SpecInvalid("input", "The message makes no sense.") from None
+
+
+def container_of(request: dict[str, Any]) -> str:
+    """Whose process it is about. Raises SpecInvalid."""
+    container_id = str(request.get("id", ""))
+    if not _ID.fullmatch(container_id):
+        raise SpecInvalid("id", "id must be 64 hex digits.")
+    return container_id
+
+
+def size_of(size: Any) -> tuple[int, int]:
+    """(rows, columns) of a terminal. Raises SpecInvalid."""
     match size:
         case [int(rows), int(columns)] if 0 < rows < 1 << 16 and 0 < columns < 1 << 16:
-            with suppress(OSError):  # no terminal, or none any more
-                session.resize(rows, columns)
-        case _:
-            raise SpecInvalid("size", "size must be [rows, columns].")
+            return rows, columns
+    raise SpecInvalid("size", "size must be [rows, columns].")
+
+
+def _resize(session: ExecSession, size: Any) -> None:
+    rows, columns = size_of(size)
+    with suppress(OSError):  # no terminal, or none any more
+        session.resize(rows, columns)
 
 
 @asynccontextmanager
@@ -203,7 +220,7 @@ async def _killed_at_end(session: ExecSession) -> AsyncIterator[None]:
         if pidfd >= 0:
             if terminal:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(_readable(pidfd), _HANG_UP)
+                    await asyncio.wait_for(readable(pidfd), _HANG_UP)
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             os.close(pidfd)

@@ -74,6 +74,7 @@ class Watcher:
             run_dir=self._config.container_run,
             ended=self._engine.has_ended,
             begin_exec=self._engine.exec,
+            attaching=self._engine,
             top=self._engine.top,
         )
         await events.open()

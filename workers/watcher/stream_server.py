@@ -7,6 +7,7 @@ One request per connection, one JSON object per line:
     {"op": "host", "once"?}
     {"op": "top", "id"}
     {"op": "exec", …}: see exec_stream.py
+    {"op": "attach" | "resize", …}: see attach_stream.py
 
 Answers: {"type": "lines", "data": [line, …]}, {"type": "sample", "data": …} (by id for stats),
 {"type": "begun"} when a log is followed, {"type": "processes", "data": [ProcessRow, …]}, {"type": "end"}, {"type": "error", "data": EngineError payload}. Whoever may open the socket may read every
@@ -34,6 +35,7 @@ from runtime.engine.top import ProcessRow
 from runtime.errors import EngineError, NotFound, SpecInvalid
 from runtime.model.codec import to_json
 from runtime.store.logs import follow_logs, read_logs
+from workers.watcher.attach_stream import Attaching, serve_attach, serve_resize
 from workers.watcher.exec_stream import BeginExec, serve_exec
 from workers.watcher.log_stream import LogPump
 from workers.watcher.stats import Sampler
@@ -100,6 +102,7 @@ class StreamServer:
         run_dir: Callable[[str], Path],
         ended: Callable[[str], bool],
         begin_exec: BeginExec,
+        attaching: Attaching,
         top: Callable[[str], list[ProcessRow]],
     ) -> None:
         self._path = path
@@ -110,6 +113,7 @@ class StreamServer:
         self._run_dir = run_dir
         self._ended = ended
         self._begin_exec = begin_exec
+        self._attaching = attaching
         self._top = top
         self._stats: set[Subscription] = set()
         self._hosts: set[Reader] = set()
@@ -177,6 +181,10 @@ class StreamServer:
                 await reader.send(json.dumps(message))
             case "exec":
                 await serve_exec(stream, reader, request, self._begin_exec)
+            case "attach":
+                await serve_attach(stream, reader, request, self._attaching, self._logs_dir)
+            case "resize":
+                await serve_resize(reader, request, self._attaching)
             case other:
                 raise SpecInvalid("op", f"{other!r} is not an operation of this socket.")
 

@@ -1,0 +1,22 @@
+"""What a stream server is given in tests in which nothing runs."""
+
+from __future__ import annotations
+
+from runtime.engine.execs import ExecRequest
+from runtime.errors import NotFound
+from runtime.shim.attach_session import AttachSession
+from runtime.shim.client import ExecSession
+
+
+def no_exec(container_id: str, request: ExecRequest) -> ExecSession:
+    raise NotFound("not asked for")
+
+
+class Nobody:
+    """An engine in which nothing can be attached to."""
+
+    def attach(self, container_id: str, *, stdin: bool = False) -> AttachSession:
+        raise NotFound("not asked for")
+
+    def resize(self, container_id: str, rows: int, columns: int) -> None:
+        raise NotFound("not asked for")
