@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from runtime.cgroups.shims import enter_shims
+from runtime.launcher.interpreter import execute_sealed
 from runtime.launcher.userns import install
 from runtime.store.paths import Config
 
@@ -35,7 +36,7 @@ def main() -> None:
     first, count = config.ids or (0, 0)
     arguments = (descriptor, config.launcher_socket, config.run, namespace, first, count)
     options = ["-S", "-c", _SERVE, *map(str, arguments)]
-    os.execv(sys.executable, [sys.executable, *options])
+    execute_sealed(sys.executable, options)
 
 
 def listen(path: Path) -> socket.socket:

@@ -25,6 +25,7 @@ import runtime.shim.userns
 from runtime.errors import EngineError, KernelFailure
 from runtime.kernel import constants as c
 from runtime.kernel import syscalls
+from runtime.launcher.interpreter import forbid_execution
 from runtime.launcher.rehearse import rehearse
 from runtime.shim import sockets
 from runtime.shim.sockets import Socket
@@ -42,12 +43,13 @@ def main() -> None:
     """Serve until SIGTERM or SIGINT.
 
     Arguments: the listening descriptor, its path, a directory for runs; the user namespace's descriptor or -1, the
-    first of its ids and their number.
+    first of its ids and their number; the descriptor of the interpreter's mount, or -1.
     """
+    descriptor, path, directory = sys.argv[1:4]
+    installed, first, count, interpreter = map(int, sys.argv[4:])
+    forbid_execution(interpreter)
     if "SLIPWAY_PRELOAD" in os.environ:  # tests of failures
         __import__(os.environ["SLIPWAY_PRELOAD"])
-    descriptor, path, directory = sys.argv[1:4]
-    installed, first, count = map(int, sys.argv[4:])
     if installed >= 0:
         os.set_inheritable(installed, False)
     runtime.shim.userns.installed, runtime.shim.userns.ids = installed, (first, count)
@@ -77,6 +79,10 @@ def _removed_at_end(path: str) -> Iterator[None]:
 
 def _prepare(directory: str) -> None:
     """Everything that is better done once, here, than in every shim."""
+    # Before Linux 6.14, who is executed by descriptor is called by its number.
+    fd = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+    os.write(fd, b"slw-launcher")
+    os.close(fd)
     # A process inside a container must not be able to look into one that joins it (CVE-2016-9962).
     syscalls.prctl(c.PR_SET_DUMPABLE, 0)
     try:

@@ -129,6 +129,7 @@ def _drop_privileges(plan: Plan, user: User) -> None:
     os.setgroups(user.groups)
     os.setresgid(user.gid, user.gid, user.gid)
     os.setresuid(user.uid, user.uid, user.uid)
+    stay_closed()
     # As execve would: a user who is not root keeps only what is inheritable and ambient.
     held = caps["permitted"] if user.uid == 0 else caps["ambient"]
     syscalls.capset(held & caps["effective"], held, caps["inheritable"] & held)
@@ -139,6 +140,13 @@ def _drop_privileges(plan: Plan, user: User) -> None:
         syscalls.prctl(c.PR_SET_NO_NEW_PRIVS, 1)
         if program:
             syscalls.seccomp_set_filter(program)
+
+
+def stay_closed() -> None:
+    """After a change of credentials, which sets this to the host's fs.suid_dumpable: until the execve nobody
+    inside may trace us, or open what is ours in /proc (CVE-2016-9962).
+    """
+    syscalls.prctl(c.PR_SET_DUMPABLE, 0)
 
 
 def _set_apparmor(profile: str) -> None:

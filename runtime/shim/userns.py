@@ -20,6 +20,7 @@ from runtime.errors import EngineError, KernelFailure, Unsupported, error_contex
 from runtime.kernel import constants as c
 from runtime.kernel import mounts, syscalls, userns
 from runtime.kernel.idmap import IdsNotMapped, cover, map_ids
+from runtime.shim.command import stay_closed
 from runtime.shim.init import write_oom_score
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ def become_root() -> None:
     os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
+    stay_closed()
 
 
 def write_maps(pid: int, mapping: UserNamespace) -> bytes:

@@ -6,7 +6,7 @@ import os
 import secrets
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from runtime.errors import InitFailed
 from runtime.model.spec import Namespaces, Security
@@ -16,10 +16,11 @@ from tests.support.images import docker_archive, layer
 from tests.support.options import Seen
 
 # The default, and what somebody gets who opts out of it.
-KINDS = ("", "host")
+Kind = Literal["", "host"]
+KINDS: tuple[Kind, ...] = ("", "host")
 
 
-def box(instance: Instance, script: str = "", userns: str = "", **changes: Any) -> Seen:
+def box(instance: Instance, script: str = "", userns: Kind = "", **changes: Any) -> Seen:
     """A container that runs: `script` (default: nothing), without a network unless it is given one.
 
     It goes by the name of `userns`; other fields of `security` may be given as `changes`.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.engine import Instance
-from tests.support.escape import KINDS, box
+from tests.support.escape import KINDS, Kind, box
 from tests.support.options import Seen
 
 
@@ -18,12 +18,13 @@ def instance() -> Iterator[Instance]:
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=lambda kind: f"userns={kind or 'default'}")
-def userns(request: pytest.FixtureRequest) -> str:
+def userns(request: pytest.FixtureRequest) -> Kind:
     """What `docker run --userns` says: every attack is tried with and without a user namespace."""
-    return str(request.param)
+    kind: Kind = request.param
+    return kind
 
 
 @pytest.fixture(scope="module")
-def seen(instance: Instance, userns: str) -> Seen:
+def seen(instance: Instance, userns: Kind) -> Seen:
     """A container with every default, for attacks that leave it as it was."""
     return box(instance, userns=userns)

@@ -22,7 +22,7 @@ from runtime.errors import InitFailed
 from runtime.model.spec import Mount, PortMapping
 from runtime.shim.client import ShimClient
 from tests.support.engine import Instance, free_port
-from tests.support.escape import box, image, says, tried, volume
+from tests.support.escape import Kind, box, image, says, tried, volume
 from tests.support.options import Seen
 
 # More than any process of ours has open.
@@ -49,7 +49,7 @@ def top_of(pid: int) -> tuple[int, int]:
 @pytest.mark.parametrize("tty", [False, True], ids=["pipes", "terminal"])
 @pytest.mark.parametrize("init", [False, True], ids=["alone", "reaped"])
 def test_a_container_begins_with_its_three_descriptors(
-    instance: Instance, userns: str, tty: bool, init: bool
+    instance: Instance, userns: Kind, tty: bool, init: bool
 ) -> None:
     network = instance.network()
     seen = box(
@@ -95,7 +95,7 @@ def test_no_descriptor_is_a_working_directory(seen: Seen) -> None:
 
 @pytest.mark.parametrize("number", [3, 4, 5, 6, 7, 8, 9])
 def test_no_descriptor_is_the_working_directory_of_an_image(
-    instance: Instance, userns: str, number: int
+    instance: Instance, userns: Kind, number: int
 ) -> None:
     try:
         seen = box(instance, userns=userns, process={"cwd": f"/proc/self/fd/{number}"})
@@ -105,7 +105,7 @@ def test_no_descriptor_is_the_working_directory_of_an_image(
     assert top_of(seen.pid) == root_of(seen.pid)
 
 
-def test_links_in_its_path_lead_nowhere_outside(instance: Instance, userns: str) -> None:
+def test_links_in_its_path_lead_nowhere_outside(instance: Instance, userns: Kind) -> None:
     """The directory is looked up, and made, inside: what a link says is said of the container's own tree."""
     outside = instance.config.root.parent / "outside"
     outside.mkdir(exist_ok=True)
@@ -136,7 +136,7 @@ def test_links_in_its_path_lead_nowhere_outside(instance: Instance, userns: str)
     assert list(outside.iterdir()) == []
 
 
-def test_nothing_of_the_platform_s_environment_leaks(instance: Instance, userns: str) -> None:
+def test_nothing_of_the_platform_s_environment_leaks(instance: Instance, userns: Kind) -> None:
     for init in (False, True):
         seen = box(instance, userns=userns, process={"init": init})
         assert "SLIPWAY" not in says(seen, "env; cat /proc/[0-9]*/environ")

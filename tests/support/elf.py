@@ -1,0 +1,76 @@
+"""Programs of a few system calls, made of bytes: what no command of busybox does, without a compiler.
+
+x86-64 only: who uses them skips their test elsewhere (`supported`).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from runtime.kernel.syscall_table import X86_64
+
+# The result of the call before, as an argument: a descriptor, most of the time.
+RESULT = object()
+Argument = int | bytes | object
+
+supported = os.uname().machine == "x86_64"
+AT_FDCWD = -100 & 0xFFFFFFFFFFFFFFFF
+_EXIT = 60
+# rdi rsi rdx r10 r8 r9, as (REX.W prefix of mov, opcode, REX.W prefix of lea, its ModRM byte)
+_REGISTERS = (
+    (0x48, 0xBF, 0x48, 0x3D), (0x48, 0xBE, 0x48, 0x35), (0x48, 0xBA, 0x48, 0x15),
+    (0x49, 0xBA, 0x4C, 0x15), (0x49, 0xB8, 0x4C, 0x05), (0x49, 0xB9, 0x4C, 0x0D),
+)  # fmt: skip
+_FROM_RBX = (b"\x48\x89\xdf", b"\x48\x89\xde", b"\x48\x89\xda", b"\x49\x89\xda", b"\x49\x89\xd8")
+
+
+def program(*calls: tuple[object, ...], interpreter: str = "") -> bytes:
+    """An ELF that makes these calls, each (name, argument, …), up to the first that fails.
+
+    Its exit code is 0, or that one's errno. `bytes` become a pointer to themselves and a NUL. Position
+    independent, so that it serves as an interpreter (PT_INTERP) of another program, too; `interpreter` is the
+    one that it names itself.
+    """
+    code = b""
+    later: list[tuple[int, bytes]] = []  # where a displacement goes, and what it leads to
+    ends: list[int] = []  # where a jump to the end has its displacement
+    for name, *arguments in calls:
+        for index, argument in enumerate(arguments):
+            move, opcode, lea, mod = _REGISTERS[index]
+            if argument is RESULT:
+                code += _FROM_RBX[index]
+            elif isinstance(argument, bytes):
+                code += bytes((lea, 0x8D, mod)) + bytes(4)
+                later.append((len(code) - 4, argument + b"\0"))
+            else:
+                assert isinstance(argument, int)
+                code += bytes((move, opcode)) + struct.pack("<Q", argument & 0xFFFFFFFFFFFFFFFF)
+        # mov eax, number; syscall; mov rbx, rax; test rbx, rbx; js end
+        code += b"\xb8" + struct.pack("<I", X86_64[str(name)]) + b"\x0f\x05"
+        code += b"\x48\x89\xc3\x48\x85\xdb\x0f\x88" + bytes(4)
+        ends.append(len(code) - 4)
+    code += b"\x31\xdb"  # xor ebx, ebx
+    for at in ends:
+        code = code[:at] + struct.pack("<i", len(code) - at - 4) + code[at + 4 :]
+    # neg ebx; mov edi, ebx; mov eax, exit; syscall
+    code += b"\xf7\xdb\x89\xdf\xb8" + struct.pack("<I", _EXIT) + b"\x0f\x05"
+    data = b""
+    for at, text in later:
+        displacement = len(code) + len(data) - at - 4
+        code = code[:at] + struct.pack("<i", displacement) + code[at + 4 :]
+        data += text
+    return _headers(len(code) + len(data), interpreter.encode()) + code + data
+
+
+def _headers(size: int, interpreter: bytes) -> bytes:
+    """Of a shared object with one segment: everything, writable and executable (elf(5))."""
+    name = interpreter + b"\0" if interpreter else b""
+    count = 2 if name else 1
+    names_at = 64 + 56 * count
+    base = names_at + len(name)
+    identity = b"\x7fELF\x02\x01\x01" + bytes(9)
+    elf = struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, base, 64, 0, 0, 64, 56, count, 0, 0, 0)
+    segment = struct.pack("<IIQQQQQQ", 1, 7, 0, 0, 0, base + size, base + size, 0x1000)
+    named = struct.pack("<IIQQQQQQ", 3, 4, *[names_at] * 3, *[len(name)] * 2, 1) if name else b""
+    return identity + elf + named + segment + name
