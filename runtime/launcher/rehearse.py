@@ -21,7 +21,9 @@ from runtime.shim.life import Starter
 from runtime.shim.main import start_monitor
 from runtime.shim.sockets import Socket
 
-_ROUNDS = 5  # with either version of control groups; the interpreter specialises code after eight runs
+_ROUNDS = (
+    5  # with either version of control groups; the interpreter specialises code after eight runs
+)
 
 # Of pymalloc (Objects/obmalloc.c), in bytes.
 _POOL, _POOL_HEADER, _BYTES_HEADER = 16384, 48, 33
