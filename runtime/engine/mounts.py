@@ -69,6 +69,10 @@ def mount_steps(
     """
     own = {posixpath.normpath(m.target) for m in spec.mounts}
     steps = [s for s in _kernel_steps(spec, cgroup, ipc_pid) if s["target"] not in own]
+    for step in steps:
+        # With a link in an image's /proc, what a volume has in its place later decides what the masks,
+        # which come last, find there (CVE-2019-19921, CVE-2023-27561).
+        step["plain"] = step["kind"] != "device"
     run = config.container_run(spec.id)
     for target, name in ETC_FILES.items():
         if target not in own:

@@ -36,6 +36,7 @@ from runtime.kernel.constants import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
     RESOLVE_IN_ROOT,
+    RESOLVE_NO_SYMLINKS,
 )
 
 if TYPE_CHECKING:
@@ -194,7 +195,8 @@ def _bind_foreign(step: MountStep, root: int) -> None:
 def _attach_to(tree: int, step: MountStep, root: int) -> None:
     try:
         kind = "dir" if stat.S_ISDIR(os.fstat(tree).st_mode) else "file"
-        target = resolve(root, step["target"], make=kind if step.get("make") else "")
+        make = kind if step.get("make") else ""
+        target = resolve(root, step["target"], make=make, plain=step.get("plain", False))
     except BaseException:
         os.close(tree)
         raise
@@ -225,7 +227,8 @@ def _attach(tree: int, target: int, step: MountStep) -> None:
 
 def _filesystem(step: MountStep, root: int) -> None:
     fstype = step.get("fstype", "")
-    target = resolve(root, step["target"], make=step.get("make") or "")
+    make = step.get("make") or ""
+    target = resolve(root, step["target"], make=make, plain=step.get("plain", False))
     try:
         source = step.get("source") or fstype
         syscalls.mount(source, _fd(target), fstype, step.get("flags", 0), step.get("data", ""))
@@ -306,22 +309,25 @@ _EXECUTE = {
 }
 
 
-def resolve(root: int, path: str, *, make: str = "") -> int:
-    """O_PATH descriptor of `path` beneath `root`, links resolved as if root were "/".
+def resolve(root: int, path: str, *, make: str = "", plain: bool = False) -> int:
+    """O_PATH descriptor of `path` beneath `root`, links resolved as if root were "/", or refused (`plain`).
 
     `make` "dir" or "file" creates what is missing (directories 0755, an empty file 0644), never through
     a link that leaves the root. Raises KernelFailure (ENOENT when missing and not to be made).
     """
+    how = RESOLVE_IN_ROOT | (RESOLVE_NO_SYMLINKS if plain else 0)
     relative = os.path.normpath("/" + path).lstrip("/")
     if not relative:
         return os.dup(root)
     try:
-        return syscalls.openat2(root, relative, O_PATH, resolve=RESOLVE_IN_ROOT)
+        return syscalls.openat2(root, relative, O_PATH, resolve=how)
     except KernelFailure as error:
+        if plain and error.errno == errno.ELOOP:
+            error.hint = f"The image has a symbolic link at {path}; it must be a directory."
         if error.errno != errno.ENOENT or not make:
             raise
     parent, name = os.path.split(relative)
-    directory = resolve(root, parent, make="dir")
+    directory = resolve(root, parent, make="dir", plain=plain)
     try:
         if make == "dir":
             os.mkdir(name, 0o755, dir_fd=directory)
@@ -335,7 +341,7 @@ def resolve(root: int, path: str, *, make: str = "") -> int:
         ) from None
     finally:
         os.close(directory)
-    return syscalls.openat2(root, relative, O_PATH, resolve=RESOLVE_IN_ROOT)
+    return syscalls.openat2(root, relative, O_PATH, resolve=how)
 
 
 def pivot_into(rootfs: str) -> None:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+
+from runtime.kernel import syscalls
+from runtime.kernel.constants import O_PATH, RESOLVE_BENEATH, RESOLVE_NO_XDEV
+
+_PROC_SUPER_MAGIC = 0x9FA0  # linux/magic.h
+_ROOT_INODE = 1
 
 
 def boot_id() -> str:
@@ -35,3 +42,19 @@ def start_time(pid: int) -> int:
 def is_alive(pid: int, started: int) -> bool:
     """The process that had this pid *and* start time still runs. Raises OSError as `start_time`."""
     return pid > 0 and started > 0 and start_time(pid) == started
+
+
+def open_own(name: str, flags: int) -> int:
+    """Descriptor of the kernel's /proc/self/`name`, inside a container: not of what an image or a volume has in
+    its place (CVE-2019-16884, CVE-2025-52881). Raises OSError, KernelFailure.
+    """
+    root = os.open("/proc", O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        genuine = syscalls.filesystem_type(root) == _PROC_SUPER_MAGIC
+        if not genuine or os.fstat(root).st_ino != _ROOT_INODE:
+            raise OSError(errno.EXDEV, "/proc is not the kernel's", "/proc")
+        # Nothing is mounted on the way, and so nothing on the file.
+        how = RESOLVE_BENEATH | RESOLVE_NO_XDEV
+        return syscalls.openat2(root, f"self/{name}", flags, resolve=how)
+    finally:
+        os.close(root)

@@ -258,6 +258,13 @@ def open_path(path: str) -> int:
     return os.open(path, O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
+def filesystem_type(fd: int) -> int:
+    """fstatfs(2): the magic number of the file system that `fd` is on (linux/magic.h)."""
+    facts = ctypes.create_string_buffer(256)
+    _check(_libc.fstatfs(ctypes.c_int(fd), facts), "fstatfs", f"fd {fd}")
+    return int(struct.unpack_from("=q", facts)[0])
+
+
 def syncfs(fd: int) -> None:
     """syncfs(2): write everything of the file system that holds `fd` to its disk."""
     _check(_libc.syncfs(ctypes.c_int(fd)), "syncfs", f"fd {fd}")

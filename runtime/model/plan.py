@@ -30,6 +30,7 @@ class MountStep(TypedDict):
     of_pid: NotRequired[int]  # bind: the source is a path in this process's mount namespace
     propagation: NotRequired[str]  # bind: "rprivate" "rshared" …
     make: NotRequired[Literal["dir", "file", ""]]  # make a missing target
+    plain: NotRequired[bool]  # no part of the target may be a link: refused, however harmless
     optional: NotRequired[bool]  # a host or kernel without it is fine
     subpath: NotRequired[str]  # bind: below source, resolved without leaving it
     # bind, in a user namespace: its source is opened with the host's rights; "mapped" shows its ids mapped.

@@ -46,6 +46,11 @@ _SYSCTL = re.compile(r"[a-z0-9_]+([./][a-zA-Z0-9_*-]+)+", re.ASCII)
 _DEVICE_RULE = re.compile(r"[abc] (\d+|\*):(\d+|\*) [rwm]{1,3}", re.ASCII)
 # Mounting over these would take the container's own kernel interfaces away.
 _RESERVED_TARGETS = frozenset({"/", "/proc", "/sys", "/dev"})
+# The files that a container may be given another view of, as by lxcfs; runc allows the same.
+_PROC_TARGETS = frozenset({
+    "/proc/cpuinfo", "/proc/diskstats", "/proc/loadavg", "/proc/meminfo", "/proc/net/dev",
+    "/proc/slabinfo", "/proc/stat", "/proc/swaps", "/proc/uptime",
+})  # fmt: skip
 _SYSCTL_NAMESPACED = (
     "net.", "kernel.msg", "kernel.sem", "kernel.shm", "kernel.domainname", "fs.mqueue."
 )  # fmt: skip
@@ -130,7 +135,8 @@ def _validate_mounts(mounts: tuple[Mount, ...]) -> None:
         field = f"mounts[{index}]"
         validate_absolute(mount.target, f"{field}.target")
         target = "/" + "/".join(p for p in mount.target.split("/") if p not in ("", "."))
-        if target in _RESERVED_TARGETS:
+        inside_proc = target.startswith("/proc/") and target not in _PROC_TARGETS
+        if target in _RESERVED_TARGETS or inside_proc:
             raise SpecInvalid(f"{field}.target", f"{target} cannot be a target of a mount.")
         if target in targets:
             raise SpecInvalid(f"{field}.target", f"Two mounts share the target {target}.")

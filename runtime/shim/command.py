@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from runtime.errors import InitFailed, KernelFailure, error_context
 from runtime.kernel import constants as c
-from runtime.kernel import syscalls
+from runtime.kernel import procfs, syscalls
 from runtime.kernel.capabilities import NAMES
 from runtime.shim.reaper import stay_as_init
 from runtime.shim.tty import become_controlling
@@ -151,12 +151,13 @@ def stay_closed() -> None:
 
 def _set_apparmor(profile: str) -> None:
     try:
-        with open("/proc/self/attr/apparmor/exec", "w", encoding="ascii") as file:
-            file.write(f"exec {profile}")
-    except OSError as error:
+        fd = procfs.open_own("attr/apparmor/exec", os.O_WRONLY)
+        os.write(fd, f"exec {profile}".encode("ascii"))
+        os.close(fd)
+    except (KernelFailure, OSError) as error:
         raise InitFailed(
             "apparmor",
-            f"The AppArmor profile {profile!r} cannot be applied: {error.strerror}.",
+            f"The AppArmor profile {profile!r} cannot be applied: {os.strerror(error.errno or 0)}.",
             hint="Load it on the host, or leave the profile out where there is no AppArmor.",
             field="security.apparmor",
         ) from error
