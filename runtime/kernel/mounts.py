@@ -23,7 +23,6 @@ from runtime.kernel.constants import (
     CLONE_NEWNS,
     MNT_DETACH,
     MOVE_MOUNT_T_EMPTY_PATH,
-    MS_BIND,
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
@@ -46,6 +45,7 @@ _PROPAGATION = {"private": MS_PRIVATE, "shared": MS_SHARED, "slave": MS_SLAVE}
 # MS_* and MOUNT_ATTR_* of these have the same values.
 _ATTRIBUTES = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
 _PAGE = 4096
+_NULL = os.makedev(1, 3)
 
 
 def describe(step: MountStep) -> str:
@@ -254,15 +254,25 @@ def _mask(step: MountStep, root: int) -> None:
             flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
             syscalls.mount("tmpfs", _fd(target), "tmpfs", flags, "size=0,nr_inodes=1")
         else:
-            null = os.open("/dev/null", O_PATH | os.O_CLOEXEC)
-            try:
-                if not stat.S_ISCHR(os.fstat(null).st_mode):
-                    raise OSError(errno.ENODEV, "the host's /dev/null is not a device", "/dev/null")
-                syscalls.mount(_fd(null), _fd(target), "", MS_BIND)
-            finally:
-                os.close(null)
+            _lay_null_over(target)
     finally:
         os.close(target)
+
+
+def _lay_null_over(target: int) -> None:
+    """The host's own /dev/null: the container's is the container's to replace (CVE-2025-31133). On a read-only
+    mount, which a device is written to all the same: a chmod inside must not be one of the host's.
+    """
+    null = os.open("/dev/null", O_PATH | os.O_CLOEXEC)
+    try:
+        facts = os.fstat(null)
+        if not stat.S_ISCHR(facts.st_mode) or facts.st_rdev != _NULL:
+            raise OSError(errno.ENODEV, "the host's /dev/null is not a device", "/dev/null")
+        tree = _copy(null, recursive=False)
+    finally:
+        os.close(null)
+    flags = MS_RDONLY | MS_NOSUID | MS_NOEXEC
+    _attach(tree, target, {"kind": "mask", "target": "", "flags": flags})
 
 
 def _symlink(step: MountStep, root: int) -> None:
@@ -293,7 +303,8 @@ def _device(step: MountStep, root: int) -> None:
     except FileExistsError:
         pass
     except PermissionError:
-        _bind({**step, "kind": "bind", "make": "file"}, root)
+        # Its mode and owner stay the host's to change.
+        _bind({**step, "kind": "bind", "make": "file", "flags": MS_RDONLY}, root)
     finally:
         os.umask(mask)
         os.close(directory)

@@ -1,7 +1,7 @@
 """Mounts that links of an image or a volume lead astray, also while somebody exchanges them.
 
 - CVE-2021-30465 (runc): a directory of a shared volume, exchanged for a link while a mount was made on it, put
-  that mount, or the host's root, elsewhere.
+  that mount elsewhere. CVE-2024-45310: what was made for the mount's target was made on the host.
 - CVE-2019-19921, CVE-2023-27561 (runc): an image whose /proc is a link had its procfs where the masks were not.
 - CVE-2019-16884, CVE-2023-28642 (runc): an image's volume on /proc, or a link there, made the AppArmor profile
   be written into a file of the attacker's.
