@@ -25,8 +25,16 @@ _REGISTERS = (
 _FROM_RBX = (b"\x48\x89\xdf", b"\x48\x89\xde", b"\x48\x89\xda", b"\x49\x89\xda", b"\x49\x89\xd8")
 
 
+def legacy(number: int) -> bytes:
+    """A program of one system call by the 32-bit door (int 0x80), without arguments; exits as `program`'s do."""
+    # xor ebx, ecx, edx, esi, edi; mov eax, number; int 0x80; neg eax; mov edi, eax; mov eax, exit; syscall
+    code = b"\x31\xdb\x31\xc9\x31\xd2\x31\xf6\x31\xff\xb8" + struct.pack("<I", number)
+    code += b"\xcd\x80\xf7\xd8\x89\xc7\xb8" + struct.pack("<I", _EXIT) + b"\x0f\x05"
+    return _headers(len(code), b"") + code
+
+
 def program(*calls: tuple[object, ...], interpreter: str = "") -> bytes:
-    """An ELF that makes these calls, each (name, argument, …), up to the first that fails.
+    """An ELF that makes these calls, each (name or number, argument, …), up to the first that fails.
 
     Its exit code is 0, or that one's errno. `bytes` become a pointer to themselves and a NUL. Position
     independent, so that it serves as an interpreter (PT_INTERP) of another program, too; `interpreter` is the
@@ -46,8 +54,9 @@ def program(*calls: tuple[object, ...], interpreter: str = "") -> bytes:
             else:
                 assert isinstance(argument, int)
                 code += bytes((move, opcode)) + struct.pack("<Q", argument & 0xFFFFFFFFFFFFFFFF)
+        number = name if isinstance(name, int) else X86_64[str(name)]
         # mov eax, number; syscall; mov rbx, rax; test rbx, rbx; js end
-        code += b"\xb8" + struct.pack("<I", X86_64[str(name)]) + b"\x0f\x05"
+        code += b"\xb8" + struct.pack("<I", number) + b"\x0f\x05"
         code += b"\x48\x89\xc3\x48\x85\xdb\x0f\x88" + bytes(4)
         ends.append(len(code) - 4)
     code += b"\x31\xdb"  # xor ebx, ebx
