@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import socket
 import struct
 import termios
 import time
@@ -20,6 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from runtime.errors import Conflict
+from runtime.shim import sockets
 from runtime.shim.starter import PLAN_FILE
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _SO_SNDBUFFORCE = 32
 class _Attached:
     """One client; `reads` is whether what it sends is for the process."""
 
-    def __init__(self, control: Client, channel: socket.socket, *, reads: bool) -> None:
+    def __init__(self, control: Client, channel: sockets.Socket, *, reads: bool) -> None:
         self.control = control
         self.channel = channel
         self.reads = reads
@@ -101,16 +101,17 @@ class Attachments:
         if len(self._clients) >= _MOST:
             raise Conflict(f"{_MOST} clients are attached already.", hint="Detach one of them.")
         reads = reads and self._life.input >= 0
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, BUFFER)
+        ours, theirs = sockets.pair(sockets.SOCK_SEQPACKET)
+        ours.setsockopt(sockets.SOL_SOCKET, _SO_SNDBUFFORCE, BUFFER)
         ours.setblocking(False)
         told = {"tty": self._life.terminal >= 0, "stdin": reads, "since": time.time_ns()}
         try:
-            with theirs:
-                control.answer_with(told, [theirs.fileno()])
+            control.answer_with(told, [theirs.fileno()])
         except OSError:
             ours.close()  # who asked has gone
             return
+        finally:
+            theirs.close()
         self._clients[ours.fileno()] = _Attached(control, ours, reads=reads)
 
     def end(self, result: dict[str, Any]) -> None:

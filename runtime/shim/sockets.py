@@ -23,7 +23,7 @@ from _socket import (
 
 Socket = _socket.socket
 
-__all__ = ["SOCK_SEQPACKET", "SOCK_STREAM", "Socket"]
+__all__ = ["SOCK_SEQPACKET", "SOCK_STREAM", "SOL_SOCKET", "Socket"]
 
 
 def pair(kind: int = SOCK_STREAM) -> tuple[Socket, Socket]:

@@ -114,9 +114,11 @@ def _name_of(container_id: str) -> str:
 @xframe_options_sameorigin
 @login_required
 def container_terminal(request: HttpRequest, container_id: str) -> HttpResponse:
-    """A terminal's document: it connects by itself."""
+    """A terminal's document: it connects by itself, to a new shell or to the container's own process."""
     may_operate(request)
-    return render(request, "pages/terminal.html", {"container": _find(container_id)})
+    container = _find(container_id)
+    context = {"container": container, "process": container.spec.get("process", {})}
+    return render(request, "pages/terminal.html", context)
 
 
 def _words(container: Container) -> dict[str, Any]:

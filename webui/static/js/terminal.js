@@ -1,16 +1,23 @@
 // @ts-check
 /** A terminal in a container: xterm.js on one end of a websocket, a process on the other. */
 
+import { bytes } from "./format.js";
+import { LineInput } from "./line-input.js";
+
 /* The vendored builds set globals. */
 const { Terminal, FitAddon } = /** @type {any} */ (window);
 
 const container = document.body.dataset.container ?? "";
 const form = /** @type {HTMLFormElement} */ (document.getElementById("terminal-form"));
+const what = /** @type {HTMLSelectElement} */ (document.getElementById("terminal-what"));
+const note = /** @type {HTMLElement} */ (document.getElementById("terminal-note"));
 const button = /** @type {HTMLButtonElement} */ (document.getElementById("terminal-connect"));
 const state = /** @type {HTMLElement} */ (document.getElementById("terminal-state"));
 const area = /** @type {HTMLElement} */ (document.getElementById("terminal-screen"));
 
 const SIGNED_OUT = 4401; // the server's close code for a session that has ended
+const DETACH_KEYS = "ctrl-p,ctrl-q";
+const LINES = "200"; // of the log, before what an attached process writes from now on
 
 const terminal = new Terminal({
   cursorBlink: true,
@@ -22,12 +29,18 @@ const terminal = new Terminal({
 const fit = new FitAddon.FitAddon();
 /** @type {WebSocket|null} */
 let socket = null;
+let alive = false; // nothing has been said of its end
+/** @type {LineInput|null} */
+let lines = null; // for a process that has no terminal
 
 terminal.loadAddon(fit);
 terminal.open(area);
 fit.fit();
 
-terminal.onData((/** @type {string} */ text) => send(new TextEncoder().encode(text)));
+terminal.onData((/** @type {string} */ text) => {
+  if (lines) lines.feed(text);
+  else send(new TextEncoder().encode(text));
+});
 terminal.onBinary((/** @type {string} */ text) => send(Uint8Array.from(text, (c) => c.charCodeAt(0))));
 terminal.onResize((/** @type {{rows: number, cols: number}} */ { rows, cols }) =>
   send(JSON.stringify({ size: [rows, cols] })),
@@ -52,29 +65,52 @@ form.addEventListener("submit", (event) => {
   if (socket) socket.close();
   else connect();
 });
+what.addEventListener("change", () => {
+  choose();
+  socket?.close();
+  connect();
+});
+choose();
 connect();
+
+/** Show what belongs to the choice. */
+function choose() {
+  note.hidden = what.value !== "attach";
+  for (const each of form.querySelectorAll("[data-for]")) {
+    /** @type {HTMLElement} */ (each).hidden = /** @type {HTMLElement} */ (each).dataset.for !== what.value;
+  }
+  fit.fit();
+}
 
 function connect() {
   const fields = new FormData(form);
-  const query = new URLSearchParams({
-    command: String(fields.get("command") ?? ""),
-    user: String(fields.get("user") ?? ""),
-    rows: String(terminal.rows),
-    columns: String(terminal.cols),
-  });
+  const attaching = what.value === "attach";
+  const query = new URLSearchParams({ rows: String(terminal.rows), columns: String(terminal.cols) });
+  if (attaching) {
+    query.set("logs", LINES);
+    query.set("detach_keys", DETACH_KEYS);
+  } else {
+    query.set("command", String(fields.get("command") ?? ""));
+    query.set("user", String(fields.get("user") ?? ""));
+  }
   const scheme = location.protocol === "https:" ? "wss" : "ws";
-  const opened = new WebSocket(`${scheme}://${location.host}/ws/containers/${container}/terminal/?${query}`);
+  const path = `/ws/containers/${container}/${attaching ? "attach" : "terminal"}/`;
+  const opened = new WebSocket(`${scheme}://${location.host}${path}?${query}`);
   opened.binaryType = "arraybuffer";
   socket = opened;
+  alive = true;
+  lines = null;
   terminal.reset();
+  terminal.options.convertEol = false;
   show("Connecting…");
   label("Disconnect");
   opened.addEventListener("open", () => {
-    show("Connected");
+    if (!attaching) show("Connected");
     terminal.focus();
   });
   opened.addEventListener("message", (event) => {
-    if (typeof event.data === "string") ended(JSON.parse(event.data));
+    if (socket !== opened) return;
+    if (typeof event.data === "string") told(JSON.parse(event.data));
     else terminal.write(new Uint8Array(event.data));
   });
   opened.addEventListener("close", (event) => {
@@ -82,14 +118,44 @@ function connect() {
     socket = null;
     label("Connect");
     if (event.code === SIGNED_OUT) window.parent.location.reload();
-    else if (state.textContent === "Connected" || state.textContent === "Connecting…") show("Disconnected");
+    else if (alive) show("Disconnected");
   });
 }
 
-/** @param {{exit_code?: number|null, message?: string, hint?: string}} end */
+/**
+ * @typedef {{exit_code?: number|null, restarting?: boolean, message?: string, hint?: string, detached?: boolean,
+ *   skipped?: number, tty?: boolean, stdin?: boolean}} Said
+ */
+
+/** @param {Said} said */
+function told(said) {
+  if (said.tty !== undefined) attached(said.tty, Boolean(said.stdin));
+  else if (said.skipped) terminal.write(`\r\n[${bytes(said.skipped)} skipped: too fast for this window]\r\n`);
+  else ended(said);
+}
+
+/** @param {boolean} tty @param {boolean} stdin */
+function attached(tty, stdin) {
+  terminal.options.convertEol = !tty;
+  if (stdin && !tty) {
+    const end = () => {
+      send(JSON.stringify({ end_of_input: true }));
+      show("Attached, your input has ended");
+    };
+    lines = new LineInput((text) => terminal.write(text), send, end);
+  }
+  show(stdin ? "Attached" : "Attached, read only");
+}
+
+/** @param {Said} end */
 function ended(end) {
+  alive = false;
   if (end.message) show(`${end.message} ${end.hint ?? ""}`.trim(), "bad");
-  else show(`Ended with exit code ${end.exit_code}`, end.exit_code ? "bad" : "");
+  else if (end.detached) show("Detached: it goes on");
+  else {
+    const again = end.restarting ? "; it is started again" : "";
+    show(`Ended with exit code ${end.exit_code}${again}`, end.exit_code ? "bad" : "");
+  }
 }
 
 /** @param {string|Uint8Array} data */
