@@ -7,18 +7,19 @@ copies them: that is most of what a monitor would cost.
 
 from __future__ import annotations
 
-import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any, NoReturn
 
-from runtime.errors import EngineError
 from runtime.kernel import procfs, syscalls
-from runtime.shim import sockets
+from runtime.shim import handover, sockets
+from runtime.shim.control import ControlSocket
 from runtime.shim.life import Starter
-from runtime.shim.main import start_monitor
+from runtime.shim.main import live
+from runtime.shim.record import Record
 from runtime.shim.sockets import Socket
 
 _ROUNDS = (
@@ -82,42 +83,37 @@ def _remove(directory: str) -> None:
 
 def _live(directory: str, version: str) -> None:
     """One life, of a process that says a word and ends."""
-    ours, engine = sockets.pair()
-    with closing(engine), closing(sockets.receiver(f"{directory}/events.sock")):
-        engine.send(b"go\n")
-        monitor = start_monitor(ours, Starter(run=partial(_play_starter, directory, version)))
-        if monitor is None:
-            raise EngineError("The rehearsed container did not start.")
-        monitor.run()
+    with closing(sockets.receiver(f"{directory}/events.sock")):
+        live(Starter(partial(_play_start, directory, version)))
     os.unlink(f"{directory}/events.sock")
 
 
-def _play_starter(directory: str, version: str, to_monitor: Socket) -> NoReturn:
-    """As runtime.shim.starter answers an order."""
+def _play_start(directory: str, version: str, to_monitor: Socket) -> NoReturn:
+    """What runtime.shim.start does, as the monitor sees it."""
     try:
-        _, given = sockets.recv_fds(to_monitor, 1 << 14, 1)
-        sockets.adopt(given[0]).close()
-        wait, go = os.pipe2(os.O_CLOEXEC)
-        ended, status = os.pipe2(os.O_CLOEXEC)
+        starter = syscalls.fork_sibling()
+        if starter == 0:
+            os._exit(0)
         out, say = os.pipe2(os.O_CLOEXEC)
         pid = syscalls.fork_sibling()
         if pid == 0:
-            os.close(go)
-            os.read(wait, 1)
-            os.close(status)
             os.write(say, b"rehearsal\n")
             os._exit(0)
-        fds = {"pidfd": os.pidfd_open(pid), "status": ended, "go": go, "out": out}
+        pidfd = os.pidfd_open(pid)
+        sockets.send_fds(to_monitor, handover.pack_init("0" * 64, starter), [pidfd])
+        plan = _plan(directory, version)
+        record = Record(plan, shim=os.getppid())
+        record.save("started", status="running", started_at=time.time(), pid=pid)
         message = {
-            "plan": _plan(directory, version),
-            "own_pid_namespace": True,
-            "pid": pid,
-            "start_time": procfs.start_time(pid),
-            "fds": list(fds),
-            "has_netns": False,
-            "held": 0,
+            "plan": plan,
+            "state": record.state,
+            "oom_kills": 0,
+            "life": {"own_pid_namespace": True, "pid": pid, "start_time": 0},
         }
-        sockets.send_fds(to_monitor, json.dumps(message).encode(), list(fds.values()))
+        control = ControlSocket(f"{directory}/shim.sock")
+        watched = [("pidfd", pidfd), ("out", out), ("control", control.listener.fileno())]
+        data, fds = handover.pack(message, watched, [])
+        sockets.send_fds(to_monitor, data, fds)
     finally:
         os._exit(0)
 
@@ -139,5 +135,4 @@ def _plan(directory: str, version: str) -> dict[str, Any]:
         "restart_count": 0,
         "stop_signal": 15,
         "stop_timeout": 10,
-        "wait_for_network": True,
     }

@@ -28,6 +28,7 @@ from runtime.kernel import syscalls
 from runtime.launcher.interpreter import forbid_execution
 from runtime.launcher.rehearse import rehearse
 from runtime.shim import sockets
+from runtime.shim.naming import set_name
 from runtime.shim.sockets import Socket
 
 _NOT_FOR_SHIMS = (
@@ -80,15 +81,21 @@ def _removed_at_end(path: str) -> Iterator[None]:
 def _prepare(directory: str) -> None:
     """Everything that is better done once, here, than in every shim."""
     # Before Linux 6.14, who is executed by descriptor is called by its number.
-    fd = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
-    os.write(fd, b"slw-launcher")
-    os.close(fd)
+    set_name("launcher")
+    os.chdir("/")
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.close(null)
     # A process inside a container must not be able to look into one that joins it (CVE-2016-9962).
     syscalls.prctl(c.PR_SET_DUMPABLE, 0)
+    # A signal waits: what it interrupts here has children that go on.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_SHIMS)
     try:
         rehearse(directory)
     except (EngineError, OSError) as error:
         _say(f"launcher: monitors will take more memory, for the rehearsal failed: {error}")
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _NOT_FOR_SHIMS)
     signal.signal(signal.SIGCHLD, _reap)
     # What is loaded now is never collected, so that no collector writes to shared pages.
     gc.collect()

@@ -62,10 +62,15 @@ class Client:
 
 
 class ControlSocket:
-    """Listens at `path`, root only."""
+    """Listens at `path`, root only; `listener` is the descriptor of one that does already."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, listener: int = -1) -> None:
         self._path = path
+        self.clients: dict[int, Client] = {}
+        if listener >= 0:
+            self.listener = sockets.adopt(listener)
+            self.listener.setblocking(False)
+            return
         try:
             os.unlink(path)
         except FileNotFoundError:
@@ -75,7 +80,6 @@ class ControlSocket:
             self.listener = sockets.listen(path)
         finally:
             os.umask(mask)
-        self.clients: dict[int, Client] = {}
 
     def accept(self) -> Client | None:
         try:

@@ -42,8 +42,7 @@ class Handlers:
             return
         if client in self._waiting:
             self._waiting.remove(client)
-        if self._monitor.control is not None:
-            self._monitor.control.drop(client)
+        self._monitor.control.drop(client)
 
     def tell_end(self) -> None:
         """The container has ended for good."""

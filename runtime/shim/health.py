@@ -21,6 +21,11 @@ _KEPT = 5  # results
 _NO_CODE = -1  # as Docker has it: timed out, or could not be run
 
 
+def first_state() -> dict[str, Any]:
+    """Of a container that has just started."""
+    return {"status": "starting", "failing_streak": 0, "log": []}
+
+
 class HealthChecks:
     """Driven by the monitor's loop. `options` is the JSON of Health, `start` runs a command, `changed`
     is called with the JSON of HealthState after each check.
@@ -41,7 +46,7 @@ class HealthChecks:
 
     def begin(self) -> None:
         """The container runs, anew."""
-        self.state = {"status": "starting", "failing_streak": 0, "log": []}
+        self.state = first_state()
         self._born = time.monotonic()
         self._plan_next()
 

@@ -9,7 +9,9 @@ import signal
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from runtime.errors import EngineError, InitFailed, from_payload
-from runtime.shim import sockets
+from runtime.kernel import syscalls
+from runtime.shim import handover, sockets
+from runtime.shim.naming import set_name
 from runtime.shim.starter import run_starter
 from runtime.shim.userns import write_maps
 from runtime.store.logs import STDERR, STDOUT
@@ -17,91 +19,130 @@ from runtime.store.logs import STDERR, STDOUT
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Descriptors = list[tuple[str, int]]  # by name
+
 START_TIMEOUT = 120.0  # seconds from fork to exec; mounts on a loaded host may take long
 _MAX_MESSAGE = 1 << 20
 _MAX_FDS = 253  # SCM_MAX_FD
 
 
 class Starter:
-    """The process that will make one life's init, from our side; forked before it has anything to do.
+    """The process that makes one life's init, from our side: it is `run` with its end of our socket.
 
-    `not_for_it` are sockets of ours that it must not hold open; it is `run` with its socket.
+    It is our child or, as a `sibling`, our parent's; `private` are sockets of ours that it must not hold open.
     """
 
     def __init__(
-        self, *not_for_it: sockets.Socket, run: Callable[[sockets.Socket], NoReturn] = run_starter
+        self,
+        run: Callable[[sockets.Socket], NoReturn] = run_starter,
+        *,
+        sibling: bool = False,
+        private: tuple[sockets.Socket, ...] = (),
     ) -> None:
         self._channel, theirs = sockets.pair(sockets.SOCK_SEQPACKET)
-        self._pid = os.fork()
-        if self._pid == 0:
-            for inherited in (self._channel, *not_for_it):
+        self.pid = syscalls.fork_sibling() if sibling else os.fork()
+        if self.pid == 0:
+            for inherited in (self._channel, *private):
                 inherited.close()
             run(theirs)
         theirs.close()
+        self._reaped = sibling
 
-    def order(self, run_dir: str, fds: list[int]) -> tuple[dict[str, Any], list[int]]:
-        """Have init made (see `run_starter`). Returns the starter's message and its descriptors."""
-        sockets.send_fds(self._channel, json.dumps({"run_dir": run_dir}).encode(), fds)
-        data, received = self._receive()
+    def make(self, order: dict[str, Any], given: list[int]) -> tuple[dict[str, Any], Descriptors]:
+        """Have init made (see `run_starter`): facts of it and descriptors, by name. Raises EngineError."""
+        sockets.send_fds(self._channel, json.dumps(order).encode(), given)
+        data, fds = self._receive()
         if data.startswith(b'{"map"'):
-            self._channel.send(write_maps(self._pid, json.loads(data)["map"]))
-            data, received = self._receive()
+            self._channel.send(write_maps(self.pid, json.loads(data)["map"]))
+            data, fds = self._receive()
         if not data:
             raise EngineError("The container's starter died.")
         message: dict[str, Any] = json.loads(data)
         if "error" in message:
             raise from_payload(message["error"])
-        return message, received
+        return message, list(zip(message["fds"], fds, strict=True))
+
+    def namespace_ahead(self) -> int:
+        """What a starter in reserve has to say first: the network namespace it has made, or -1."""
+        _, fds = self._receive()
+        return fds[0] if fds else -1
+
+    def hand_over(self) -> tuple[bytes, list[int]] | None:
+        """For a monitor whose child conducts a first start (see `run_start`): what runtime.shim.handover has
+        packed, or None when nothing has come of it.
+        """
+        data, fds = self._receive()
+        if (said := handover.unpack_init(data)) is not None:
+            (container_id, maker), init = said, fds[0]
+            set_name(container_id)
+            data, fds = self._receive()
+            if not data:
+                # It has ended it, unless something has ended the conductor.
+                signal.pidfd_send_signal(init, signal.SIGKILL)
+                os.waitid(os.P_PIDFD, init, os.WEXITED)
+            os.close(init)
+            os.waitpid(maker, 0)
+        self.reap()
+        return (data, fds) if data else None
 
     def _receive(self) -> tuple[bytes, list[int]]:
         return sockets.recv_fds(self._channel, _MAX_MESSAGE, _MAX_FDS)
 
     def reap(self) -> None:
         """Wait until it has ended, as it does after its message; nothing happens the second time."""
-        if self._pid:
+        if not self._reaped:
             self._channel.close()
-            os.waitpid(self._pid, 0)
-            self._pid = 0
+            os.waitpid(self.pid, 0)
+            self._reaped = True
 
 
 class Life:
-    """Init as the monitor has it. Raises EngineError when the starter could not make it.
-
-    The first life's plan comes from the engine on `channel`; later ones find it in `run_dir`, and the
-    container's network namespace is `netns`, or -1.
+    """Init, from its `facts` ("pid", "start_time", "own_pid_namespace") and its descriptors: "pidfd" and, as
+    there are, "out", "err", "in", or "master" of its terminal; "go", "status" and "terminal" before it executes.
     """
 
     def __init__(
-        self,
-        starter: Starter,
-        *,
-        channel: sockets.Socket | None = None,
-        run_dir: str = "",
-        netns: int = -1,
+        self, facts: dict[str, Any], fds: dict[str, int], starter: Starter | None = None
     ) -> None:
         self._starter = starter
         self._code: int | None = None  # once it is reaped
-        given = [channel.fileno()] if channel is not None else [netns] if netns >= 0 else []
-        try:
-            message, fds = starter.order(run_dir, given)
-        except BaseException:
-            starter.reap()
-            raise
-        names = message["fds"]
-        self._fds = dict(zip(names, fds, strict=False))
-        rest = fds[len(names) :]
-        self.netns = rest.pop(0) if message["has_netns"] else -1
-        self.held = rest  # published ports, bound
-        self.plan: dict[str, Any] | None = message["plan"]
-        self.own_pid_namespace: bool = message["own_pid_namespace"]
-        self.pid: int = message["pid"]
-        self.start_time: int = message["start_time"]
+        self._fds = fds
+        self.own_pid_namespace: bool = facts["own_pid_namespace"]
+        self.pid: int = facts["pid"]
+        self.start_time: int = facts["start_time"]
         self.pidfd = self._fds.pop("pidfd")
         self.outputs: dict[int, int] = {}  # descriptor -> stream of runtime.store.logs
         self._terminal = -1
         for name, stream in (("out", STDOUT), ("err", STDERR)):
             if name in self._fds:
                 self._watch(self._fds.pop(name), stream)
+        if "master" in self._fds:
+            self._take_terminal(self._fds.pop("master"))
+
+    @classmethod
+    def again(cls, run_dir: str, netns: int) -> Life:
+        """Another life of the container whose plan is in `run_dir`; `netns` is its network namespace or -1.
+        Raises EngineError when the starter could not make it.
+        """
+        starter = Starter()
+        try:
+            facts, fds = starter.make({"run_dir": run_dir}, [netns] if netns >= 0 else [])
+        except BaseException:
+            starter.reap()
+            raise
+        return cls(facts, dict(fds), starter)
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "own_pid_namespace": self.own_pid_namespace,
+            "pid": self.pid,
+            "start_time": self.start_time,
+        }
+
+    def watched(self) -> list[tuple[str, int]]:
+        """The descriptors that tell of its end and its output, by their names."""
+        names = {STDOUT: "master" if self._terminal >= 0 else "out", STDERR: "err"}
+        return [("pidfd", self.pidfd), *((names[s], fd) for fd, s in self.outputs.items())]
 
     def _watch(self, fd: int, stream: int) -> None:
         os.set_blocking(fd, False)
@@ -109,7 +150,8 @@ class Life:
 
     def execute(self) -> EngineError | None:
         """Let init go on: the network is there. Returns when the command runs, or why it does not."""
-        self._starter.reap()  # it holds the other ends of init's descriptors
+        if self._starter is not None:
+            self._starter.reap()  # it holds the other ends of init's descriptors
         go, status = self._fds.pop("go"), self._fds.pop("status")
         try:
             os.write(go, b"g")
@@ -144,8 +186,11 @@ class Life:
         finally:
             channel.close()
         if fds:
-            self._watch(fds[0], STDOUT)
-            self._terminal = fds[0]
+            self._take_terminal(fds[0])
+
+    def _take_terminal(self, master: int) -> None:
+        self._watch(master, STDOUT)
+        self._terminal = master
 
     @property
     def terminal(self) -> int:
@@ -155,7 +200,12 @@ class Life:
     @property
     def input(self) -> int:
         """Where to write what it reads: its terminal or a pipe; -1 when it has neither."""
-        return self.terminal if self.terminal >= 0 else self._fds.get("in", -1)
+        return self.terminal if self.terminal >= 0 else self.pipe
+
+    @property
+    def pipe(self) -> int:
+        """Where it reads its input without a terminal, or -1."""
+        return self._fds.get("in", -1)
 
     def close_input(self) -> None:
         """It reads the end of its input; a terminal has none."""
@@ -182,11 +232,16 @@ class Life:
             self.signal(signal.SIGKILL)
         except OSError:
             pass
+        # Who is not its parent waits as well.
+        poller = select.poll()
+        poller.register(self.pidfd, select.POLLIN)
+        poller.poll()
         self.reap()
         self.close()
 
     def close(self) -> None:
-        self._starter.reap()
+        if self._starter is not None:
+            self._starter.reap()
         fds = [self.pidfd, *self.outputs, *self._fds.values()]
         self.pidfd, self.outputs, self._fds = -1, {}, {}
         for fd in fds:

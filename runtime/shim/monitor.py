@@ -17,7 +17,7 @@ from runtime.shim.control import ControlSocket
 from runtime.shim.execs import Execs
 from runtime.shim.handlers import Handlers
 from runtime.shim.health import HealthChecks
-from runtime.shim.life import Life, Starter
+from runtime.shim.life import Life
 from runtime.shim.policy import RestartPolicy
 from runtime.shim.record import Json, Record, exit_record
 from runtime.shim.starter import PLAN_FILE
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from runtime.shim.attach import Attachments
     from runtime.shim.execs import Exec
+    from runtime.shim.handover import Descriptors
     from runtime.store.logs import Sink
 
 _READ = 65536
@@ -36,22 +37,21 @@ _DRAIN = 32  # reads; a pipe holds 1 MB at most (fs.pipe-max-size), in reads of 
 
 
 class Monitor:
-    """`life` is the first one, not executed yet."""
+    """Of a container that runs: `message` and `fds` are what its starter has handed over (start.py)."""
 
-    def __init__(self, life: Life) -> None:
-        plan = life.plan
-        if plan is None:
-            raise EngineError("The first start of a container sends its plan.")
-        self.plan = plan
-        self.life: Life | None = life
+    def __init__(self, message: Json, fds: Descriptors) -> None:
+        self.plan = plan = message["plan"]
+        self._held = [fd for name, fd in fds if name == "held"]  # published ports
+        by_name = dict(fds)
+        by_name.pop("held", None)
+        self._netns = by_name.pop("netns", -1)
+        self.control = ControlSocket(f"{plan['run_dir']}/shim.sock", by_name.pop("control"))
+        self.life: Life | None = Life(message["life"], by_name)
         self.cgroup = open_cgroup(plan["cgroup"])
-        self.record = Record(plan)
+        self.record = Record(plan, state=message["state"])
         self.policy = RestartPolicy(plan["restart"])
-        self.control: ControlSocket | None = None
-        self.logs: Sink | None = None
-        self._netns = life.netns
-        self._held = life.held  # published ports
-        self._oom_before = self.cgroup.oom_kills()
+        self._logs: Sink | None = None  # until there is output
+        self._oom_before = message["oom_kills"]
         self._kill_at = 0.0  # monotonic; when the grace period of a stop ends
         self._restart_at = 0.0  # monotonic
         self._finished = False
@@ -60,33 +60,8 @@ class Monitor:
         self.health: HealthChecks | None = None
         if plan["health"] is not None:
             self.health = HealthChecks(plan["health"], self._start_check, self._on_health)
+            self.health.begin()
         self._handlers = Handlers(self)
-
-    def prepare(self) -> None:
-        """What can be done while the engine wires the network. Raises OSError."""
-        self.logs = open_log(f"{self.plan['bundle']}/logs", self.plan["logs"])
-        self.control = ControlSocket(f"{self.plan['run_dir']}/shim.sock")
-
-    def begin(self) -> EngineError | None:
-        """Have init execute the command. Returns why it did not, with all undone."""
-        life = self.alive()
-        error = life.execute()
-        if error is not None:
-            self.abandon()
-            return error
-        self._running(life)
-        return None
-
-    def abandon(self) -> None:
-        """Leave nothing of a start that did not succeed."""
-        if self.life is not None:
-            self.life.end()
-            self.life = None
-        if self.control is not None:
-            self.control.retire()
-        self._remove_cgroup()
-        self._release_ports()
-        self._forget_plan()
 
     def _running(self, life: Life) -> None:
         if self.health is not None:
@@ -160,9 +135,7 @@ class Monitor:
             fds += [*self.life.outputs, self.life.pidfd, *self.execs.fds()]
         if self.health is not None:
             fds += self.health.fds()
-        if self.control is not None:
-            fds += [self.control.listener.fileno(), *self.control.clients]
-        return fds
+        return [*fds, self.control.listener.fileno(), *self.control.clients]
 
     def _timeout(self) -> int | None:
         check_at = self.health.due if self.health is not None else 0.0
@@ -181,11 +154,10 @@ class Monitor:
             self.execs.reap(fd)
         elif self.health is not None and fd in self.health.fds():
             self.health.read(fd)
-        elif self.control is not None:
-            if fd == self.control.listener.fileno():
-                self.control.accept()
-            elif (client := self.control.clients.get(fd)) is not None:
-                self._handlers.serve(client)
+        elif fd == self.control.listener.fileno():
+            self.control.accept()
+        elif (client := self.control.clients.get(fd)) is not None:
+            self._handlers.serve(client)
 
     def _due(self) -> None:
         now = time.monotonic()
@@ -202,6 +174,7 @@ class Monitor:
 
     def _read_output(self, life: Life, fd: int) -> bool:
         """One chunk to the log; False when there is none (now or ever)."""
+        self._open_log()
         try:
             data = os.read(fd, _READ)
         except BlockingIOError:
@@ -212,11 +185,20 @@ class Monitor:
             life.outputs.pop(fd)
             os.close(fd)
             return False
-        if self.logs is not None:
-            self.logs.write(life.outputs[fd], data)
+        if self._logs is not None:
+            self._logs.write(life.outputs[fd], data)
         if self.attached is not None:
             self.attached.send(life.outputs[fd], data)
         return True
+
+    def _open_log(self) -> None:
+        """A disk that refuses costs log lines, never the container's life; the next chunk tries again."""
+        if self._logs is not None:
+            return
+        try:
+            self._logs = open_log(f"{self.plan['bundle']}/logs", self.plan["logs"])
+        except OSError as error:
+            self.record.note(error)
 
     # -- the end of a life --------------------------------------------------------------------
 
@@ -264,7 +246,7 @@ class Monitor:
         """The kernel has killed something in this life for want of memory."""
         oom_kills = self.cgroup.oom_kills()
         killed, self._oom_before = oom_kills > self._oom_before, oom_kills
-        return killed
+        return bool(killed)
 
     def _restart(self) -> None:
         self.record.state["restart_count"] += 1
@@ -272,14 +254,12 @@ class Monitor:
         error: EngineError | None
         try:
             self._oom_before = self.cgroup.oom_kills()
-            life = Life(Starter(), run_dir=self.plan["run_dir"], netns=self._netns)
+            life = Life.again(self.plan["run_dir"], self._netns)
             error = life.execute()
         except EngineError as failure:
             error = failure
         except OSError as failure:
             error = KernelFailure("restart", failure.errno or 0, str(failure.filename or ""))
-        if life is not None and life.netns >= 0 and life.netns != self._netns:
-            os.close(life.netns)  # another descriptor of the same namespace
         if error is None and life is not None:
             self.life = life
             self._running(life)
@@ -291,19 +271,17 @@ class Monitor:
 
     def _finish(self) -> None:
         """Everything is on disk before anybody is told."""
-        if self.logs is not None:
-            self._guarded(self.logs.close)
+        if self._logs is not None:
+            self._guarded(self._logs.close)
         self._remove_cgroup()
         self._release_ports()
         self._forget_plan()
         self.record.save("exited", status="exited", next_restart_at=0.0)
         # Nothing of ours may appear in the run directory once somebody has been told: it may be gone.
-        if self.control is not None:
-            self.control.retire()
+        self.control.retire()
         self._tell_attached(restarting=False)
         self._handlers.tell_end()
-        if self.control is not None:
-            self.control.close()
+        self.control.close()
 
     def _forget_plan(self) -> None:
         # It was kept for restarts, and holds the container's environment.

@@ -55,18 +55,18 @@ def exit_record(
 class Record:
     """The container's run state; every change is written whole, then announced."""
 
-    def __init__(self, plan: Json) -> None:
+    def __init__(self, plan: Json, *, shim: int = 0, state: Json | None = None) -> None:
+        """Of a monitor with the pid `shim`, which begins; or, in that monitor, with the `state` so far."""
         self._id = plan["id"]
         self._bundle = plan["bundle"]
         self._path = f"{plan['run_dir']}/state.json"
         self._events = plan["events_socket"]
         self._unwritten = b""  # lines of exits.jsonl
-        own = os.getpid()
-        self.state: Json = {
+        self.state: Json = state or {
             "status": "created",
             "boot_id": plan["boot_id"],
-            "shim_pid": own,
-            "shim_start_time": procfs.start_time(own),
+            "shim_pid": shim,
+            "shim_start_time": procfs.start_time(shim),
             "pid": 0,
             "start_time": 0,
             "started_at": 0.0,

@@ -7,6 +7,7 @@ many objects that each monitor would copy another 150 kB of the launcher's memor
 from __future__ import annotations
 
 import _socket
+import json
 import struct
 from _socket import (
     AF_UNIX,
@@ -20,8 +21,10 @@ from _socket import (
     SOL_SOCKET,
     socketpair,
 )
+from typing import Any
 
 Socket = _socket.socket
+_CHUNK = 1 << 16
 
 __all__ = ["SOCK_SEQPACKET", "SOCK_STREAM", "SOL_SOCKET", "Socket"]
 
@@ -69,6 +72,22 @@ def recv_fds(channel: Socket, size: int, most: int) -> tuple[bytes, list[int]]:
         if level == SOL_SOCKET and kind == SCM_RIGHTS:
             fds += struct.unpack(f"{len(content) // 4}i", content[: len(content) // 4 * 4])
     return data, fds
+
+
+def send_json(channel: Socket, message: dict[str, Any]) -> None:
+    """One line."""
+    channel.sendall(json.dumps(message).encode() + b"\n")
+
+
+def receive_line(channel: Socket) -> bytes:
+    """One line; b"" when the other side has gone. Nothing follows a line unasked, so none is cut."""
+    data = b""
+    while not data.endswith(b"\n"):
+        chunk = channel.recv(_CHUNK)
+        if not chunk:
+            return b""
+        data += chunk
+    return data
 
 
 def send_datagram(path: str, data: bytes) -> None:

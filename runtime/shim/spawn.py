@@ -23,9 +23,15 @@ class Child(NamedTuple):
 
 
 def spawn(
-    plan: Plan, namespaces: Namespaces, *, first: bool, doors: list[int] | None = None
+    plan: Plan,
+    namespaces: Namespaces,
+    *,
+    first: bool,
+    doors: list[int] | None = None,
+    private: tuple[int, ...] = (),
 ) -> Child:
-    """Fork init; `doors` are those of its groups when we are in its user namespace. It builds its root file system at once and executes once it reads a byte from "go".
+    """Fork init; `doors` are those of its groups when we are in its user namespace, `private` what it closes at
+    once. It builds its root file system at once and executes once it reads a byte from "go".
 
     "status" ends silently when it has executed, or says why it has not.
     """
@@ -52,7 +58,8 @@ def spawn(
     pid = namespaces.fork()
     if pid == 0:
         try:
-            os.close(go_write)
+            for fd in (go_write, *private):
+                os.close(fd)
             _take_stdio(stdin, outputs)
         except BaseException as error:  # noqa: BLE001 - it would go on as a second starter
             os._exit(report(status_write, error))

@@ -54,7 +54,8 @@ def test_a_monitor_is_nobody_s_and_in_nobody_s_group(pad: Launchpad) -> None:
     assert os.getsid(state.shim_pid) == state.shim_pid
     groups = shim.joinpath("cgroup").read_text().splitlines()
     assert all(g.endswith(f"/{pad.config.cgroup}/shims") for g in groups if g.split(":")[1])
-    assert f"slw-{plan['id'][:11]}" == shim.joinpath("comm").read_text().strip()
+    comm = shim.joinpath("comm")
+    wait_until(lambda: comm.read_text() == f"slw-{plan['id'][:11]}\n", what="its name")
     assert not os.stat(shim / "ns").st_uid
     # Non-dumpable: what joins a container cannot be looked at from inside.
     assert "\nCoreDumping:\t0" in shim.joinpath("status").read_text()

@@ -1,0 +1,153 @@
+"""A container's first start, from the engine's connection to the monitor that takes over.
+
+The conductor of a start is a short-lived child of the monitor, which sleeps meanwhile: none of what a start
+touches becomes the monitor's. It stays the host's root, while its starter (starter.py) becomes root of the
+container's user namespace to make init.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from runtime.cgroups import open_cgroup
+from runtime.errors import EngineError
+from runtime.kernel import constants as c
+from runtime.kernel import syscalls
+from runtime.shim import handover, sockets
+from runtime.shim.control import ControlSocket
+from runtime.shim.health import first_state
+from runtime.shim.life import Life, Starter
+from runtime.shim.naming import set_name
+from runtime.shim.record import Record
+from runtime.shim.starter import PLAN_FILE
+from runtime.shim.starter import run_in_reserve as run_starter_in_reserve
+
+
+def run_in_reserve(orders: sockets.Socket, to_monitor: sockets.Socket) -> NoReturn:
+    """Wait for the engine's connection, which comes over `orders`, with all done that can be done before."""
+    starter = Starter(run_starter_in_reserve, sibling=True, private=(orders, to_monitor))
+    netns = starter.namespace_ahead()
+    if netns >= 0:
+        # Where the engine finds it.
+        syscalls.setns(netns, c.CLONE_NEWNET)
+        os.close(netns)
+    _, fds = sockets.recv_fds(orders, 1, 1)
+    if not fds:
+        os._exit(0)  # the launcher has ended
+    orders.close()
+    run_start(sockets.adopt(fds[0]), to_monitor, starter)
+
+
+def run_start(
+    engine: sockets.Socket, to_monitor: sockets.Socket, starter: Starter | None = None
+) -> NoReturn:
+    """Start the container whose plan comes from `engine`, tell both how it went, and end.
+
+    The engine gets lines of JSON: {"stage": "netns", "pid"} when it may wire the network, {"stage": "running",
+    "state"} or {"stage": "failed", "error"}. The monitor gets init's pidfd as soon as there is one, so that
+    it can end it when we cannot, and at last what runtime.shim.handover packs; the end without that means
+    that nothing is left.
+    """
+    set_name("start")
+    try:
+        if starter is None:
+            starter = Starter(sibling=True, private=(engine, to_monitor))
+        _Start(engine, to_monitor, starter).run()
+    except EngineError as error:
+        _tell(engine, {"stage": "failed", "error": error.payload()})
+    except BaseException as error:  # noqa: BLE001 - the last frame of this process
+        failure = EngineError(f"The container's monitor failed: {type(error).__name__}: {error}")
+        _tell(engine, {"stage": "failed", "error": failure.payload()})
+    finally:
+        os._exit(0)
+
+
+class _Start:
+    def __init__(
+        self, engine: sockets.Socket, to_monitor: sockets.Socket, starter: Starter
+    ) -> None:
+        self._engine = engine
+        self._to_monitor = to_monitor
+        self._starter = starter
+        message, fds = starter.make({"engine": os.getpid()}, [engine.fileno()])
+        self._held = [(name, fd) for name, fd in fds if name in ("held", "netns")]
+        self._life = Life(message, dict(fd for fd in fds if fd not in self._held))
+        self._announced: bool = message["announced"]
+        self._plan: dict[str, Any] = message["plan"]
+        self._control: ControlSocket | None = None
+
+    def run(self) -> None:
+        """Raises EngineError, OSError; nothing is left of the container then."""
+        try:
+            init = handover.pack_init(self._plan["id"], self._starter.pid)
+            sockets.send_fds(self._to_monitor, init, [self._life.pidfd])
+            self._prepare()
+            if self._plan["wait_for_network"] and not sockets.receive_line(self._engine):
+                # The engine has gone or given up: it undoes its side, this is ours.
+                raise EngineError("Nobody waits for the container any more.")
+            if (error := self._life.execute()) is not None:
+                raise error
+            state = self._note_running()
+            self._hand_over(state)
+        except BaseException:
+            self._abandon()
+            raise
+        _tell(self._engine, {"stage": "running", "state": state})
+
+    def _prepare(self) -> None:
+        """What can be done while the engine wires the network."""
+        if not self._announced:
+            _tell(self._engine, {"stage": "netns", "pid": self._life.pid})
+        if self._plan["logs"]["driver"] != "none":
+            os.makedirs(f"{self._plan['bundle']}/logs", mode=0o700, exist_ok=True)
+        self._control = ControlSocket(f"{self._plan['run_dir']}/shim.sock")
+
+    def _note_running(self) -> dict[str, Any]:
+        record = Record(self._plan, shim=os.getppid())
+        if self._plan["health"] is not None:
+            record.state["health"] = first_state()
+        record.save(
+            "started",
+            status="running",
+            pid=self._life.pid,
+            start_time=self._life.start_time,
+            started_at=time.time(),
+        )
+        return record.state
+
+    def _hand_over(self, state: dict[str, Any]) -> None:
+        assert self._control is not None
+        message = {
+            "plan": self._plan,
+            "state": state,
+            "oom_kills": open_cgroup(self._plan["cgroup"]).oom_kills(),
+            "life": self._life.facts(),
+        }
+        watched = [*self._life.watched(), ("control", self._control.listener.fileno())]
+        rest = self._held
+        if self._life.pipe >= 0:
+            rest = [*rest, ("in", self._life.pipe)]
+        data, fds = handover.pack(message, watched, rest)
+        sockets.send_fds(self._to_monitor, data, fds)
+
+    def _abandon(self) -> None:
+        """Leave nothing of a start that did not succeed; what resists, the engine's cleanup tries again."""
+        self._life.end()
+        if self._control is not None:
+            self._control.retire()
+        group = open_cgroup(self._plan["cgroup"])
+        with suppress(EngineError, OSError):
+            group.kill()
+            group.remove()
+        with suppress(OSError):
+            os.unlink(f"{self._plan['run_dir']}/{PLAN_FILE}")
+        for _, fd in self._held:
+            os.close(fd)
+
+
+def _tell(engine: sockets.Socket, message: dict[str, Any]) -> None:
+    with suppress(OSError):  # nobody waits any more; the state on disk tells
+        sockets.send_json(engine, message)
