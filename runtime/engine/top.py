@@ -51,10 +51,8 @@ def _row(pid: int, boot: float) -> ProcessRow | None:
         return None
     name = stat[stat.index("(") + 1 : stat.rindex(")")]
     fields = stat[stat.rindex(")") + 2 :].split()
-    # Ours first, then the container's; those below belong to namespaces that it has made itself.
-    levels = status.get("NSpid", str(pid)).split()
     return ProcessRow(
-        pid=int(levels[min(1, len(levels) - 1)]),
+        pid=_container_s(status.get("NSpid", str(pid))),
         host_pid=pid,
         parent=int(fields[1]),
         user=user,
@@ -64,6 +62,23 @@ def _row(pid: int, boot: float) -> ProcessRow | None:
         started_at=boot + int(fields[19]) / _TICKS,
         command=" ".join(words)[:_MAX_COMMAND] if words != [""] else f"[{name}]",
     )
+
+
+def pid_inside(host_pid: int) -> int:
+    """The pid that a process has in its container; 0 when it has ended."""
+    try:
+        lines = _text(host_pid, "status").splitlines()
+    except OSError:
+        return 0
+    return next((_container_s(li[6:]) for li in lines if li.startswith("NSpid:")), host_pid)
+
+
+def _container_s(pids: str) -> int:
+    """Of the pids of one process: ours comes first, then the container's; those below belong to namespaces
+    that it has made itself.
+    """
+    levels = pids.split()
+    return int(levels[min(1, len(levels) - 1)])
 
 
 def _text(pid: int, name: str) -> str:

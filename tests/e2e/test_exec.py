@@ -73,6 +73,26 @@ def test_one_that_is_detached_goes_on(api: Api, web: str) -> None:
     wait_until(lambda: run(api, web, "ls /tmp/done")["exit_code"] == 0, what="it has ended")
 
 
+def test_one_that_is_detached_is_known_by_its_id_and_pid(api: Api, web: str) -> None:
+    body = {"command": ["sh", "-c", "read x </tmp/go; exit 9"], "detach": True, "user": "1234"}
+    run(api, web, "mkfifo -m 666 /tmp/go")
+    begun = api.http.post(f"/containers/{web}/exec", json=body).json()
+    process = next(row for row in api.get(f"/containers/{web}/top") if row["user"] == 1234)
+    assert (begun["pid"], begun["host_pid"]) == (process["pid"], process["host_pid"])
+    path = f"/containers/{web}/exec/{begun['id']}"
+    row = api.get(path)
+    assert (row["running"], row["exit_code"], row["detached"]) == (True, None, True)
+    assert (row["command"], row["user"]) == ("sh -c read x </tmp/go; exit 9", "1234")
+    run(api, web, ["sh", "-c", "echo x >/tmp/go"])
+    done = wait_until(lambda: None if (r := api.get(path))["running"] else r, what="its end")
+    assert (done["exit_code"], done["finished_at"] >= done["started_at"]) == (9, True)
+    commands = [row["command"] for row in api.get(f"/containers/{web}/exec")]
+    assert commands == ["sh -c echo x >/tmp/go", "sh -c read x </tmp/go; exit 9",
+                        "mkfifo -m 666 /tmp/go"]  # fmt: skip
+    answer = api.http.get(f"/containers/{web}/exec/{'0' * 64}")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [

@@ -11,8 +11,8 @@ from django.http import HttpRequest
 from ninja import Router, Schema, Status
 from pydantic import Field
 
-from runtime.errors import EngineError, SpecInvalid
-from webui.api.auth import operator
+from runtime.errors import EngineError, NotFound, SpecInvalid
+from webui.api.auth import operator, reader
 from webui.containers.execs import exec_record
 from webui.containers.models import Container
 from webui.containers.selectors import container_find
@@ -43,7 +43,8 @@ class ExecBody(Schema):
 async def container_exec(request: HttpRequest, key: str, body: ExecBody) -> Any:
     """Run a command in a running container and answer {exit_code, stdout, stderr, truncated} when it has ended.
 
-    Of each stream the first MiB is kept. With `detach` the answer is 202 as soon as it runs. 126 and 127 are
+    Of each stream the first MiB is kept. With `detach` the answer is 202 as soon as it runs: {detached, id, pid,
+    host_pid}, `pid` as the container sees it. 126 and 127 are
     answers as well: there is no such command, or it cannot be executed.
     """
     container = await sync_to_async(_allowed)(request, key, body)
@@ -60,7 +61,7 @@ async def container_exec(request: HttpRequest, key: str, body: ExecBody) -> Any:
     try:
         async with begin_exec(container.pk, **asked) as process:
             if body.detach:
-                return Status(202, {"detached": True})
+                return Status(202, {"detached": True, **_identity(process.begun)})
             async with asyncio.timeout(body.timeout):
                 return await _collect(process, body.stdin)
     except EngineError as error:
@@ -75,6 +76,36 @@ async def container_exec(request: HttpRequest, key: str, body: ExecBody) -> Any:
             hint="Give a longer timeout, or detach.",
             field="timeout",
         ) from None
+
+
+def _identity(begun: dict[str, Any]) -> dict[str, Any]:
+    return {name: begun[name] for name in ("id", "pid", "host_pid")}
+
+
+@router.get("/{key}/exec", response=list[Any])
+async def container_execs(request: HttpRequest, key: str) -> list[Any]:
+    """Commands that run in it besides its own, and the latest that have ended, newest first.
+
+    {id, pid, host_pid, command, user, tty, detached, started_at, running, finished_at, exit_code}; forgotten
+    when the watcher is restarted.
+    """
+    container = await sync_to_async(_readable)(request, key)
+    return await stream_client.execs(container.pk)
+
+
+@router.get("/{key}/exec/{exec_id}", response=Any)
+async def container_exec_get(request: HttpRequest, key: str, exec_id: str) -> Any:
+    """One of them, by its id: whether it runs, and its exit code."""
+    container = await sync_to_async(_readable)(request, key)
+    for row in await stream_client.execs(container.pk):
+        if row["id"] == exec_id:
+            return row
+    raise NotFound(f"Container {container.name} has run no such command lately.", id=exec_id)
+
+
+def _readable(request: HttpRequest, key: str) -> Container:
+    reader(request)
+    return container_find(key)
 
 
 class SizeBody(Schema):

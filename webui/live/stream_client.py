@@ -108,6 +108,16 @@ async def top(container_id: str) -> list[dict[str, Any]]:
         return rows
 
 
+async def execs(container_id: str) -> list[dict[str, Any]]:
+    """Commands that run in it besides its own, and the latest that have ended, newest first.
+
+    Rows are workers.watcher.exec_list.ExecRow. Raises StreamUnavailable, StreamRefused.
+    """
+    async with _connection({"op": "execs", "id": container_id}) as reader:
+        rows: list[dict[str, Any]] = checked(json.loads(await reader.readline()))["data"]
+        return rows
+
+
 async def resize(container_id: str, rows: int, columns: int) -> None:
     """Give the container's terminal a size. Raises StreamUnavailable, StreamRefused."""
     request = {"op": "resize", "id": container_id, "size": [rows, columns]}

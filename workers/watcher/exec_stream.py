@@ -2,7 +2,7 @@
 
     {"op": "exec", "id", "args", "env"?, "user"?, "cwd"?, "tty"?, "stdin"?, "privileged"?, "detach"?, "size"?: [rows, columns]}
 
-Answers: {"type": "begun", "pid"}, {"type": "output", "stream": "stdout" | "stderr", "data": base64} (a
+Answers: {"type": "begun", "id", "pid", "host_pid"} (see exec_list.py), {"type": "output", "stream": "stdout" | "stderr", "data": base64} (a
 terminal's is all stdout), {"type": "exit", "exit_code"}. Meanwhile the client may send {"input": base64},
 {"size": [rows, columns]} and {"end_of_input": true}. When it goes away the process is ended: a terminal
 hangs up, and what goes on after a moment is killed. With "detach" the answer ends with "begun", and the
@@ -19,13 +19,16 @@ import re
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Protocol
 
 from runtime.engine.execs import ExecRequest
 from runtime.errors import EngineError, SpecInvalid
 from runtime.shim.client import ExecSession
+from workers.watcher.exec_list import ExecList
 
 BeginExec = Callable[[str, ExecRequest], ExecSession]
+End = Callable[[int | None], None]  # called with an exit code; the first time counts
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _BLOCK = 32 * 1024  # bytes of output in one message
@@ -39,20 +42,30 @@ class Sender(Protocol):
 
 
 async def serve_exec(
-    stream: asyncio.StreamReader, sender: Sender, request: dict[str, Any], begin: BeginExec
+    stream: asyncio.StreamReader,
+    sender: Sender,
+    request: dict[str, Any],
+    begin: BeginExec,
+    execs: ExecList,
 ) -> None:
     """One exec, from its request to its end. Raises EngineError when it cannot begin."""
-    session = await asyncio.to_thread(begin, container_of(request), _request(request))
-    if size := request.get("size"):
+    container_id, wanted = container_of(request), _request(request)
+    size = request.get("size") and size_of(request["size"])
+    detached = bool(request.get("detach"))
+    session = await asyncio.to_thread(begin, container_id, wanted)
+    if size:
         _resize(session, size)
-    if request.get("detach"):
-        task = asyncio.create_task(_leave_alone(session))
+    row = execs.begin(container_id, session.pid, wanted, detached=detached)
+    begun = {"type": "begun", "id": row.id, "pid": row.pid, "host_pid": row.host_pid}
+    end = partial(execs.end, row.id)
+    if detached:
+        task = asyncio.create_task(_leave_alone(session, end))
         _left_alone.add(task)
         task.add_done_callback(_left_alone.discard)
-        await tell(sender, {"type": "begun", "pid": session.pid})
+        await tell(sender, begun)
         return
-    async with _killed_at_end(session):
-        await tell(sender, {"type": "begun", "pid": session.pid})
+    async with _killed_at_end(session, end):
+        await tell(sender, begun)
         writer = await _writer(session)
         outputs = [asyncio.create_task(_output(fd, name, sender)) for fd, name in _outputs(session)]
         taking = asyncio.create_task(_input(stream, writer, session))
@@ -66,6 +79,7 @@ async def serve_exec(
                     if output.done():
                         output.result()  # who cannot be told is gone
             if ending.done():
+                end(ending.result())
                 await asyncio.wait(outputs, timeout=_DRAIN)
                 await tell(sender, {"type": "exit", "exit_code": ending.result()})
         finally:
@@ -162,7 +176,7 @@ async def _input(
     while line := await stream.readline():
         message, data = said(line)
         if size := message.get("size"):
-            _resize(session, size)
+            _resize(session, size_of(size))
         if writer is None:
             continue
         # A process that has closed its input, or has ended, takes none: that is not our error.
@@ -199,14 +213,13 @@ def size_of(size: Any) -> tuple[int, int]:
     raise SpecInvalid("size", "size must be [rows, columns].")
 
 
-def _resize(session: ExecSession, size: Any) -> None:
-    rows, columns = size_of(size)
+def _resize(session: ExecSession, size: tuple[int, int]) -> None:
     with suppress(OSError):  # no terminal, or none any more
-        session.resize(rows, columns)
+        session.resize(*size)
 
 
 @asynccontextmanager
-async def _killed_at_end(session: ExecSession) -> AsyncIterator[None]:
+async def _killed_at_end(session: ExecSession, end: End) -> AsyncIterator[None]:
     """Leave no process behind that nobody listens to."""
     try:
         pidfd = os.pidfd_open(session.pid)
@@ -224,18 +237,24 @@ async def _killed_at_end(session: ExecSession) -> AsyncIterator[None]:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             os.close(pidfd)
+        end(None)
 
 
-async def _leave_alone(session: ExecSession) -> None:
+async def _leave_alone(session: ExecSession, end: End) -> None:
     """Take the output of one that nobody watches, so that it is not held back."""
 
     async def drop(fd: int) -> None:
         async for _ in _blocks(fd):
             pass
 
+    drops = [asyncio.create_task(drop(fd)) for fd, _ in _outputs(session)]
     try:
-        await asyncio.gather(*(drop(fd) for fd, _ in _outputs(session)))
         with suppress(EngineError, TimeoutError):
-            await _exit_code(session)
+            end(await _exit_code(session))
+        await asyncio.gather(*drops)  # what it has begun itself may go on
     finally:
+        end(None)
+        for task in drops:
+            task.cancel()
+        await asyncio.gather(*drops, return_exceptions=True)
         session.close()

@@ -7,10 +7,11 @@ One request per connection, one JSON object per line:
     {"op": "host", "once"?}
     {"op": "top", "id"}
     {"op": "exec", …}: see exec_stream.py
+    {"op": "execs", "id"}
     {"op": "attach" | "resize", …}: see attach_stream.py
 
 Answers: {"type": "lines", "data": [line, …]}, {"type": "sample", "data": …} (by id for stats),
-{"type": "begun"} when a log is followed, {"type": "processes", "data": [ProcessRow, …]}, {"type": "end"}, {"type": "error", "data": EngineError payload}. Whoever may open the socket may read every
+{"type": "begun"} when a log is followed, {"type": "processes", "data": [ProcessRow, …]}, {"type": "execs", "data": [ExecRow, …]}, {"type": "end"}, {"type": "error", "data": EngineError payload}. Whoever may open the socket may read every
 container's logs: it belongs to the web user's group and the web process checks who asks.
 
 A slow reader costs nothing: samples that it cannot take are left out, logs wait on disk, and a connection
@@ -36,6 +37,7 @@ from runtime.errors import EngineError, NotFound, SpecInvalid
 from runtime.model.codec import to_json
 from runtime.store.logs import follow_logs, read_logs
 from workers.watcher.attach_stream import Attaching, serve_attach, serve_resize
+from workers.watcher.exec_list import ExecList
 from workers.watcher.exec_stream import BeginExec, serve_exec
 from workers.watcher.log_stream import LogPump
 from workers.watcher.stats import Sampler
@@ -114,6 +116,7 @@ class StreamServer:
         self._ended = ended
         self._begin_exec = begin_exec
         self._attaching = attaching
+        self._execs = ExecList()
         self._top = top
         self._stats: set[Subscription] = set()
         self._hosts: set[Reader] = set()
@@ -180,7 +183,10 @@ class StreamServer:
                 message = {"type": "processes", "data": [to_json(row) for row in rows]}
                 await reader.send(json.dumps(message))
             case "exec":
-                await serve_exec(stream, reader, request, self._begin_exec)
+                await serve_exec(stream, reader, request, self._begin_exec, self._execs)
+            case "execs":
+                found = [to_json(row) for row in self._execs.of(_id(request))]
+                await reader.send(json.dumps({"type": "execs", "data": found}))
             case "attach":
                 await serve_attach(stream, reader, request, self._attaching, self._logs_dir)
             case "resize":
