@@ -86,7 +86,7 @@ class VolumeManager:
                 os.rename(half / "volume.json", directory / "volume.json")
             else:
                 write_json(half / "volume.json", {**note, "made_for": container_id})
-                self._config.volumes.mkdir(parents=True, exist_ok=True)
+                self._config.volumes.mkdir(parents=True, exist_ok=True, mode=0o700)
                 os.rename(half, directory)
         finally:
             shutil.rmtree(half, ignore_errors=True)

@@ -64,7 +64,7 @@ class BlobStore:
 
     def write(self, blob: Descriptor, data: bytes) -> None:
         """Keep a small one for good. Raises OSError."""
-        self._config.blobs.mkdir(parents=True, exist_ok=True)
+        self._config.blobs.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomic(self.path(blob), data)
 
     def discard(self, blob: Descriptor, *, part: bool = False) -> None:

@@ -134,7 +134,7 @@ class LayerStore:
 
     def _publish(self, temporary: Path, chain: str) -> None:
         final = self.path(chain)
-        final.parent.mkdir(parents=True, exist_ok=True)
+        final.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Content before name: a crash must not leave a layer that only looks complete.
         fd = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

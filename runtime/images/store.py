@@ -272,7 +272,7 @@ class ImageStore:
             manifest_digest=manifest_digest,
             references=references,
         )
-        self._config.images.mkdir(parents=True, exist_ok=True)
+        self._config.images.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.blobs.write(Descriptor(record.id, len(raw)), raw)
         write_json(self._path(record.id), to_json(record))
         return record

@@ -51,7 +51,8 @@ class BundleStore:
         if target.exists():
             raise AlreadyExists(f"A container with the id {spec.short_id} exists already.")
         self._config.tmp.mkdir(parents=True, exist_ok=True)
-        self._config.containers.mkdir(parents=True, exist_ok=True, mode=0o711)
+        # Programs of a container's root may be setuid, and root's on disk: no user of the host comes near them.
+        self._config.containers.mkdir(parents=True, exist_ok=True, mode=0o700)
         half = self._config.tmp / half_made("bundle")
         half.mkdir(mode=0o711)
         try:

@@ -52,6 +52,13 @@ def directories(instance: Instance) -> None:
         (config.db, web, web.pw_gid, 0o750),
         (config.spool, web, web.pw_gid, 0o700),
         (config.tmp, root, root.pw_gid, 0o700),
+        # What images and containers hold may be setuid, and root's on disk: no user of the host comes near
+        # it (CVE-2021-41091).
+        (config.blobs, root, root.pw_gid, 0o700),
+        (config.images, root, root.pw_gid, 0o700),
+        (config.layers, root, root.pw_gid, 0o700),
+        (config.containers, root, root.pw_gid, 0o700),
+        (config.volumes, root, root.pw_gid, 0o700),
         (instance.stamps, root, root.pw_gid, 0o700),
         # The watcher (root) makes its socket here; web's group opens it.
         (config.stream_socket.parent, root, web.pw_gid, 0o750),
