@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -250,6 +251,20 @@ def test_one_that_has_no_input_is_only_looked_at(pad: Launchpad) -> None:
         read_until(session, b"tick\n")
     with pytest.raises(Conflict, match="no terminal"):
         pad.shim(plan).resize(10, 10)
+
+
+@pytest.mark.parametrize(
+    "packet", [b"\x02", b"\x02\x00\x00\x00\x00", b"\x02\x01", b"\xff?", b"\x00"]
+)
+def test_nonsense_from_a_client_harms_nobody(pad: Launchpad, packet: bytes) -> None:
+    plan = pad.plan("cat", process={"stdin": True})
+    pad.start(plan)
+    with attach(pad, plan) as session, attach(pad, plan) as other:
+        with socket.socket(fileno=os.dup(session.fileno())) as raw:
+            raw.send(packet)
+        for client in (session, other):
+            client.write(b"fine\n")
+            read_until(client, b"fine\n")
 
 
 def test_a_life_ends_for_its_clients_and_the_next_one_has_its_own(pad: Launchpad) -> None:
