@@ -202,7 +202,7 @@ def joined(mode: str) -> int:
 def _interfaces(spec: ContainerSpec, networks: dict[str, NetworkSpec]) -> list[Interface]:
     """eth0, eth1, … in the order of the endpoints; the first network with a way out has the default route."""
     result: list[Interface] = []
-    routed = False
+    routed = routed6 = False
     for index, endpoint in enumerate(spec.endpoints):
         network = networks[endpoint.network_id]
         gateway = "" if routed or network.internal else endpoint.gateway
@@ -218,7 +218,9 @@ def _interfaces(spec: ContainerSpec, networks: dict[str, NetworkSpec]) -> list[I
         if endpoint.address6:
             interface["address6"] = endpoint.address6
             interface["prefix_length6"] = endpoint.prefix_length6
-            interface["gateway6"] = "" if network.internal else endpoint.gateway6
+            gateway6 = "" if routed6 or network.internal else endpoint.gateway6
+            routed6 = routed6 or bool(gateway6)
+            interface["gateway6"] = gateway6
         result.append(interface)
     return result
 

@@ -33,7 +33,8 @@ class Wiring:
         """Refuse what could never be connected. Raises NotFound or Unsupported with the field."""
         self.networks_of(spec)
         if spec.endpoints:
-            ports_of(spec, spec.endpoints[0])
+            ends = spec.endpoints
+            ports_of(spec, ends[0], next((end for end in ends if end.address6), None))
 
     def links(self, spec: ContainerSpec) -> tuple[str, ...]:
         """Names of the host's ends of the container's interfaces."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from socket import AF_INET, AF_INET6
 
 from runtime.errors import KernelFailure
 
@@ -20,7 +21,7 @@ _NLMSG_ERROR = 2
 _NESTED = 0x8000
 _CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY, _CTA_FILTER = 1, 2, 25
 _CTA_TUPLE_IP, _CTA_TUPLE_PROTO = 1, 2
-_CTA_IP_V4_SRC = 1
+_CTA_IP_V4_SRC, _CTA_IP_V6_SRC = 1, 3
 _CTA_PROTO_NUM, _CTA_PROTO_SRC_PORT, _CTA_PROTO_DST_PORT = 1, 2, 3
 _FILTER_ORIG_FLAGS, _FILTER_REPLY_FLAGS = 1, 2
 _BY_SOURCE, _BY_PROTOCOL, _BY_SOURCE_PORT, _BY_PORT = 1 << 0, 1 << 3, 1 << 4, 1 << 5
@@ -29,28 +30,31 @@ _BY_SOURCE, _BY_PROTOCOL, _BY_SOURCE_PORT, _BY_PORT = 1 << 0, 1 << 3, 1 << 4, 1 
 _HARMLESS = {errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT}
 
 
-def forget_udp_to_port(host_port: int) -> None:
-    """Drop IPv4 UDP flows that were begun towards `host_port`, on any address. Raises KernelFailure."""
+def forget_udp_to_port(host_port: int, *, ipv6: bool = False) -> None:
+    """Drop UDP flows of one family that were begun towards `host_port`, on any address. Raises KernelFailure."""
     protocol = _attribute(_CTA_PROTO_NUM, bytes((socket.IPPROTO_UDP,)))
     port = _attribute(_CTA_PROTO_DST_PORT, struct.pack("!H", host_port))
-    _delete(_CTA_TUPLE_ORIG, _nested(_CTA_TUPLE_PROTO, protocol + port), _BY_PROTOCOL | _BY_PORT)
+    tuple_ = _nested(_CTA_TUPLE_PROTO, protocol + port)
+    _delete(_CTA_TUPLE_ORIG, tuple_, _BY_PROTOCOL | _BY_PORT, ipv6=ipv6)
 
 
 def forget_udp_from(address: str, port: int) -> None:
     """Drop UDP flows that `address`:`port` answers, translated ones too. Raises KernelFailure."""
-    source = _attribute(_CTA_IP_V4_SRC, socket.inet_aton(address))
+    ipv6 = ":" in address
+    family, kind = (AF_INET6, _CTA_IP_V6_SRC) if ipv6 else (AF_INET, _CTA_IP_V4_SRC)
+    source = _attribute(kind, socket.inet_pton(family, address))
     protocol = _attribute(_CTA_PROTO_NUM, bytes((socket.IPPROTO_UDP,)))
     source_port = _attribute(_CTA_PROTO_SRC_PORT, struct.pack("!H", port))
     tuple_ = _nested(_CTA_TUPLE_IP, source) + _nested(_CTA_TUPLE_PROTO, protocol + source_port)
-    _delete(_CTA_TUPLE_REPLY, tuple_, _BY_SOURCE | _BY_PROTOCOL | _BY_SOURCE_PORT)
+    _delete(_CTA_TUPLE_REPLY, tuple_, _BY_SOURCE | _BY_PROTOCOL | _BY_SOURCE_PORT, ipv6=ipv6)
 
 
-def _delete(which: int, tuple_: bytes, flags: int) -> None:
+def _delete(which: int, tuple_: bytes, flags: int, *, ipv6: bool) -> None:
     original, reply = (flags, 0) if which == _CTA_TUPLE_ORIG else (0, flags)
     filter_ = _attribute(_FILTER_ORIG_FLAGS, struct.pack("=I", original)) + _attribute(
         _FILTER_REPLY_FLAGS, struct.pack("=I", reply)
     )
-    body = struct.pack("=BBH", socket.AF_INET, 0, 0)  # struct nfgenmsg
+    body = struct.pack("=BBH", AF_INET6 if ipv6 else AF_INET, 0, 0)  # struct nfgenmsg
     body += _nested(which, tuple_) + _nested(_CTA_FILTER, filter_)
     head = struct.pack("=IHHII", 16 + len(body), _CT_DELETE, _NLM_F_REQUEST | _NLM_F_ACK, 1, 0)
     kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC

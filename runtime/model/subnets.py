@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from socket import inet_aton
+from socket import AF_INET6, inet_aton, inet_pton
 
 from runtime.errors import Conflict, SpecInvalid
 
@@ -73,7 +73,41 @@ def next_address(subnet: str, taken: Iterable[str]) -> str:
 
 def gateway_for(subnet: str) -> str:
     """The first host address of `subnet`, by convention the bridge's own."""
-    return next_address(subnet, ())
+    return next_address(subnet, ()) if ":" not in subnet else next_address6(subnet, ())
+
+
+def subnet6_for(network_id: str, taken: Iterable[str]) -> str:
+    """A unique local /64 (RFC 4193) out of the network's id, 64 hex digits: "fd3a:52…::/64".
+
+    The first one that overlaps none of `taken`, whose IPv4 subnets are ignored. Raises Conflict.
+    """
+    others = [text for text in taken if ":" in text]
+    for start in range(len(network_id) - 13):
+        packed = bytes.fromhex("fd" + network_id[start : start + 14]) + bytes(8)
+        subnet = f"{ipaddress.IPv6Address(packed)}/64"
+        if not overlapping(subnet, others):
+            return subnet
+    raise Conflict(
+        "No free IPv6 subnet was found for the network.", hint="Give the subnet yourself."
+    )
+
+
+def next_address6(subnet: str, taken: Iterable[str]) -> str:
+    """The lowest host address of the IPv6 `subnet` that is not in `taken`; give the gateway in `taken`.
+
+    Raises Conflict when the subnet is full, SpecInvalid when `subnet` is none.
+    """
+    first, last = _span(subnet)
+    used = {int.from_bytes(inet_pton(AF_INET6, a), "big") for a in taken if ":" in a}
+    # The first address is every router's (RFC 4291, 2.6.1); there is no broadcast address.
+    for number in range(first + 1, last + 1):
+        if number not in used:
+            return str(ipaddress.IPv6Address(number))
+    raise Conflict(
+        f"Every address of {subnet} is taken.",
+        hint="Remove containers of this network, or use another network.",
+        subnet=subnet,
+    )
 
 
 def mac_for(address: str) -> str:
@@ -87,11 +121,11 @@ def mac_for(address: str) -> str:
 
 
 def overlapping(subnet: str, others: Iterable[str]) -> list[str]:
-    """Those of `others` that share an address with `subnet`, in their order."""
+    """Those of `others`, of its address family, that share an address with `subnet`, in their order."""
     first, last = _span(subnet)
     found = []
     for other in others:
-        if ":" in other:
+        if (":" in other) != (":" in subnet):
             continue
         start, end = _span(other)
         if start <= last and first <= end:
@@ -102,11 +136,13 @@ def overlapping(subnet: str, others: Iterable[str]) -> list[str]:
 def _span(subnet: str) -> tuple[int, int]:
     """First and last address as numbers."""
     try:
-        network = ipaddress.IPv4Network(subnet, strict=False)
+        network = ipaddress.ip_network(subnet, strict=False)
     except ValueError:
+        six = ":" in subnet
         raise SpecInvalid(
-            "subnet",
-            f"{subnet!r} is not an IPv4 subnet.",
-            hint="Write the first address and the prefix length: 172.30.0.0/16.",
+            "subnet6" if six else "subnet",
+            f"{subnet!r} is not an {'IPv6' if six else 'IPv4'} subnet.",
+            hint="Write the first address and the prefix length:"
+            f" {'fd00:0:0:1::/64' if six else '172.30.0.0/16'}.",
         ) from None
     return int(network.network_address), int(network.broadcast_address)

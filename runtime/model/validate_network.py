@@ -10,6 +10,8 @@ from runtime.model.parse import parse_address
 from runtime.model.spec import ContainerSpec, EndpointSpec, NetworkSpec
 from runtime.model.validate_names import ID, validate_hostname, validate_name
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII | re.IGNORECASE)
 
 
@@ -92,7 +94,7 @@ def _validate_endpoint(endpoint: EndpointSpec, field: str) -> None:
         subnet = ipaddress.ip_interface(f"{address}/{prefix}").network
         if subnet.max_prefixlen != width:
             raise SpecInvalid(f"{field}.{name}", f"{address} is of the other address family.")
-        if ipaddress.ip_address(address) in (subnet.network_address, subnet.broadcast_address):
+        if not host_address(ipaddress.ip_address(address), subnet):
             raise SpecInvalid(f"{field}.{name}", f"{address} is not a host's address in {subnet}.")
         if gateway:
             parse_address(gateway, f"{field}.{gateway_name}")
@@ -108,8 +110,16 @@ def _validate_endpoint(endpoint: EndpointSpec, field: str) -> None:
         validate_hostname(alias or " ", f"{field}.aliases")
 
 
+def host_address(address: Address, subnet: Subnet) -> bool:
+    """Whether a host of `subnet` may have `address`: IPv6 knows no broadcast address."""
+    ends = [subnet.network_address]
+    if subnet.version == 4:
+        ends.append(subnet.broadcast_address)
+    return address in subnet and address not in ends
+
+
 def validate_network(spec: NetworkSpec) -> None:
-    """Raise SpecInvalid when a network's subnet and gateway do not fit together."""
+    """Raise SpecInvalid when a network's subnets and gateways do not fit together."""
     if not ID.fullmatch(spec.id):
         raise SpecInvalid("id", "id must be 64 hexadecimal digits.")
     validate_name(spec.name)
@@ -128,10 +138,41 @@ def validate_network(spec: NetworkSpec) -> None:
     if subnet.is_loopback or subnet.is_multicast or subnet.is_link_local or subnet.is_reserved:
         raise SpecInvalid("subnet", f"{subnet} is reserved.", hint="Use a private subnet.")
     gateway = ipaddress.ip_address(parse_address(spec.gateway, "gateway"))
-    if gateway not in subnet or gateway in (subnet.network_address, subnet.broadcast_address):
+    if not host_address(gateway, subnet):
         raise SpecInvalid("gateway", f"{spec.gateway} is not a host's address in {subnet}.")
     if not 68 <= spec.mtu <= 65535:
         raise SpecInvalid("mtu", f"An MTU of {spec.mtu} is not possible.", hint="1500 is usual.")
+    if spec.subnet6 or spec.gateway6:
+        _validate_subnet6(spec)
+
+
+def _validate_subnet6(spec: NetworkSpec) -> None:
+    try:
+        subnet = ipaddress.IPv6Network(spec.subnet6)
+    except ValueError:
+        raise SpecInvalid(
+            "subnet6",
+            f"{spec.subnet6!r} is not an IPv6 subnet.",
+            hint="Write the first address and the prefix length: fd00:0:0:1::/64.",
+        ) from None
+    if not 16 <= subnet.prefixlen <= 126:
+        raise SpecInvalid(
+            "subnet6", f"A /{subnet.prefixlen} is not possible.", hint="Use /64, or /16 to /126."
+        )
+    mapped = ipaddress.IPv6Network("::ffff:0:0/96")
+    if (
+        subnet.is_loopback or subnet.is_multicast or subnet.is_link_local
+        or subnet.overlaps(mapped) or subnet.network_address.is_unspecified
+    ):  # fmt: skip
+        raise SpecInvalid(
+            "subnet6", f"{subnet} is reserved.", hint="Use a part of fd00::/8, or one of your own."
+        )
+    if not host_address(ipaddress.ip_address(parse_address(spec.gateway6, "gateway6")), subnet):
+        raise SpecInvalid("gateway6", f"{spec.gateway6} is not a host's address in {subnet}.")
+    if spec.mtu < 1280:
+        raise SpecInvalid(
+            "mtu", f"IPv6 needs an MTU of 1280 or more, not {spec.mtu}.", hint="1500 is usual."
+        )
 
 
 def validate_ports(spec: ContainerSpec) -> None:

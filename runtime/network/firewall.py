@@ -10,8 +10,9 @@ from typing import Any
 from runtime.errors import FirewallFailure
 from runtime.kernel.nftables import Nftables
 from runtime.model.spec import NetworkSpec
-from runtime.network.ports import PublishedPort, from_element
+from runtime.network.ports import LOOPS, MAPS, PublishedPort, from_element, loops_of
 from runtime.network.ruleset import base_script, network_elements
+from runtime.network.sysctls import has_ipv6
 from runtime.store.paths import Config
 
 _OWNER = re.compile(r'comment "([0-9a-f]*)"')
@@ -50,7 +51,12 @@ class Firewall:
         wanted, present = set(ports), _ports(listed)
         extra = "".join(self._delete(p) for p in present - wanted)
         extra += "".join(f"delete element {element}\n" for element in sorted(stale))
-        base = base_script(self.table) if changed else ""
+        needless = set(_loops(listed)) - {(p.protocol, p.host_port) for p in present if p.loop}
+        extra += "".join(
+            f"delete element inet {self.table} {LOOPS} {{ {protocol} . {port} }}\n"
+            for protocol, port in sorted(needless)
+        )
+        base = base_script(self.table, ipv6=has_ipv6()) if changed else ""
         script = base + elements + extra + "".join(self._create(p) for p in wanted - present)
         try:
             self._nft.run(script)
@@ -146,6 +152,8 @@ class Firewall:
             subnet=network.subnet,
             gateway=network.gateway,
             internal=network.internal,
+            subnet6=network.subnet6,
+            gateway6=network.gateway6,
         )
 
     def _add(self, network: NetworkSpec) -> str:
@@ -153,10 +161,17 @@ class Firewall:
 
     def _create(self, port: PublishedPort) -> str:
         element = f'{{ {port.key} comment "{port.container_id}" : {port.value} }}'
-        return f"create element inet {self.table} {port.map} {element}\n"
+        script = f"create element inet {self.table} {port.map} {element}\n"
+        if port.loop:
+            loop = f"{{ {port.loop_key} : {port.loop} }}"
+            script += f"create element inet {self.table} {LOOPS} {loop}\n"
+        return script
 
     def _delete(self, port: PublishedPort) -> str:
-        return f"delete element inet {self.table} {port.map} {{ {port.key} }}\n"
+        script = f"delete element inet {self.table} {port.map} {{ {port.key} }}\n"
+        if port.loop:
+            script += f"delete element inet {self.table} {LOOPS} {{ {port.loop_key} }}\n"
+        return script
 
     def _listing(self) -> list[dict[str, Any]]:
         """Our table's content; [] when there is no such table."""
@@ -210,8 +225,8 @@ def _elements(table: str, listed: list[dict[str, Any]]) -> set[str]:
 
 def _text(element: Any) -> str:
     if isinstance(element, str):
-        # Interfaces are quoted, addresses are not.
-        return element if element[:1].isdigit() else f'"{element}"'
+        # Interfaces are quoted, addresses are not; the kernel takes no interface name with a colon.
+        return element if element[:1].isdigit() or ":" in element else f'"{element}"'
     if "concat" in element:
         return " . ".join(_text(part) for part in element["concat"])
     if "range" in element:
@@ -221,9 +236,15 @@ def _text(element: Any) -> str:
 
 
 def _ports(listed: list[dict[str, Any]]) -> set[PublishedPort]:
+    loops = _loops(listed)
     return {
-        from_element(element)
+        from_element(element, loops)
         for item in listed
-        if (found := item.get("map")) and found["name"] in ("ports", "ports_at")
+        if (found := item.get("map")) and found["name"] in MAPS
         for element in found.get("elem", ())
     }
+
+
+def _loops(listed: list[dict[str, Any]]) -> dict[tuple[str, int], str]:
+    maps = (item["map"] for item in listed if "map" in item)
+    return loops_of([e for each in maps if each["name"] == LOOPS for e in each.get("elem", ())])

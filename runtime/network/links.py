@@ -11,7 +11,7 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runtime.errors import NetlinkFailure, NotFound
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _IFF_UP = 0x1
+_IFA_F_NODAD = 0x02
 _MAIN_TABLE = 254
 _SIOCGIFFLAGS = 0x8913
 _SIOCGIFADDR = 0x8915
@@ -94,6 +95,16 @@ class Links:
             return False
         return bool(flags[0] & _IFF_UP) and socket.inet_ntoa(answer[20:24]) == gateway
 
+    def has_address6(self, name: str, address: str) -> bool:
+        """Whether the interface has the IPv6 `address`, given in its shortest form."""
+        wanted = socket.inet_pton(socket.AF_INET6, address).hex()
+        try:
+            with open("/proc/thread-self/net/if_inet6", encoding="ascii") as file:
+                rows = (line.split() for line in file)
+                return any(row[0] == wanted and row[-1] == name for row in rows)
+        except FileNotFoundError:
+            return False
+
     def ports_of_bridge(self, name: str) -> list[str]:
         """Names of the interfaces attached to the bridge; [] when there is no such bridge."""
         if not self.exists(name):
@@ -119,24 +130,26 @@ class Links:
             tx_packets=stats["rx_packets"],
         )
 
-    def routes(self) -> list[Route]:
-        """IPv4 routes of the main table, the default routes left out."""
+    def routes(self, *, ipv6: bool = False) -> list[Route]:
+        """Routes of one family in the main table; default routes and link-local ones are left out."""
+        family = socket.AF_INET6 if ipv6 else socket.AF_INET
         links, found = self._do(
             "list routes",
             "",
             lambda n: (
                 list(n.get_links()),
-                list(n.get_routes(family=socket.AF_INET, table=_MAIN_TABLE)),
+                list(n.get_routes(family=family, table=_MAIN_TABLE)),
             ),
         )
         names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
         return [
             Route(
-                destination=f"{route.get_attr('RTA_DST')}/{route['dst_len']}",
+                destination=f"{destination}/{route['dst_len']}",
                 interface=names.get(route.get_attr("RTA_OIF"), ""),
             )
             for route in found
-            if route.get_attr("RTA_DST") is not None
+            if (destination := route.get_attr("RTA_DST")) is not None
+            and not (ipv6 and destination.startswith(("fe80:", "ff")))
         ]
 
     # -- changes ------------------------------------------------------------------------------
@@ -163,6 +176,17 @@ class Links:
             lambda n: n.addr("add", index=index, address=gateway, prefixlen=prefix_length),
         )
         self._do("bring up", name, lambda n: n.link("set", index=index, state="up", mtu=mtu))
+
+    def add_addresses6(self, name: str, *addresses: tuple[str, int]) -> None:
+        """Give an interface IPv6 addresses with their prefix lengths, good at once. What is there stays."""
+        index = self._index(name)
+        for address, prefix_length in addresses:
+            self._unless(
+                errno.EEXIST,
+                "give an IPv6 address to",
+                name,
+                partial(_add_address6, index=index, address=address, prefix_length=prefix_length),
+            )
 
     def create_veth(
         self,
@@ -242,6 +266,17 @@ class Links:
             if error.extra["errno"] == errno.errorcode[number]:
                 return None
             raise
+
+
+def _add_address6(netlink: Any, *, index: int, address: str, prefix_length: int) -> Any:
+    return netlink.addr(
+        "add",
+        index=index,
+        family=socket.AF_INET6,
+        address=address,
+        prefixlen=prefix_length,
+        flags=_IFA_F_NODAD,
+    )
 
 
 def _failure(operation: str, name: str, code: int, **extra: Any) -> NetlinkFailure:

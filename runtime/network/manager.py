@@ -12,7 +12,7 @@ import hashlib
 import ipaddress
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -27,8 +27,9 @@ from runtime.errors import (
 )
 from runtime.kernel.conntrack import forget_udp_from, forget_udp_to_port
 from runtime.model.spec import ContainerSpec, EndpointSpec, NetworkSpec
-from runtime.model.subnets import mac_for, overlapping
+from runtime.model.subnets import mac_for
 from runtime.network import names, sysctls
+from runtime.network.clashes import refuse_clash
 from runtime.network.facts import NetworkFiles, PortFacts, PortFiles
 from runtime.network.firewall import Firewall
 from runtime.network.links import LinkCounters, Links
@@ -38,6 +39,8 @@ from runtime.store.locks import locked
 from runtime.store.paths import Config
 
 log = logging.getLogger(__name__)
+# Who forwards asks for neighbours from an address of the link. One for all: it means nothing elsewhere.
+LINK_LOCAL = ("fe80::1", 64)
 
 
 class NetworkManager:
@@ -83,7 +86,7 @@ class NetworkManager:
                     network=spec.id,
                 )
             if not self._links.exists(self._config.bridge(spec.id)):
-                self._refuse_clash(spec, known.values())
+                refuse_clash(spec, known.values(), [*self.host_subnets(), *self.host_subnets6()])
             try:
                 self._networks.write(spec)
                 self._raise_bridge(spec)
@@ -142,6 +145,8 @@ class NetworkManager:
             networks = self.list()
             if networks:
                 self._sysctls.require_forwarding()
+            if any(spec.gateway6 for spec in networks) and sysctls.has_ipv6():
+                self._sysctls.require_forwarding6()
             for spec in networks:
                 if self._bridge_complete(spec):
                     continue
@@ -170,6 +175,13 @@ class NetworkManager:
         ours = {self._config.bridge(network.id) for network in self.list()}
         found = [r.destination for r in self._links.routes() if r.interface not in ours]
         return found + [f"{a}/32" for a in system_nameservers() if ":" not in a]
+
+    def host_subnets6(self) -> Sequence[str]:
+        """The same for IPv6."""
+        ours = {self._config.bridge(network.id) for network in self.list()}
+        found = [r.destination for r in self._links.routes(ipv6=True) if r.interface not in ours]
+        servers = [a.partition("%")[0] for a in system_nameservers() if ":" in a]
+        return found + [f"{a}/128" for a in servers if not a.lower().startswith("fe80")]
 
     def sysctl_changes(self) -> Sequence[sysctls.SysctlChange]:
         """Host-wide kernel settings changed for containers, with their former values."""
@@ -237,7 +249,7 @@ class NetworkManager:
         """
         if not spec.ports or not spec.endpoints:
             return
-        ports = ports_of(spec, self._home(spec))
+        ports = ports_of(spec, *self._homes(spec))
         with self._locked():
             self._unpublish(spec.id)
             links = tuple(self.ifname(spec.id, e.network_id) for e in spec.endpoints)
@@ -250,7 +262,7 @@ class NetworkManager:
         # Who sent before the port was there is tracked as talking to the host itself.
         for port in ports:
             if port.protocol == "udp":
-                forget_udp_to_port(port.host_port)
+                forget_udp_to_port(port.host_port, ipv6=":" in port.host_ip)
 
     def unpublish(self, container_id: str) -> None:
         """Remove what `publish` added for the container; nothing there is no error."""
@@ -296,13 +308,17 @@ class NetworkManager:
 
     def _bridge_complete(self, spec: NetworkSpec) -> bool:
         bridge = self._config.bridge(spec.id)
-        return self._links.bridge_ready(bridge, spec.gateway) and names.network_known(
-            self._config, spec.id
+        return (
+            self._links.bridge_ready(bridge, spec.gateway)
+            and (not spec.gateway6 or self._links.has_address6(bridge, spec.gateway6))
+            and names.network_known(self._config, spec.id)
         )
 
     def _raise_bridge(self, spec: NetworkSpec) -> None:
         bridge = self._config.bridge(spec.id)
         self._sysctls.require_forwarding()
+        if spec.gateway6:
+            self._sysctls.require_forwarding6()
         made = self._links.create_bridge(bridge, mac=mac_for(spec.gateway), mtu=spec.mtu)
         try:
             sysctls.prepare_bridge(bridge, ipv6=bool(spec.gateway6))
@@ -310,6 +326,9 @@ class NetworkManager:
             self._links.configure_bridge(
                 bridge, gateway=spec.gateway, prefix_length=prefix, mtu=spec.mtu
             )
+            if spec.gateway6:
+                prefix6 = ipaddress.ip_network(spec.subnet6).prefixlen
+                self._links.add_addresses6(bridge, (spec.gateway6, prefix6), LINK_LOCAL)
         except BaseException:
             if made:
                 self._links.delete(bridge)
@@ -318,28 +337,12 @@ class NetworkManager:
     def _restore_firewall(self) -> bool:
         return self._firewall.restore(self.list(), self._ports.read_all())
 
-    def _refuse_clash(self, spec: NetworkSpec, known: Iterable[NetworkSpec]) -> None:
-        for other in known:
-            if other.id != spec.id and overlapping(spec.subnet, [other.subnet]):
-                raise Conflict(
-                    f"Subnet {spec.subnet} overlaps {other.subnet} of network {other.name}.",
-                    hint="Choose another subnet.",
-                    field="subnet",
-                )
-        clashes = overlapping(spec.subnet, self.host_subnets())
-        if clashes:
-            raise Conflict(
-                f"Subnet {spec.subnet} is in use on this host: {', '.join(clashes)}.",
-                hint="Choose another subnet; `ip route` lists what the host reaches directly.",
-                field="subnet",
-                routes=clashes,
-            )
-
-    def _home(self, spec: ContainerSpec) -> EndpointSpec:
-        for endpoint in spec.endpoints:
-            if not self.get(endpoint.network_id).internal:
-                return endpoint
-        return spec.endpoints[0]
+    def _homes(self, spec: ContainerSpec) -> tuple[EndpointSpec, EndpointSpec | None]:
+        """The endpoints that published ports lead to, for IPv4 and for IPv6: on a network with a way out
+        where there is one."""
+        # A stable sort: those with a way out first, each group in its order.
+        ends = sorted(spec.endpoints, key=lambda end: self.get(end.network_id).internal)
+        return ends[0], next((end for end in ends if end.address6), None)
 
     def _publish(self, ports: Sequence[PublishedPort]) -> None:
         try:

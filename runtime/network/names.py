@@ -1,7 +1,7 @@
 """Names of containers on their networks, as files that the resolver reads.
 
-    <dns>/<network id>/network.json        {"gateway", "subnet", "internal"}
-    <dns>/<network id>/<container id>.json {"address", "names": [lower-case names], "servers": [addresses]}
+    <dns>/<network id>/network.json        {"gateway", "subnet", "subnet6", "internal"}
+    <dns>/<network id>/<container id>.json {"address", "address6", "names": [lower-case names], "servers": [addresses]}
 
 One file per container and network: a start writes one small file whatever the number of neighbours,
 two starts never write the same one, and a reader sees a file whole or not at all.
@@ -26,11 +26,13 @@ NETWORK_FILE = "network.json"
 class NetworkFacts(TypedDict):
     gateway: str
     subnet: str  # queries from elsewhere are not answered
+    subnet6: str  # "" = no IPv6
     internal: bool  # nothing is asked outside for its containers
 
 
 class ContainerFacts(TypedDict):
     address: str
+    address6: str  # "" = none
     names: list[str]  # the first one answers a reverse lookup
     servers: list[str]  # asked on its behalf instead of the host's own; [] for these
 
@@ -58,6 +60,7 @@ def write_network(config: Config, network: NetworkSpec) -> None:
     facts: NetworkFacts = {
         "gateway": network.gateway,
         "subnet": network.subnet,
+        "subnet6": network.subnet6,
         "internal": network.internal,
     }
     _write(config, network.id, NETWORK_FILE, facts)
@@ -77,6 +80,7 @@ def register(config: Config, spec: ContainerSpec) -> None:
     for endpoint in spec.endpoints:
         facts: ContainerFacts = {
             "address": endpoint.address,
+            "address6": endpoint.address6,
             "names": names_of(spec, endpoint),
             "servers": list(own_servers(spec)),
         }

@@ -13,6 +13,7 @@ Sources: nft(8); https://wiki.nftables.org (netfilter hooks, concatenations, map
 from __future__ import annotations
 
 CHAINS = ("guard", "publish", "publish_locally", "leave", "forward")
+CHAINS6 = ("loop", "loop_back")
 
 # What each set holds, for those who read `nft list table`.
 #   bridges    names of our bridges
@@ -23,6 +24,8 @@ CHAINS = ("guard", "publish", "publish_locally", "leave", "forward")
 #   subnets    bridge . its subnet
 #   ports      protocol . host port -> container, on every local address (0.0.0.0)
 #   ports_at   protocol . host address . host port -> container
+#   …6         the same for IPv6; there are none where the kernel has no IPv6
+#   loops6     protocol . host port -> gateway of the container's network, for ports that answer on ::1
 _TABLE = """
 add table inet {table}
 add set inet {table} bridges {{ type ifname; }}
@@ -40,6 +43,17 @@ add chain inet {table} leave {{ type nat hook postrouting priority srcnat; polic
 add chain inet {table} forward {{ type filter hook forward priority filter; policy accept; }}
 """
 
+_TABLE6 = """
+add set inet {table} gateways6 {{ type ifname . ipv6_addr; }}
+add set inet {table} outgoing6 {{ type ipv6_addr; flags interval; }}
+add set inet {table} subnets6 {{ type ifname . ipv6_addr; flags interval; }}
+add map inet {table} ports6 {{ type inet_proto . inet_service : ipv6_addr . inet_service; }}
+add map inet {table} ports6_at {{ type inet_proto . ipv6_addr . inet_service : ipv6_addr . inet_service; }}
+add map inet {table} loops6 {{ type inet_proto . inet_service : ipv6_addr; }}
+add chain inet {table} loop {{ type filter hook output priority raw; policy accept; }}
+add chain inet {table} loop_back {{ type filter hook input priority 110; policy accept; }}
+"""
+
 # route_localnet, which lets 127.0.0.1 reach a published port, would also let a container with raw
 # sockets reach what the host serves on 127.0.0.1 alone. Answers to the host's own connections still
 # carry the bridge's address at this priority, before connection tracking.
@@ -52,6 +66,22 @@ _PUBLISH = """
 add rule inet {table} {chain} meta l4proto {{ tcp, udp }} ip daddr @gateways th dport 53 return
 add rule inet {table} {chain} fib daddr type local dnat ip to meta l4proto . ip daddr . th dport map @ports_at
 add rule inet {table} {chain} fib daddr type local dnat ip to meta l4proto . th dport map @ports
+"""
+
+_PUBLISH6 = """
+add rule inet {table} {chain} fib daddr type local dnat ip6 to meta l4proto . ip6 daddr . th dport map @ports6_at
+add rule inet {table} {chain} fib daddr type local dnat ip6 to meta l4proto . th dport map @ports6
+"""
+
+# IPv6 has no route_localnet: an answer that is translated back to ::1 before the host routes it is lost.
+# So the host's own connections to a published port of ::1 leave, before connection tracking, from the
+# gateway's address, and what comes back becomes ::1 again when it has arrived. (No packet from a bridge
+# can have ::1 as its source by itself, the kernel drops it: that is tracking's doing.)
+_LOOP6 = """
+add rule inet {table} loop ip6 saddr ::1 ip6 daddr ::1 ip6 saddr set meta l4proto . th dport map @loops6
+add rule inet {table} loop_back iifname . ip6 daddr @gateways6 ip6 saddr ::1 ip6 daddr set ::1
+add rule inet {table} leave ct status dnat oifname . ip6 saddr @subnets6 masquerade
+add rule inet {table} leave ip6 saddr @outgoing6 oifname != @bridges oifname != "lo" masquerade
 """
 
 # 1. What the host sends from 127.0.0.1 to a container needs an address that the container can answer.
@@ -80,9 +110,10 @@ add rule inet {table} forward oifname @bridges drop
 """
 
 
-def base_script(table: str) -> str:
+def base_script(table: str, *, ipv6: bool) -> str:
     """A script that makes the table, or brings its chains to this state and keeps its elements."""
-    flushes = "".join(f"flush chain inet {table} {chain}\n" for chain in CHAINS)
+    chains = CHAINS + CHAINS6 if ipv6 else CHAINS
+    flushes = "".join(f"flush chain inet {table} {chain}\n" for chain in chains)
     rules = "".join(
         (
             _GUARD.format(table=table),
@@ -92,11 +123,23 @@ def base_script(table: str) -> str:
             _FORWARD.format(table=table),
         )
     )
-    return _TABLE.format(table=table) + flushes + rules
+    if not ipv6:
+        return _TABLE.format(table=table) + flushes + rules
+    rules += _PUBLISH6.format(table=table, chain="publish")
+    rules += _PUBLISH6.format(table=table, chain="publish_locally")
+    rules += _LOOP6.format(table=table)
+    return (_TABLE + _TABLE6).format(table=table) + flushes + rules
 
 
 def network_elements(
-    table: str, *, bridge: str, subnet: str, gateway: str, internal: bool
+    table: str,
+    *,
+    bridge: str,
+    subnet: str,
+    gateway: str,
+    internal: bool,
+    subnet6: str = "",
+    gateway6: str = "",
 ) -> list[str]:
     """The elements of one network, each as "inet <table> <set> { … }" for add or delete."""
     elements = {
@@ -109,4 +152,9 @@ def network_elements(
         elements["internal"] = f'"{bridge}"'
     else:
         elements["outgoing"] = subnet
+    if subnet6:
+        elements["gateways6"] = f'"{bridge}" . {gateway6}'
+        elements["subnets6"] = f'"{bridge}" . {subnet6}'
+        if not internal:
+            elements["outgoing6"] = subnet6
     return [f"inet {table} {name} {{ {element} }}" for name, element in elements.items()]

@@ -6,15 +6,17 @@ Source: Documentation/networking/ip-sysctl.rst of the kernel.
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.errors import KernelFailure
+from runtime.errors import KernelFailure, Unsupported
 from runtime.store.files import read_json, write_json
 from runtime.store.paths import Config
 
 _PROC = Path("/proc/sys")
 IP_FORWARD = "net.ipv4.ip_forward"
+IP6_FORWARD = "net.ipv6.conf.all.forwarding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,28 @@ class Sysctls:
         reason = "Containers reach other machines, and are reached, through the host."
         self._remember(SysctlChange(IP_FORWARD, before, "1", reason))
         write(IP_FORWARD, "1")
+
+    def require_forwarding6(self) -> None:
+        """The same for IPv6. Raises KernelFailure, Unsupported where the kernel has no IPv6.
+
+        A host that forwards takes no more router advertisements, and so would lose its own address and
+        default route in time, unless an interface says that it wants them all the same (accept_ra=2).
+        Those that took them so far, and those that come later, go on.
+        """
+        require_ipv6()
+        before = read(IP6_FORWARD)
+        if before != "0":
+            return
+        for name in sorted(path.name for path in (_PROC / "net/ipv6/conf").iterdir()):
+            setting = f"net.ipv6.conf.{name}.accept_ra"
+            with contextlib.suppress(KernelFailure):  # an interface that has just gone
+                if name not in ("all", "lo") and read(setting) == "1":
+                    reason = "This host goes on listening to its routers while it forwards IPv6."
+                    self._remember(SysctlChange(setting, "1", "2", reason))
+                    write(setting, "2")
+        reason = "Containers with IPv6 reach other machines, and are reached, through the host."
+        self._remember(SysctlChange(IP6_FORWARD, before, "1", reason))
+        write(IP6_FORWARD, "1")
 
     def changes(self) -> list[SysctlChange]:
         """Every host-wide setting that this instance changed since the host started."""
@@ -71,6 +95,30 @@ def prepare_bridge(name: str, *, ipv6: bool) -> None:
     write(f"net.ipv4.conf.{name}.route_localnet", "1")
     if not ipv6:
         quiet_ipv6(name)
+        return
+    require_ipv6()
+    # Its addresses come from us alone: no container is its router, none is asked whether they are free.
+    for setting, value in (
+        ("disable_ipv6", "0"), ("accept_ra", "0"), ("autoconf", "0"), ("accept_dad", "0"),
+        ("addr_gen_mode", "1"), ("accept_redirects", "0"),
+    ):  # fmt: skip
+        write(f"net.ipv6.conf.{name}.{setting}", value)
+
+
+def has_ipv6() -> bool:
+    """Whether the kernel has IPv6 (`ipv6.disable=1` at boot takes it away)."""
+    return os.path.exists("/proc/thread-self/net/if_inet6")
+
+
+def require_ipv6() -> None:
+    """Raise Unsupported where the kernel has no IPv6."""
+    if not has_ipv6():
+        raise Unsupported(
+            "A network with IPv6",
+            "IPv6 in the kernel",
+            hint="Start the host without ipv6.disable=1, or make the network without IPv6.",
+            field="ipv6",
+        )
 
 
 def bridge_netfilter() -> bool:
@@ -117,4 +165,8 @@ def write(name: str, value: str) -> None:
 
 
 def _path(name: str) -> Path:
-    return _PROC / name.replace(".", "/")
+    """A name of an interface may have dots of its own: "net.ipv6.conf.eth0.5.accept_ra"."""
+    parts = name.split(".")
+    if parts[2:3] == ["conf"] and len(parts) > 5:
+        parts = [*parts[:3], ".".join(parts[3:-1]), parts[-1]]
+    return _PROC.joinpath(*parts)

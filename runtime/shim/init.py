@@ -170,14 +170,30 @@ def _configure_network(plan: Plan) -> None:
         link.up("lo")
         for interface in plan["interfaces"]:
             name = interface["name"]
+            address6 = interface.get("address6")
+            _prepare_ipv6(name, enabled=bool(address6))
             link.add_address(name, interface["address"], interface["prefix_length"])
-            if interface.get("address6"):
-                link.add_address(name, interface["address6"], interface["prefix_length6"])
             link.up(name)
             if interface["gateway"]:
                 link.add_default_route(name, interface["gateway"])
-            if interface.get("gateway6"):
-                link.add_default_route(name, interface["gateway6"])
+            if address6:
+                link.add_address(name, address6, interface["prefix_length6"])
+                if gateway6 := interface.get("gateway6"):
+                    link.add_default_route(name, gateway6)
+
+
+def _prepare_ipv6(name: str, *, enabled: bool) -> None:
+    """Before it is up: addresses come from us alone and are good at once; without any there is no IPv6."""
+    settings = (("disable_ipv6", "0"), ("accept_ra", "0"), ("accept_dad", "0"))
+    for setting, value in settings if enabled else (("disable_ipv6", "1"),):
+        try:
+            fd = os.open(f"/proc/sys/net/ipv6/conf/{name}/{setting}", os.O_WRONLY | os.O_CLOEXEC)
+        except OSError:  # a kernel without IPv6; an address would be refused by name
+            return
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
 
 
 def _write_sysctls(plan: Plan) -> None:

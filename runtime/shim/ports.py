@@ -30,6 +30,9 @@ def hold_ports(ports: list[HeldPort]) -> list[socket.socket]:
         channel = socket.socket(family, kind | socket.SOCK_CLOEXEC)
         held.append(channel)
         try:
+            if family == socket.AF_INET6:
+                # [::] is all of IPv6 and nothing else: 0.0.0.0 may be another container's.
+                channel.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             if kind == socket.SOCK_STREAM:
                 # Connections in TIME_WAIT are no reason to refuse …
                 channel.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -44,7 +47,8 @@ def hold_ports(ports: list[HeldPort]) -> list[socket.socket]:
 
 
 def _port_error(port: HeldPort, address: str, error: OSError) -> EngineError:
-    where = f"{address}:{port['host_port']}/{port['protocol']}"
+    shown = f"[{address}]" if ":" in address else address
+    where = f"{shown}:{port['host_port']}/{port['protocol']}"
     if error.errno == errno.EADDRINUSE:
         return PortInUse(
             f"Port {where} is taken by another program on this host.",

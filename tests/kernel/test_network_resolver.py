@@ -26,6 +26,7 @@ import pytest
 
 from runtime.model.spec import ContainerSpec, NetworkSpec, PortMapping
 from runtime.network import NetworkManager
+from runtime.network.sysctls import has_ipv6
 from runtime.store.paths import Config
 from tests.support.netns import Machine, fresh_netns
 from tests.support.networks import container_spec, endpoint, network_spec
@@ -52,8 +53,9 @@ class Lab:
         self.processes.append(process)
         return process
 
-    def network(self, subnet: str, *, internal: bool = False) -> NetworkSpec:
-        spec = network_spec("net-" + subnet.split(".")[2], subnet, internal=internal)
+    def network(self, subnet: str, *, internal: bool = False, subnet6: str = "") -> NetworkSpec:
+        name = "net-" + subnet.split(".")[2]
+        spec = network_spec(name, subnet, internal=internal, subnet6=subnet6)
         self.networks.ensure(spec)
         return spec
 
@@ -103,6 +105,24 @@ def addresses(name: str, server: str) -> list[str]:
         return texts(ask(name, server, timeout=0.2))
     except (dns.exception.DNSException, OSError):
         return []
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this kernel has no IPv6")
+def test_names_have_ipv6_addresses_where_the_network_has_them(lab: Lab) -> None:
+    network = lab.network("172.30.0.0/22", subnet6="fd00:0:0:1::/64")
+    lab.resolver()
+    six = endpoint(network, "172.30.0.2", address6="fd00:0:0:1::2")
+    lab.start(container_spec("web", [six]))
+    client = lab.start(container_spec("four", [endpoint(network, "172.30.0.3")]))
+    with client.inside():
+        wait_until(lambda: addresses("web", network.gateway) == ["172.30.0.2"])
+        assert texts(ask("web", network.gateway, "AAAA")) == ["fd00:0:0:1::2"]
+        nothing = ask("four", network.gateway, "AAAA")  # no such data, which is not "no such name"
+        assert (nothing.rcode(), texts(nothing)) == (dns.rcode.NOERROR, [])
+        reverse = dns.reversename.from_address("fd00:0:0:1::2").to_text()
+        assert texts(ask(reverse, network.gateway, "PTR")) == ["web."]
+        stranger = dns.reversename.from_address("fd00:0:0:1::9").to_text()
+        assert ask(stranger, network.gateway, "PTR").rcode() == dns.rcode.NXDOMAIN
 
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])

@@ -16,8 +16,10 @@ from runtime.model.subnets import (
     gateway_for,
     mac_for,
     next_address,
+    next_address6,
     next_subnet,
     overlapping,
+    subnet6_for,
 )
 
 SMALL = (Pool("10.9.0.0/24", 28),)
@@ -100,3 +102,26 @@ def test_ipv6_is_left_alone_and_nonsense_is_refused() -> None:
     assert next_subnet(["fd00::/64"]) == "172.30.0.0/22"
     with pytest.raises(SpecInvalid):
         next_subnet(["172.30.0.0/40"])
+
+
+def test_an_ipv6_subnet_is_made_from_the_networks_id() -> None:
+    network = "0123456789abcdef" * 4
+    assert subnet6_for(network, ()) == "fd01:2345:6789:abcd::/64"
+    assert subnet6_for(network, ["172.30.0.0/22", "fd01:2345::/32"]) == "fd12:3456:789a:bcde::/64"
+    with pytest.raises(Conflict):
+        subnet6_for(network, ["fd00::/8"])
+
+
+def test_ipv6_addresses_go_upwards_from_the_gateway() -> None:
+    assert gateway_for("fd00::/64") == "fd00::1"
+    assert next_address6("fd00::/64", ["fd00::1", "fd00:0::2", "172.30.0.1"]) == "fd00::3"
+    assert next_address6("fd00::/126", ["fd00::1", "fd00::2"]) == "fd00::3"  # no broadcast address
+    with pytest.raises(Conflict):
+        next_address6("fd00::/126", ["fd00::1", "fd00::2", "fd00::3"])
+
+
+def test_families_do_not_overlap() -> None:
+    assert overlapping("fd00::/64", ["172.30.0.0/22", "fd00::8000:0/97", "fd01::/64"]) == [
+        "fd00::8000:0/97"
+    ]
+    assert overlapping("172.30.0.0/22", ["fd00::/64", "::/0"]) == []

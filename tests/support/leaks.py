@@ -18,8 +18,9 @@ from pyroute2 import IPRoute
 
 from runtime.cgroups.detect import detect
 from runtime.kernel.nftables import Nftables
-from runtime.network.ports import PublishedPort, from_element
-from runtime.network.ruleset import CHAINS, base_script
+from runtime.network.ports import MAPS, PublishedPort, from_element, loops_of
+from runtime.network.ruleset import CHAINS, CHAINS6, base_script
+from runtime.network.sysctls import has_ipv6
 from runtime.store.paths import Config
 from tests.support.processes import Process, processes_of
 
@@ -194,7 +195,10 @@ def _firewall(config: Config) -> Things:
         if holder := item.get("set"):
             elements |= {f"{holder['name']} {_plain(e)}" for e in holder.get("elem", ())}
         elif holder := item.get("map"):
-            elements |= {_port(from_element(e)) for e in holder.get("elem", ())}
+            if holder["name"] in MAPS:
+                elements |= {_port(from_element(e, {})) for e in holder.get("elem", ())}
+            else:
+                elements |= {f"{holder['name']} {key}" for key in loops_of(holder.get("elem", []))}
         elif holder := item.get("rule"):
             rules[holder["chain"]] = rules.get(holder["chain"], 0) + 1
     counted = {f"{chain}: {number} rules" for chain, number in rules.items()}
@@ -318,6 +322,7 @@ def _veth(config: Config, container_id: str, network_id: str) -> str:
 
 
 def _rule_counts() -> set[str]:
-    lines = base_script("t").splitlines()
-    counts = {c: sum(line.startswith(f"add rule inet t {c} ") for line in lines) for c in CHAINS}
+    lines = base_script("t", ipv6=has_ipv6()).splitlines()
+    chains = CHAINS + CHAINS6 if has_ipv6() else CHAINS
+    counts = {c: sum(line.startswith(f"add rule inet t {c} ") for line in lines) for c in chains}
     return {f"{chain}: {number} rules" for chain, number in counts.items()}

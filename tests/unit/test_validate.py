@@ -178,3 +178,41 @@ def test_networks() -> None:
         assert caught.value.field == field
     with pytest.raises(SpecInvalid):
         validate_network(network(subnet="127.0.0.0/24", gateway="127.0.0.1"))
+
+
+@pytest.mark.parametrize(
+    ("field", "subnet6", "gateway6", "mtu"),
+    [
+        ("subnet6", "fd00::1/64", "fd00::1", 1500),  # not the first address
+        ("subnet6", "172.30.0.0/22", "172.30.0.1", 1500),
+        ("subnet6", "nonsense", "fd00::1", 1500),
+        ("subnet6", "", "fd00::1", 1500),
+        ("subnet6", "fd00::/129", "fd00::1", 1500),
+        ("subnet6", "fd00::/127", "fd00::1", 1500),
+        ("subnet6", "fd00::/8", "fd00::1", 1500),
+        ("subnet6", "fe80::/64", "fe80::1", 1500),
+        ("subnet6", "ff02::/64", "ff02::1", 1500),
+        ("subnet6", "::/64", "::1", 1500),
+        ("subnet6", "::ffff:0:0/112", "::ffff:0:1", 1500),
+        ("gateway6", "fd00::/64", "", 1500),
+        ("gateway6", "fd00::/64", "fd00::", 1500),
+        ("gateway6", "fd00::/64", "fd01::1", 1500),
+        ("gateway6", "fd00::/64", "10.1.0.1", 1500),
+        ("mtu", "fd00::/64", "fd00::1", 1279),
+    ],
+)
+def test_what_is_no_ipv6_network(field: str, subnet6: str, gateway6: str, mtu: int) -> None:
+    spec = NetworkSpec(
+        id="a" * 64, name="six", subnet="10.1.0.0/24", gateway="10.1.0.1",
+        subnet6=subnet6, gateway6=gateway6, mtu=mtu,
+    )  # fmt: skip
+    with pytest.raises(SpecInvalid) as caught:
+        validate_network(spec)
+    assert caught.value.field == field
+
+
+def test_an_ipv6_network_is_valid_with_any_host_as_its_gateway() -> None:
+    for gateway6 in ("fd00::1", "fd00::ffff:ffff:ffff:ffff"):
+        validate_network(
+            NetworkSpec("a" * 64, "six", "10.1.0.0/24", "10.1.0.1", "fd00::/64", gateway6)
+        )

@@ -1,4 +1,4 @@
-"""DNS messages, as far as answering A and PTR questions needs them (RFC 1035, section 4)."""
+"""DNS messages, as far as answering A, AAAA and PTR questions needs them (RFC 1035, section 4; RFC 3596)."""
 
 from __future__ import annotations
 
@@ -86,10 +86,13 @@ def parse(data: bytes) -> Query:
 
 
 def addresses_reply(query: Query, addresses: list[str], *, limit: int) -> bytes:
-    """A NOERROR reply with one A record per address; none of them makes "no such data".
+    """A NOERROR reply with one record per address, all of one family; none makes "no such data".
 
     Over `limit` bytes it says truncated instead, and the client asks again over TCP.
     """
+    if addresses and ":" in addresses[0]:
+        packed = [socket.inet_pton(socket.AF_INET6, address) for address in addresses]
+        return _records(query, AAAA, packed, limit)
     return _records(query, A, [socket.inet_aton(address) for address in addresses], limit)
 
 

@@ -203,9 +203,9 @@ class Server:
         for zone in zones:
             owners = zone.by_name.get(query.name)
             if owners:
-                if query.type not in (dns.A, dns.ANY):
+                addresses = sorted(_addresses(zone, owners, query.type))
+                if not addresses:
                     return dns.addresses_reply(query, [], limit=limit)
-                addresses = sorted(owners.values())
                 first = next(self._turn) % len(addresses)  # several containers share the work
                 return dns.addresses_reply(
                     query, addresses[first:] + addresses[:first], limit=limit
@@ -222,6 +222,16 @@ class Server:
                     return dns.addresses_reply(query, [], limit=limit)
                 return dns.name_reply(query, container.names[0], limit=limit)
         return None
+
+
+def _addresses(zone: Zone, owners: dict[str, str], kind: int) -> list[str]:
+    """What a question of this type asks for of the containers in `owners`; [] = no such data."""
+    if kind in (dns.A, dns.ANY):
+        return list(owners.values())
+    if kind != dns.AAAA:
+        return []
+    found = (zone.containers[container_id].address6 for container_id in owners)
+    return [address for address in found if address]
 
 
 class Stream:

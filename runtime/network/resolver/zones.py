@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import struct
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +16,7 @@ class Container:
     address: str
     names: list[str]
     servers: list[str] = field(default_factory=list)  # asked on its behalf; [] for the host's own
+    address6: str = ""
 
 
 @dataclass(slots=True)
@@ -27,24 +27,26 @@ class Zone:
     gateway: str
     internal: bool
     subnet: tuple[int, int]  # first address and mask, as numbers
+    subnet6: tuple[int, int] | None = None
     containers: dict[str, Container] = field(default_factory=dict)  # by id
     by_name: dict[str, dict[str, str]] = field(default_factory=dict)  # name -> id -> address
     by_address: dict[str, str] = field(default_factory=dict)  # address -> id
 
     def holds(self, address: str) -> bool:
-        first, mask = self.subnet
-        return _number(address) & mask == first
+        subnet = self.subnet6 if ":" in address else self.subnet
+        return subnet is not None and _number(address) & subnet[1] == subnet[0]
 
     def servers_of(self, client: str) -> list[str]:
         """Name servers that `client` has chosen; on an internal network only those within it."""
         container = self.containers.get(self.by_address.get(client, ""))
         servers = container.servers if container is not None else []
-        return [s for s in servers if ":" not in s and self.holds(s)] if self.internal else servers
+        return [s for s in servers if self.holds(s.partition("%")[0])] if self.internal else servers
 
     def put(self, container_id: str, container: Container) -> None:
         self.drop(container_id)
         self.containers[container_id] = container
-        self.by_address[container.address] = container_id
+        for address in filter(None, (container.address, container.address6)):
+            self.by_address[address] = container_id
         for name in container.names:
             self.by_name.setdefault(name, {})[container_id] = container.address
 
@@ -53,8 +55,9 @@ class Zone:
         if old is None:
             return
         # A newer container may have the address already.
-        if self.by_address.get(old.address) == container_id:
-            del self.by_address[old.address]
+        for address in (old.address, old.address6):
+            if self.by_address.get(address) == container_id:
+                del self.by_address[address]
         for name in old.names:
             owners = self.by_name.get(name, {})
             owners.pop(container_id, None)
@@ -79,6 +82,7 @@ class Zones:
                 gateway=str(facts["gateway"]),
                 internal=bool(facts.get("internal", False)),
                 subnet=_subnet(str(facts["subnet"])),
+                subnet6=_subnet(str(facts["subnet6"])) if facts.get("subnet6") else None,
             )
         except (KeyError, ValueError, OSError):  # not there yet, or not ours
             return None
@@ -96,10 +100,13 @@ class Zones:
         facts = self._read(network_id, file_name)
         try:
             address = str(facts["address"])
+            address6 = str(facts.get("address6", ""))
             _number(address)
+            if address6:
+                _number(address6)
             names = [str(name).lower() for name in facts["names"]]
             servers = [str(server) for server in facts.get("servers", ())]
-            zone.put(container_id, Container(address, names, servers))
+            zone.put(container_id, Container(address, names, servers, address6))
         except (KeyError, TypeError, OSError):
             zone.drop(container_id)
 
@@ -123,6 +130,8 @@ class Zones:
 def reversed_address(name: str) -> str | None:
     """The address that "5.0.30.172.in-addr.arpa" asks for; None when it is no such name."""
     labels = name.split(".")
+    if len(labels) == 34 and labels[32:] == ["ip6", "arpa"]:
+        return _reversed6(labels[:32])
     if len(labels) != 6 or labels[4:] != ["in-addr", "arpa"]:
         return None
     address = ".".join(reversed(labels[:4]))
@@ -132,11 +141,21 @@ def reversed_address(name: str) -> str | None:
         return None
 
 
+def _reversed6(digits: list[str]) -> str | None:
+    text = "".join(reversed(digits))
+    try:
+        return socket.inet_ntop(socket.AF_INET6, bytes.fromhex(text))
+    except ValueError:
+        return None
+
+
 def _number(address: str) -> int:
-    return int(struct.unpack("!I", socket.inet_pton(socket.AF_INET, address))[0])
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return int.from_bytes(socket.inet_pton(family, address), "big")
 
 
 def _subnet(text: str) -> tuple[int, int]:
     address, _, length = text.partition("/")
-    mask = 0xFFFFFFFF << (32 - int(length)) & 0xFFFFFFFF
+    bits = 128 if ":" in address else 32
+    mask = (1 << bits) - (1 << (bits - int(length)))
     return _number(address) & mask, mask
