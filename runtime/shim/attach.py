@@ -1,6 +1,7 @@
 """Clients of a container's own process: its output to each of them, their input to it (`docker attach`).
 
-Imported only when somebody attaches. Every client has a socket of its own, whose packets begin with a byte
+The launcher has loaded it for every monitor, which so shares it, and never meets one of another version; what it needs
+to know of a container is read when somebody attaches. Every client has a socket of its own, whose packets begin with a byte
 that says what they are. To the client: 1 and 2 are output (the streams of runtime.store.logs), SKIPPED is how
 many bytes of output it was too slow for, as text. From it: INPUT, END_OF_INPUT, and SIZE with a terminal's
 rows and columns. The socket's buffer in the kernel bounds what a slow client costs, and the newest output that is

@@ -38,7 +38,7 @@ class Client:
         *lines, self.buffer = (self.buffer + data).split(b"\n")
         try:
             found = [json.loads(line) for line in lines]
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         return found if all(isinstance(f, dict) for f in found) else None
 
@@ -118,5 +118,5 @@ def dispatch(
         handler(client, request)
     except EngineError as error:
         client.refuse(error)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever is asked, the container goes on
         client.refuse(EngineError(f"The monitor failed: {type(error).__name__}: {error}"))

@@ -6,6 +6,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from runtime.errors import BadState, KernelFailure, SpecInvalid
+from runtime.shim.attach import Attachments, resize
 from runtime.shim.control import Client, dispatch
 
 if TYPE_CHECKING:
@@ -130,9 +131,6 @@ class Handlers:
 
     def _attach(self, client: Client, request: Json) -> None:
         """Answered twice: with a socket (see attach.py), and when this life has ended."""
-        # Here, as most containers never need it.
-        from runtime.shim.attach import Attachments  # noqa: PLC0415
-
         self._require("attach to", "running")
         monitor = self._monitor
         if monitor.attached is None:
@@ -140,8 +138,6 @@ class Handlers:
         monitor.attached.add(client, reads=bool(request.get("stdin")))
 
     def _resize(self, client: Client, request: Json) -> None:
-        from runtime.shim.attach import resize  # noqa: PLC0415
-
         rows, columns = int(request["rows"]), int(request["columns"])
         if not (0 < rows < 1 << 16 and 0 < columns < 1 << 16):
             raise SpecInvalid("size", "Rows and columns are between 1 and 65535.")

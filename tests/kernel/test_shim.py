@@ -354,7 +354,15 @@ def test_a_watcher_that_does_not_read_holds_nobody_up(pad: Launchpad) -> None:
         assert pad.run(pad.plan("true"))[0].code == 0
 
 
-@pytest.mark.parametrize("data", [b"nonsense\n", b"[]\n", b'{"op": "fly"}\n', b'{"op": "kill"}\n'])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"nonsense\n", b"[]\n", b'{"op": "fly"}\n', b'{"op": "kill"}\n',
+        b'{"op": "kill", "signal": Infinity}\n', b'{"op": "resize", "rows": 1e999}\n',
+        b'{"op": "resize", "rows": 0, "columns": 1}\n',
+        b"[" * 100_000 + b"\n",
+    ],
+)  # fmt: skip
 def test_nonsense_on_the_control_socket_harms_nobody(pad: Launchpad, data: bytes) -> None:
     plan = pad.plan("sleep", "1000")
     pad.start(plan)
