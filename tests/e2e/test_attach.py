@@ -176,3 +176,24 @@ def test_what_cannot_be_is_said(api: Api, run: Run, attach: Attach) -> None:
         assert client.end()[0]["code"] == "bad_state"
     answer = api.http.post(f"/containers/{web}/resize", json={"rows": 1, "columns": 1})
     assert (answer.status_code, answer.json()["code"]) == (409, "bad_state")
+
+
+def test_input_is_given_and_output_taken_in_one_request(api: Api, run: Run) -> None:
+    web = run("sh", "-c", "echo before; cat; echo err >&2; exit 6", stdin=True, stdin_once=True)
+    wait_until(lambda: "before" in api.http.get(f"/containers/{web}/logs").text, what="its output")
+    text = "line\n" * 20_000
+    result = api.post(f"/containers/{web}/attach", {"stdin": text, "logs": 10})
+    assert result == {
+        "exit_code": 6, "restarting": False, "truncated": False,
+        "stdout": f"before\n{text}", "stderr": "err\n",
+    }  # fmt: skip
+    answer = api.http.post(f"/containers/{web}/attach", json={})
+    assert (answer.status_code, answer.json()["code"]) == (409, "bad_state")
+
+
+def test_what_goes_on_after_the_time_is_left_alone(api: Api, run: Run) -> None:
+    web = run("sh", "-c", "while read x; do echo $x; done", stdin=True, init=True)
+    for word in ("one", "two"):
+        result = api.post(f"/containers/{web}/attach", {"stdin": f"{word}\n", "timeout": 0.5})
+        assert (result["exit_code"], result["stdout"]) == (None, f"{word}\n")
+    assert api.get(f"/containers/{web}")["status"] == "running"

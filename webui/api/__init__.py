@@ -14,6 +14,7 @@ from pydantic import ValidationError as PydanticError
 
 from runtime.errors import EngineError, NotFound
 from webui.api import (
+    attach,
     containers,
     docs,
     events,
@@ -45,6 +46,7 @@ api = NinjaAPI(
 for prefix, module in (
     ("/containers", containers),
     ("/containers", execs),
+    ("/containers", attach),
     ("/containers", silences),
     ("/images", images),
     ("/volumes", volumes),

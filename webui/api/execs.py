@@ -1,4 +1,4 @@
-"""/api/v1/containers/{key}/exec, …/resize"""
+"""/api/v1/containers/{key}/exec"""
 
 from __future__ import annotations
 
@@ -105,27 +105,6 @@ async def container_exec_get(request: HttpRequest, key: str, exec_id: str) -> An
 
 def _readable(request: HttpRequest, key: str) -> Container:
     reader(request)
-    return container_find(key)
-
-
-class SizeBody(Schema):
-    rows: int = Field(ge=1, lt=1 << 16)
-    columns: int = Field(ge=1, lt=1 << 16)
-
-
-@router.post("/{key}/resize", response={204: None})
-async def container_resize(request: HttpRequest, key: str, body: SizeBody) -> Status[None]:
-    """Give the container's own terminal a size; 409 when it has none. The last size holds.
-
-    The process itself is reached at the websocket /ws/containers/{key}/attach/.
-    """
-    container = await sync_to_async(_operable)(request, key)
-    await stream_client.resize(container.pk, body.rows, body.columns)
-    return Status(204, None)
-
-
-def _operable(request: HttpRequest, key: str) -> Container:
-    operator(request)
     return container_find(key)
 
 

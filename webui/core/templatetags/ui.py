@@ -140,8 +140,9 @@ def humanise(value: str) -> str:
 @register.filter
 def verb(kind: str) -> str:
     """ "container.oom_killed" → "OOM-killed": what happened, said after the name of its object."""
-    text = kind.rpartition(".")[2].replace("oom_killed", "OOM-killed")
-    return text.replace("_", " ")
+    text = kind.rpartition(".")[2]
+    known = {"oom_killed": "OOM-killed", "exec": "command run", "attach": "attached to"}
+    return known.get(text, text.replace("_", " "))
 
 
 @register.simple_tag
@@ -291,6 +292,8 @@ def event_icon(kind: str) -> str:
     verb = kind.rpartition(".")[2]
     known = {
         "created": "add",
+        "exec": "terminal",
+        "attach": "terminal",
         "started": "play",
         "unpaused": "play",
         "exited": "stop",
