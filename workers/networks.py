@@ -23,6 +23,8 @@ def network_spec(network: Network) -> NetworkSpec:
         name=network.name,
         subnet=network.subnet,
         gateway=network.gateway,
+        subnet6=network.subnet6,
+        gateway6=network.gateway6,
         internal=network.internal,
         labels=network.labels,
     )

@@ -110,6 +110,14 @@ def next_address6(subnet: str, taken: Iterable[str]) -> str:
     )
 
 
+def shortest(text: str) -> str:
+    """An address or a subnet as the kernel and its tools write it; what is neither stays as it is."""
+    try:
+        return str(ipaddress.ip_network(text) if "/" in text else ipaddress.ip_address(text))
+    except ValueError:
+        return text
+
+
 def mac_for(address: str) -> str:
     """A locally administered unicast MAC that holds the IPv4 `address`: "02:42:ac:1e:00:05".
 

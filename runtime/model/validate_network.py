@@ -184,6 +184,12 @@ def validate_ports(spec: ContainerSpec) -> None:
             if not 1 <= getattr(port, name) <= 65535:
                 raise SpecInvalid(f"{field}.{name}", f"{name} must be 1 to 65535.")
         address = parse_address(port.host_ip, f"{field}.host_ip")
+        if "%" in address or address.startswith("::ffff:"):
+            raise SpecInvalid(
+                f"{field}.host_ip",
+                f"{address} is no address that a port can be published on.",
+                hint="Give it without its interface, or as the IPv4 address that it stands for.",
+            )
         others = taken.setdefault((port.protocol, port.host_port), set())
         # An unspecified address covers every other of its family.
         version = ipaddress.ip_address(address).version

@@ -212,9 +212,11 @@ def dangerous_mounts(container: Container) -> Iterator[Advice]:
 
 
 def database_published(container: Container) -> Iterator[Advice]:
-    for port in container.ports.all():
+    # Of both address families it is one port.
+    ports = {p.host_port: p for p in container.ports.all() if p.host_ip in EVERYWHERE}
+    for port in ports.values():
         name = DATABASE_PORTS.get(port.container_port)
-        if name and port.host_ip in EVERYWHERE:
+        if name:
             yield _advice(
                 "database-published",
                 "warning",

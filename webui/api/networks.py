@@ -24,6 +24,9 @@ class NetworkRequest(Request):
     name: str = Field(min_length=1)
     subnet: str = ""
     gateway: str = ""
+    ipv6: bool = False
+    subnet6: str = ""
+    gateway6: str = ""
     internal: bool = False
     labels: dict[str, str] = Field(default_factory=dict)
 
@@ -36,7 +39,7 @@ def network_list(request: HttpRequest) -> list[Any]:
 
 @router.post("", response=ANY)
 def network_create(request: HttpRequest, body: NetworkRequest, wait: WaitQuery) -> Answer:
-    """A bridge of its own; its subnet is the next free one unless given."""
+    """A bridge of its own; its subnet is the next free one unless given, its IPv6 subnet one of fd00::/8."""
     user, via = operator(request)
     network, operation = services.network_create(
         host=current_host(), **body.model_dump(), user=user, via=via

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from runtime.model.codec import to_json
@@ -41,7 +42,7 @@ def request_of(
         "limits": _differing(to_json(spec.limits), to_json(type(spec.limits)())),
         "ulimits": [_ulimit(each) for each in spec.process.ulimits],
         "mounts": [mount_request(m) for m in spec.mounts if not _declared(m, config)],
-        "ports": [_port(port) for port in spec.ports],
+        "ports": [_port(port) for port in once_everywhere(spec.ports)],
         "expose": [
             port for port in spec.exposed if port not in (config.get("exposed_ports") or ())
         ],
@@ -137,9 +138,24 @@ def _ulimit(limit: Ulimit) -> str:
     return f"{limit.name}={limit.soft}:{limit.hard}"
 
 
+def once_everywhere(ports: Sequence[PortMapping]) -> list[PortMapping]:
+    """The ports as they were asked for: one on every address of both families is one, without an address."""
+    half = {replace(port, host_ip="") for port in ports if port.host_ip == "::"}
+    half &= {replace(port, host_ip="") for port in ports if port.host_ip == "0.0.0.0"}
+    result = []
+    for port in ports:
+        bare = replace(port, host_ip="")
+        if bare not in half or port.host_ip not in ("0.0.0.0", "::"):
+            result.append(port)
+        elif port.host_ip == "0.0.0.0":
+            result.append(bare)
+    return result
+
+
 def _port(port: PortMapping) -> str:
     address = f"[{port.host_ip}]" if ":" in port.host_ip else port.host_ip
-    return f"{address}:{port.host_port}:{port.container_port}/{port.protocol}"
+    where = f"{address}:" if address else ""
+    return f"{where}{port.host_port}:{port.container_port}/{port.protocol}"
 
 
 def _declared(mount: Mount, config: dict[str, Any]) -> bool:

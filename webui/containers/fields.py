@@ -151,6 +151,8 @@ NETWORK = Section(
         Field("hostname", "Host name", "text", "--hostname", "its short id"),
         Field("domainname", "Domain", "text", "--domainname", "example.org"),
         Field("ip", "Address", "text", "--ip", "a free one"),
+        Field("ip6", "IPv6 address", "text", "--ip6", "a free one",
+              help="Of a network with IPv6."),
         Field("mac_address", "MAC address", "text", "--mac-address", "made from the address"),
         Field("network_aliases", "Further names on its network", "lines", "--network-alias", "db"),
         Field("extra_hosts", "Further hosts", "pairs", "--add-host",

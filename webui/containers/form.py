@@ -7,7 +7,7 @@ from typing import Any
 from runtime.errors import SpecInvalid
 from runtime.model.codec import from_json, to_json
 from runtime.model.spec import ContainerSpec
-from webui.containers.asking import request_of
+from webui.containers.asking import once_everywhere, request_of
 from webui.containers.fields import SECTIONS
 from webui.containers.models import Container
 from webui.hosts.models import Host
@@ -117,7 +117,7 @@ def initial_values(source: Container) -> dict[str, Any]:
     # What only one container can have.
     for name in ("ports", "mac_address"):
         request.pop(name, None)
-    ports = [{**to_json(port), "host_port": ""} for port in spec.ports]
+    ports = [{**to_json(port), "host_port": ""} for port in once_everywhere(spec.ports)]
     return {"request": {**request, "name": f"{source.name}-copy"}, "ports": ports}
 
 

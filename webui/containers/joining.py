@@ -33,6 +33,7 @@ def attach(host: Host, spec: ContainerSpec, request: ContainerRequest) -> Contai
     endpoint = choose_address(
         find_network(host, request.network),
         address=request.ip,
+        address6=request.ip6,
         mac_address=request.mac_address,
         aliases=request.network_aliases,
     )
@@ -40,7 +41,7 @@ def attach(host: Host, spec: ContainerSpec, request: ContainerRequest) -> Contai
 
 
 def _refuse_addresses(request: ContainerRequest) -> None:
-    for name in ("ip", "mac_address", "network_aliases"):
+    for name in ("ip", "ip6", "mac_address", "network_aliases"):
         if getattr(request, name):
             raise SpecInvalid(
                 name,

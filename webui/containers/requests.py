@@ -172,6 +172,7 @@ class ContainerRequest(Request):
     network: str = ""  # a network's name, "host", "none" or "container:<name>"
     network_aliases: list[str] = Field(default_factory=list)
     ip: str = ""
+    ip6: str = ""
     mac_address: str = ""
     dns: list[str] = Field(default_factory=list)
     dns_search: list[str] = Field(default_factory=list)

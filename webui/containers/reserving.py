@@ -18,7 +18,8 @@ from runtime.errors import AddressInUse, AlreadyExists, Conflict, NotFound, Port
 from runtime.model.parse import parse_address
 from runtime.model.parse_ports import PortChoice
 from runtime.model.spec import ContainerSpec, EndpointSpec, Mount, PortMapping
-from runtime.model.subnets import mac_for, next_address
+from runtime.model.subnets import mac_for, next_address, next_address6
+from runtime.model.validate_network import host_address
 from webui.containers.models import Container
 from webui.hosts.models import Host
 from webui.images.models import Image
@@ -27,6 +28,7 @@ from webui.operations.models import Operation
 from webui.volumes.models import Volume, VolumeMount
 
 EPHEMERAL = range(32768, 61000)  # where Docker, too, picks host ports
+EVERYWHERE = "*"  # of a request, not of a spec: every IPv4 address, and every IPv6 one where the network has it
 _EVERYWHERE = ("0.0.0.0", "::")
 _HOLDER = ("protocol", "host_ip", "host_port", "container__name")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
@@ -61,23 +63,21 @@ def find_network(host: Host, name: str) -> Network:
 
 
 def choose_address(
-    network: Network, *, address: str, mac_address: str, aliases: list[str]
+    network: Network, *, address: str, address6: str, mac_address: str, aliases: list[str]
 ) -> EndpointSpec:
-    """An endpoint with the given address, or with the lowest free one.
+    """An endpoint with the given addresses, or with the lowest free ones; IPv6 where the network has it.
 
     Raises SpecInvalid for an address that is not the network's, AddressInUse for one that is taken.
     """
-    if address:
-        address = _check_address(network, address)
-    taken = set(Endpoint.objects.filter(network=network).values_list("address", flat=True))
-    taken.add(network.gateway)
-    if address and address in taken:
-        raise AddressInUse(
-            f"{address} is taken on {network.name}.",
-            hint="Leave the address empty to get a free one.",
-            field="ip",
+    if address6 and not network.ipv6:
+        raise SpecInvalid(
+            "ip6",
+            f"Network {network.name} has no IPv6.",
+            hint="Leave the address empty, or choose a network with IPv6.",
         )
-    chosen = address or next_address(network.subnet, taken)
+    chosen, chosen6 = _free(network, address, "ip"), ""
+    if network.ipv6:
+        chosen6 = _free(network, address6, "ip6")
     return EndpointSpec(
         network_id=network.pk,
         address=chosen,
@@ -85,19 +85,40 @@ def choose_address(
         gateway=network.gateway,
         mac_address=_check_mac(network, mac_address) if mac_address else mac_for(chosen),
         aliases=tuple(aliases),
+        address6=chosen6,
+        prefix_length6=int(network.subnet6.partition("/")[2]) if chosen6 else 64,
+        gateway6=network.gateway6 if chosen6 else "",
     )
 
 
-def _check_address(network: Network, address: str) -> str:
-    parsed = ipaddress.ip_address(parse_address(address, "ip"))
-    subnet = ipaddress.ip_network(network.subnet)
-    ends = (subnet.network_address, subnet.broadcast_address)
-    if parsed not in subnet or parsed in ends or str(parsed) == network.gateway:
-        reason = "is the gateway" if str(parsed) == network.gateway else "is no host's address"
+def _free(network: Network, address: str, field: str) -> str:
+    """The given address, checked, or the lowest free one, of the family that `field` (ip or ip6) stands for."""
+    six = field == "ip6"
+    subnet, gateway = (
+        (network.subnet6, network.gateway6) if six else (network.subnet, network.gateway)
+    )
+    if address:
+        address = _check_address(network, address, field, subnet, gateway)
+    column = "address6" if six else "address"
+    taken = set(Endpoint.objects.filter(network=network).values_list(column, flat=True))
+    taken.add(gateway)
+    if address and address in taken:
+        raise AddressInUse(
+            f"{address} is taken on {network.name}.",
+            hint="Leave the address empty to get a free one.",
+            field=field,
+        )
+    return address or (next_address6 if six else next_address)(subnet, taken)
+
+
+def _check_address(network: Network, address: str, field: str, subnet: str, gateway: str) -> str:
+    parsed = ipaddress.ip_address(parse_address(address, field))
+    if not host_address(parsed, ipaddress.ip_network(subnet)) or str(parsed) == gateway:
+        reason = "is the gateway" if str(parsed) == gateway else "is no host's address"
         raise SpecInvalid(
-            "ip",
-            f"{address} {reason} of network {network.name} ({network.subnet}).",
-            hint=f"Choose another address of {network.subnet}, or leave it empty to get a free one.",
+            field,
+            f"{address} {reason} of network {network.name} ({subnet}).",
+            hint=f"Choose another address of {subnet}, or leave it empty to get a free one.",
         )
     return str(parsed)
 
@@ -120,9 +141,15 @@ def _check_mac(network: Network, mac_address: str) -> str:
 
 
 def choose_ports(host: Host, spec: ContainerSpec) -> ContainerSpec:
-    """The spec with a free host port instead of each 0 and each choice. Raises PortInUse with the field."""
+    """The spec with a free host port instead of each 0 and each choice, and an address for each port
+    published EVERYWHERE. Raises PortInUse with the field, SpecInvalid for IPv6 that it has not.
+    """
     if not spec.ports:
         return spec
+    both = any(endpoint.address6 for endpoint in spec.endpoints)
+    if not both:
+        _refuse_ipv6(spec)
+        spec = replace(spec, ports=tuple(_at(port, "0.0.0.0") for port in spec.ports))
     if any(isinstance(port, PortChoice) for port in spec.ports):
         spec = replace(spec, ports=_choose(host, spec.ports))
     if any(port.host_port == 0 for port in spec.ports):
@@ -133,7 +160,38 @@ def choose_ports(host: Host, spec: ContainerSpec) -> ContainerSpec:
         for index, mapping in enumerate(spec.ports):
             if _overlap(holder, mapping):
                 raise _taken(index, mapping, holder.container)
-    return spec
+    return replace(spec, ports=_on_both(spec.ports)) if both else spec
+
+
+def _on_both(ports: tuple[PortMapping, ...]) -> tuple[PortMapping, ...]:
+    """Two ports for each that is EVERYWHERE, the second after all others: errors name one by its place."""
+    seen: dict[tuple[str, int], list[PortMapping]] = {}
+    for index, port in enumerate(ports):
+        others = seen.setdefault((port.protocol, port.host_port), [])
+        if any(_overlap(other, port) for other in others):
+            raise SpecInvalid(
+                f"ports[{index}]",
+                f"Host port {port.host_port}/{port.protocol} is published twice.",
+                hint="Choose another host port.",
+            )
+        others.append(port)
+    second = (_at(port, "::") for port in ports if port.host_ip == EVERYWHERE)
+    return (*(_at(port, "0.0.0.0") for port in ports), *second)
+
+
+def _at(port: PortMapping, address: str) -> PortMapping:
+    """The port on `address`, when it was to be everywhere."""
+    return replace(port, host_ip=address) if port.host_ip == EVERYWHERE else port
+
+
+def _refuse_ipv6(spec: ContainerSpec) -> None:
+    for index, port in enumerate(spec.ports):
+        if ":" in port.host_ip and spec.endpoints:
+            raise SpecInvalid(
+                f"ports[{index}]",
+                f"{port.host_ip} is an IPv6 address, and the container's network has no IPv6.",
+                hint="Choose a network with IPv6, or publish the port on an IPv4 address.",
+            )
 
 
 def _choose(host: Host, ports: tuple[PortMapping, ...]) -> tuple[PortMapping, ...]:
@@ -179,6 +237,8 @@ def _overlap(holder: PortReservation | PortMapping, mapping: PortMapping) -> boo
     if (holder.protocol, holder.host_port) != (mapping.protocol, mapping.host_port):
         return False
     one, other = holder.host_ip, mapping.host_ip
+    if EVERYWHERE in (one, other):
+        return True
     same_family = (":" in one) == (":" in other)
     return one == other or (same_family and (one in _EVERYWHERE or other in _EVERYWHERE))
 
@@ -220,6 +280,7 @@ def claim(container: Container, spec: ContainerSpec) -> None:
             container=container,
             network_id=endpoint.network_id,
             address=endpoint.address,
+            address6=endpoint.address6,
             mac_address=endpoint.mac_address,
             aliases=list(endpoint.aliases),
         )

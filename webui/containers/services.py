@@ -27,7 +27,7 @@ from webui.containers.joining import attach, inherited_mounts
 from webui.containers.models import Container
 from webui.containers.naming import random_name
 from webui.containers.requests import ContainerRequest, LimitsRequest, UpdateRequest
-from webui.containers.reserving import check_name, check_staying, choose_ports, claim
+from webui.containers.reserving import EVERYWHERE, check_name, check_staying, choose_ports, claim
 from webui.containers.selectors import containers
 from webui.containers.showing import show, show_used, used_by
 from webui.containers.wording import request_words
@@ -63,7 +63,7 @@ def container_create(
             container_id=new_id(),
             image=image.digest,
             config=image.config,
-            host_ip=publish_address,
+            host_ip=EVERYWHERE if publish_address == "0.0.0.0" else publish_address,
             inherited=inherited_mounts(host, request.volumes_from),
         )
         host_lock(host=host)

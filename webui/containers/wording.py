@@ -24,6 +24,7 @@ _NAMES = {
     "exposed": "expose",
     "endpoints[0].network_id": "network",
     "endpoints[0].address": "ip",
+    "endpoints[0].address6": "ip6",
     "endpoints[0].mac_address": "mac_address",
     "endpoints[0].aliases": "network_aliases",
     "endpoints": "network",

@@ -79,7 +79,12 @@ def _container_row(container: Container, live: Operation | None) -> Row:
             for p in container.ports.all()
         ],
         "networks": [
-            {"id": e.network_id, "name": e.network.name, "address": e.address}
+            {
+                "id": e.network_id,
+                "name": e.network.name,
+                "address": e.address,
+                "address6": e.address6,
+            }
             for e in container.endpoints.all()
         ],
         "mounts": spec.get("mounts", []),
@@ -177,12 +182,20 @@ def network_row(network: Network) -> Row:
         "name": network.name,
         "subnet": network.subnet,
         "gateway": network.gateway,
+        "ipv6": network.ipv6,
+        "subnet6": network.subnet6,
+        "gateway6": network.gateway6,
         "internal": network.internal,
         "is_default": network.is_default,
         "labels": network.labels,
         "created_at": stamp(network.created_at),
         "containers": [
-            {"id": e.container_id, "name": e.container.name, "address": e.address}
+            {
+                "id": e.container_id,
+                "name": e.container.name,
+                "address": e.address,
+                "address6": e.address6,
+            }
             for e in network.endpoints.all()
         ],
     }

@@ -17,9 +17,9 @@ class EndpointInline(ReadOnlyInline):
 
 @admin.register(Network)
 class NetworkAdmin(ReadOnlyAdmin):
-    list_display = ["name", "subnet", "gateway", "internal", "is_default", "created_at"]
+    list_display = ["name", "subnet", "gateway", "subnet6", "internal", "is_default", "created_at"]
     list_filter = ["internal", "host"]
-    search_fields = ["name", "id", "subnet"]
+    search_fields = ["name", "id", "subnet", "subnet6"]
     inlines = [EndpointInline]
     actions = ["remove"]
 
@@ -34,8 +34,8 @@ class NetworkAdmin(ReadOnlyAdmin):
 
 @admin.register(Endpoint)
 class EndpointAdmin(ReadOnlyAdmin):
-    list_display = ["address", "network", "container", "mac_address"]
-    search_fields = ["address", "container__name", "network__name"]
+    list_display = ["address", "address6", "network", "container", "mac_address"]
+    search_fields = ["address", "address6", "container__name", "network__name"]
 
 
 @admin.register(PortReservation)

@@ -8,13 +8,15 @@ from webui.core.fields import new_id
 
 
 class Network(models.Model):
-    """One bridge with one IPv4 subnet on one host."""
+    """One bridge on one host, with an IPv4 subnet and perhaps an IPv6 one."""
 
     id = models.CharField(primary_key=True, max_length=64, default=new_id)
     host = models.ForeignKey("hosts.Host", on_delete=models.CASCADE, related_name="networks")
     name = models.CharField(max_length=128)
     subnet = models.CharField(max_length=43)  # "172.30.0.0/16"
     gateway = models.CharField(max_length=39)
+    subnet6 = models.CharField(max_length=43, blank=True, default="")  # "" = no IPv6
+    gateway6 = models.CharField(max_length=39, blank=True, default="")
     internal = models.BooleanField(default=False)
     is_default = models.BooleanField(default=False)  # made by Slipway, never removed
     labels = models.JSONField(default=dict, blank=True)
@@ -28,6 +30,10 @@ class Network(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def ipv6(self) -> bool:
+        return bool(self.subnet6)
+
 
 class Endpoint(models.Model):
     """One container's attachment to one network; its address is reserved here."""
@@ -37,12 +43,18 @@ class Endpoint(models.Model):
     )
     network = models.ForeignKey(Network, on_delete=models.PROTECT, related_name="endpoints")
     address = models.CharField(max_length=39)
+    address6 = models.CharField(max_length=39, blank=True, default="")
     mac_address = models.CharField(max_length=17)
     aliases = models.JSONField(default=list)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["network", "address"], name="address_once_per_network"),
+            models.UniqueConstraint(
+                fields=["network", "address6"],
+                condition=~models.Q(address6=""),
+                name="address6_once_per_network",
+            ),
             models.UniqueConstraint(fields=["container", "network"], name="endpoint_once"),
         ]
 
@@ -70,4 +82,5 @@ class PortReservation(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.host_ip}:{self.host_port}->{self.container_port}/{self.protocol}"
+        where = f"[{self.host_ip}]" if ":" in self.host_ip else self.host_ip
+        return f"{where}:{self.host_port}->{self.container_port}/{self.protocol}"

@@ -10,7 +10,7 @@ from webui.networks.models import Endpoint, Network
 
 def _endpoints() -> QuerySet[Endpoint]:
     """With their containers' names: in one query, as a container may be removed between two."""
-    fields = ("network", "address", "container__name")
+    fields = ("network", "address", "address6", "container__name")
     return Endpoint.objects.select_related("container").only(*fields)
 
 

@@ -6,7 +6,7 @@ from django.db import transaction
 
 from runtime.errors import AlreadyExists, Conflict, NetworkInUse, SpecInvalid
 from runtime.model.spec import NetworkSpec
-from runtime.model.subnets import gateway_for, next_subnet, overlapping
+from runtime.model.subnets import gateway_for, next_subnet, overlapping, shortest, subnet6_for
 from runtime.model.validate_names import validate_name
 from runtime.model.validate_network import validate_network
 from webui.accounts.models import User
@@ -41,16 +41,24 @@ def network_create(
     name: str,
     subnet: str = "",
     gateway: str = "",
+    ipv6: bool = False,
+    subnet6: str = "",
+    gateway6: str = "",
     internal: bool = False,
     labels: dict[str, str] | None = None,
     user: User | None,
     via: str,
 ) -> tuple[Network, Operation]:
-    """Reserve name and subnet (the next free one by default) and ask the host for the bridge.
+    """Reserve name and subnets (the next free one by default) and ask the host for the bridge.
 
+    `ipv6` gives it a subnet of its own making beside the IPv4 one, `subnet6` one of yours. An IPv6
+    subnet given as `subnet` is meant as that, as with `docker network create --ipv6 --subnet`.
     Raises SpecInvalid, AlreadyExists, Conflict with their fields.
     """
     validate_name(name)
+    if ":" in subnet and not subnet6:
+        subnet, subnet6 = "", subnet
+        gateway, gateway6 = ("", gateway) if ":" in gateway else (gateway, gateway6)
     if name in RESERVED:
         raise Conflict(f"{name!r} is a word of its own.", hint="Choose another name.", field="name")
     with transaction.atomic():
@@ -61,30 +69,42 @@ def network_create(
                 hint="Choose another name.",
                 field="name",
             )
-        taken = list(Network.objects.filter(host=host).values_list("subnet", flat=True))
+        rows = Network.objects.filter(host=host).values_list("subnet", "subnet6")
+        taken = [each for row in rows for each in row if each]
         chosen_here = not subnet
         subnet = subnet or next_subnet(taken)
+        network_id = new_id()
+        if ipv6 or subnet6 or gateway6:
+            subnet6 = shortest(subnet6) if subnet6 else subnet6_for(network_id, taken)
+            gateway6 = shortest(gateway6)
+            if not gateway6 and ":" in subnet6:  # else it is no subnet, which is said below
+                gateway6 = _first_address(subnet6)
         spec = NetworkSpec(
-            id=new_id(),
+            id=network_id,
             name=name,
             subnet=subnet,
             gateway=gateway or _first_address(subnet),
+            subnet6=subnet6,
+            gateway6=gateway6,
             internal=internal,
             labels=labels or {},
         )
         validate_network(spec)
-        if clash := overlapping(subnet, taken):
-            raise Conflict(
-                f"{subnet} overlaps {clash[0]}, which another network has.",
-                hint="Leave the subnet empty to get a free one.",
-                field="subnet",
-            )
+        for field, each in (("subnet", subnet), ("subnet6", subnet6)):
+            if each and (clash := overlapping(each, taken)):
+                raise Conflict(
+                    f"{each} overlaps {clash[0]}, which another network has.",
+                    hint="Leave the subnet empty to get a free one.",
+                    field=field,
+                )
         network = Network.objects.create(
             id=spec.id,
             host=host,
             name=name,
             subnet=spec.subnet,
             gateway=spec.gateway,
+            subnet6=spec.subnet6,
+            gateway6=spec.gateway6,
             internal=internal,
             labels=spec.labels,
         )
@@ -107,9 +127,8 @@ def _first_address(subnet: str) -> str:
     try:
         return gateway_for(subnet)
     except Conflict:
-        raise SpecInvalid(
-            "subnet", f"{subnet} has no room for containers.", hint="Use a prefix of /8 to /29."
-        ) from None
+        field, hint = ("subnet6", "Use /64.") if ":" in subnet else ("subnet", "Use /8 to /29.")
+        raise SpecInvalid(field, f"{subnet} has no room for containers.", hint=hint) from None
 
 
 def network_remove(*, network: Network, user: User | None, via: str) -> Operation:

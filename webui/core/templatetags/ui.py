@@ -229,7 +229,9 @@ def took(operation: dict[str, Any]) -> str:
 @register.filter
 def port_text(port: dict[str, Any]) -> str:
     """A port mapping as `docker ps` writes it, without the address that means everywhere."""
-    where = "" if port["host_ip"] in ("", "0.0.0.0") else f"{port['host_ip']}:"
+    address = port["host_ip"]
+    address = f"[{address}]" if ":" in address else address
+    where = "" if address in ("", "0.0.0.0") else f"{address}:"
     return f"{where}{port['host_port']}→{port['container_port']}/{port['protocol']}"
 
 
