@@ -15,6 +15,7 @@ import pytest
 from runtime.kernel.procfs import start_time
 from tests.support.live import Live
 from tests.support.platform import Api, Platform
+from tests.support.terminals import Attached
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(240)
@@ -48,7 +49,7 @@ def page(own: Platform) -> Iterator[Live]:
         yield live
 
 
-def run(client: Api, name: str, command: str) -> dict[str, Any]:
+def run(client: Api, name: str, command: str, **fields: Any) -> dict[str, Any]:
     row: dict[str, Any] = client.post(
         "/containers",
         {
@@ -56,6 +57,7 @@ def run(client: Api, name: str, command: str) -> dict[str, Any]:
             "name": name,
             "command": ["sh", "-c", command],
             "start": True,
+            **fields,
         },
     )
     return row
@@ -121,6 +123,28 @@ def test_logs_and_stats_go_on_after_the_watcher_was_killed(
     page.wait_for(heard, timeout=15)
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), "none twice, none lost"
     page.wait_for(lambda m: m["topic"] == f"stats:{row['id']}" and m["type"] == "sample")
+    client.delete(f"/containers/{row['id']}", force=True)
+
+
+def test_an_attachment_says_that_the_watcher_was_killed_and_the_process_goes_on(
+    own: Platform, client: Api
+) -> None:
+    row = run(client, "reads", "while read x; do echo $x; done", stdin=True)
+    with closing(own.browser_session()) as session:
+        with Attached(session, own.url, row["id"]) as attached:
+            attached.type(b"before\n")
+            attached.wait_for(b"before\n")
+            kill(own, "watcher")
+            assert attached.end()[0]["code"] == "stream_unavailable"
+
+        def again() -> bool:
+            with Attached(session, own.url, row["id"], logs=1) as attached:
+                if "tty" not in attached.first():
+                    return False
+                attached.type(b"after\n")
+                return attached.wait_for(b"after\n") == b"before\nafter\n"
+
+        wait_until(again, timeout=TRUTH, what="to be attached again")
     client.delete(f"/containers/{row['id']}", force=True)
 
 
