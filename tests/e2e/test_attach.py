@@ -197,3 +197,36 @@ def test_what_goes_on_after_the_time_is_left_alone(api: Api, run: Run) -> None:
         result = api.post(f"/containers/{web}/attach", {"stdin": f"{word}\n", "timeout": 0.5})
         assert (result["exit_code"], result["stdout"]) == (None, f"{word}\n")
     assert api.get(f"/containers/{web}")["status"] == "running"
+
+
+def test_a_terminal_can_be_detached_from_and_its_command_goes_on(
+    api: Api, run: Run, attach: Attach
+) -> None:
+    web = run("sleep", "1000")
+    command = "sh -c 'stty -echo; while read x; do echo got $x; done; sleep 0.2; exit 8'"
+    with attach(web, what="terminal", command=command, detach_keys="ctrl-a,d") as client:
+        client.type(b"one\n")
+        client.wait_for(b"got one")
+        client.type(b"\x04\x01dnot this\n")
+        assert client.end() == ({"detached": True}, 1000)
+    row = api.get(f"/containers/{web}/exec")[0]
+    assert (row["detached"], row["tty"]) == (True, True)
+    path = f"/containers/{web}/exec/{row['id']}"
+    assert wait_until(lambda: api.get(path)["exit_code"], what="its end") == 8
+    with attach(web, what="terminal", detach_keys="ctrl-1") as client:
+        assert client.end()[0]["extra"]["field"] == "detach_keys"
+
+
+def test_a_terminal_that_is_given_nonsense_says_so(run: Run, attach: Attach, api: Api) -> None:
+    web = run("sleep", "1000")
+    with attach(web, what="terminal", rows=0, columns=0) as client:
+        assert client.end()[0]["extra"]["field"] == "size"
+    with attach(web, what="terminal") as client:
+        client.wait_for(b"#")
+        client.tell(size=[0, 0])
+        assert client.end()[0]["extra"]["field"] == "size"
+
+    def alone() -> bool:
+        return [row["pid"] for row in api.get(f"/containers/{web}/top")] == [1]
+
+    wait_until(alone, what="no shell to be left")

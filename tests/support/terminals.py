@@ -14,13 +14,21 @@ from websockets.sync.client import connect
 
 
 class Attached:
-    """A client of a container's own process; use as a context manager."""
+    """A client of a container's own process, or (`what`) of a new "terminal"; use as a context manager."""
 
-    def __init__(self, session: httpx.Client, url: str, container: str, **query: Any) -> None:
+    def __init__(
+        self,
+        session: httpx.Client,
+        url: str,
+        container: str,
+        *,
+        what: str = "attach",
+        **query: Any,
+    ) -> None:
         cookies = "; ".join(f"{name}={value}" for name, value in session.cookies.items())
         self._opening = connect(
             url.replace("http://", "ws://")
-            + f"/ws/containers/{container}/attach/?{urlencode(query)}",
+            + f"/ws/containers/{container}/{what}/?{urlencode(query)}",
             additional_headers={"Cookie": cookies},
             origin=Origin(url),
             ping_interval=None,  # one that does not read would not hear its answer

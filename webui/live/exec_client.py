@@ -22,13 +22,18 @@ class Exec:
         self._reader = reader
         self._writer = writer
         self.exit_code: int | None = None
+        self.detached = False
         self.begun: dict[str, Any] = {}  # what the watcher said first
 
     async def output(self) -> AsyncIterator[tuple[str, bytes]]:
-        """("stdout" or "stderr", data) until it has ended; `exit_code` is set then. Raises StreamUnavailable."""
-        while (message := await self.message())["type"] != "exit":
+        """("stdout" or "stderr", data) until it has ended, `exit_code` is set then, or is detached from.
+
+        Raises StreamUnavailable.
+        """
+        while (message := await self.message())["type"] == "output":
             yield message["stream"], base64.b64decode(message["data"])
-        self.exit_code = message["exit_code"]
+        self.exit_code = message.get("exit_code")
+        self.detached = message["type"] == "detached"
 
     async def write(self, data: bytes) -> None:
         for start in range(0, len(data), _INPUT):
@@ -36,6 +41,10 @@ class Exec:
 
     async def end_input(self) -> None:
         await self._tell({"end_of_input": True})
+
+    async def detach(self) -> None:
+        """Leave the process to itself; `output` ends then."""
+        await self._tell({"detach": True})
 
     async def resize(self, rows: int, columns: int) -> None:
         await self._tell({"size": [rows, columns]})

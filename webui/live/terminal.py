@@ -1,8 +1,9 @@
 """A terminal in a container, over a websocket of its own.
 
 Binary messages are what is typed and what is shown. Text is JSON: {"size": [rows, columns]} from the
-browser; {"exit_code"} or {"code", "message", "hint"} to it, and then the end. The command, its user and the
-first size are in the query: ?command=…&user=…&rows=…&columns=….
+browser; {"exit_code"}, {"detached": true} or {"code", "message", "hint"} to it, and then the end. The command, its
+user and the first size are in the query: ?command=…&user=…&rows=…&columns=…; and perhaps detach_keys, as
+`docker exec --detach-keys` has them, after which the command goes on alone.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from webui.containers.execs import exec_record
 from webui.containers.models import Container
 from webui.containers.selectors import container_find
 from webui.live.consumer import RECHECK, UNAUTHENTICATED, Receive, Send, session_holds
+from webui.live.detach_keys import DetachKeys, parse_detach_keys
 from webui.live.exec_client import Exec, begin_exec
 
 NORMAL, REFUSED = 1000, 4403  # close codes
@@ -76,20 +78,24 @@ class TerminalConsumer:
         """Returns the close code. Raises EngineError when the process cannot begin, or is lost."""
         words = _words(self._asked.get("command") or "/bin/sh")
         run_as = self._asked.get("user", "")
+        keys = None
+        if "detach_keys" in self._asked:
+            keys = DetachKeys(parse_detach_keys(self._asked["detach_keys"]))
         key = self._scope["url_route"]["kwargs"]["key"]
         container = await sync_to_async(_allowed)(key, user, words, run_as)
         asked = {"args": words, "user": run_as, "tty": True, "stdin": True, "size": self._size()}
         async with begin_exec(container.pk, env=["TERM=xterm-256color"], **asked) as process:
             showing = asyncio.create_task(self._show(process))
             others = [
-                asyncio.create_task(self._type(process)),
+                asyncio.create_task(self._type(process, keys)),
                 asyncio.create_task(self._recheck()),
             ]
             try:
                 await asyncio.wait([showing, *others], return_when=asyncio.FIRST_COMPLETED)
                 if showing.done():
                     showing.result()
-                    await self._tell({"exit_code": process.exit_code})
+                    ended = {"exit_code": process.exit_code}
+                    await self._tell({"detached": True} if process.detached else ended)
                     return NORMAL
                 return UNAUTHENTICATED if others[1].done() else NORMAL
             finally:
@@ -107,13 +113,18 @@ class TerminalConsumer:
         async for _, data in process.output():
             await self._send({"type": "websocket.send", "bytes": data})
 
-    async def _type(self, process: Exec) -> None:
+    async def _type(self, process: Exec, keys: DetachKeys | None) -> None:
         """Until the browser goes away, or says what makes no sense."""
         while (event := await self._receive())["type"] != "websocket.disconnect":
             if data := event.get("bytes"):
                 if len(data) > LONGEST:
                     return
+                detached = False
+                if keys is not None:
+                    data, detached = keys.feed(data)
                 await process.write(data)
+                if detached:
+                    await process.detach()  # answered, which ends the connection
                 continue
             try:
                 rows, columns = json.loads(event.get("text") or "{}")["size"]

@@ -54,6 +54,12 @@ class ExecList:
         self._running[row.id] = (container_id, row)
         return row
 
+    def detach(self, exec_id: str) -> None:
+        """Its client has gone and left it."""
+        if exec_id in self._running:
+            container_id, row = self._running[exec_id]
+            self._running[exec_id] = (container_id, dataclasses.replace(row, detached=True))
+
     def end(self, exec_id: str, exit_code: int | None) -> None:
         """The first end counts."""
         if exec_id not in self._running:

@@ -5,7 +5,8 @@
 Answers: {"type": "begun", "id", "pid", "host_pid"} (see exec_list.py), {"type": "output", "stream": "stdout" | "stderr", "data": base64} (a
 terminal's is all stdout), {"type": "exit", "exit_code"}. Meanwhile the client may send {"input": base64},
 {"size": [rows, columns]} and {"end_of_input": true}. When it goes away the process is ended: a terminal
-hangs up, and what goes on after a moment is killed. With "detach" the answer ends with "begun", and the
+hangs up, and what goes on after a moment is killed; unless the client has sent {"detach": true} before, and was
+answered {"type": "detached"}. With "detach" in the request the answer ends with "begun", and the
 process is left alone.
 """
 
@@ -59,12 +60,10 @@ async def serve_exec(
     begun = {"type": "begun", "id": row.id, "pid": row.pid, "host_pid": row.host_pid}
     end = partial(execs.end, row.id)
     if detached:
-        task = asyncio.create_task(_leave_alone(session, end))
-        _left_alone.add(task)
-        task.add_done_callback(_left_alone.discard)
+        _begin_leaving_alone(session, end)
         await tell(sender, begun)
         return
-    async with _killed_at_end(session, end):
+    async with _killed_at_end(session, end) as fate:
         await tell(sender, begun)
         writer = await _writer(session)
         outputs = [asyncio.create_task(_output(fd, name, sender)) for fd, name in _outputs(session)]
@@ -82,6 +81,10 @@ async def serve_exec(
                 end(ending.result())
                 await asyncio.wait(outputs, timeout=_DRAIN)
                 await tell(sender, {"type": "exit", "exit_code": ending.result()})
+            elif taking.result():  # or it says what made no sense
+                fate.detached = True
+                execs.detach(row.id)
+                await tell(sender, {"type": "detached"})
         finally:
             for task in tasks:
                 task.cancel()
@@ -171,10 +174,12 @@ async def _writer(session: ExecSession) -> asyncio.StreamWriter | None:
 
 async def _input(
     stream: asyncio.StreamReader, writer: asyncio.StreamWriter | None, session: ExecSession
-) -> None:
-    """What the client says, until it goes away."""
+) -> bool:
+    """What the client says, until it goes away, or (True) wants the process left alone."""
     while line := await stream.readline():
         message, data = said(line)
+        if message.get("detach"):
+            return True
         if size := message.get("size"):
             _resize(session, size_of(size))
         if writer is None:
@@ -186,6 +191,7 @@ async def _input(
                 await writer.drain()
             if message.get("end_of_input"):
                 writer.close()
+    return False
 
 
 def said(line: bytes) -> tuple[dict[str, Any], bytes]:
@@ -218,26 +224,51 @@ def _resize(session: ExecSession, size: tuple[int, int]) -> None:
         session.resize(*size)
 
 
+class _Fate:
+    """Of a process whose client goes: killed, unless that has detached."""
+
+    detached = False
+
+
 @asynccontextmanager
-async def _killed_at_end(session: ExecSession, end: End) -> AsyncIterator[None]:
+async def _killed_at_end(session: ExecSession, end: End) -> AsyncIterator[_Fate]:
     """Leave no process behind that nobody listens to."""
+    fate = _Fate()
     try:
         pidfd = os.pidfd_open(session.pid)
     except ProcessLookupError:
         pidfd = -1  # it has ended already
     try:
-        yield
+        yield fate
     finally:
-        terminal = session.terminal >= 0
-        session.close()  # a terminal hangs up by this
-        if pidfd >= 0:
-            if terminal:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(readable(pidfd), _HANG_UP)
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            os.close(pidfd)
-        end(None)
+        try:
+            if fate.detached:
+                _begin_leaving_alone(session, end)
+            else:
+                await _kill(session, pidfd)
+        finally:
+            if not fate.detached:
+                end(None)
+            if pidfd >= 0:
+                os.close(pidfd)
+
+
+async def _kill(session: ExecSession, pidfd: int) -> None:
+    terminal = session.terminal >= 0
+    session.close()  # a terminal hangs up by this
+    if pidfd < 0:
+        return
+    if terminal:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(readable(pidfd), _HANG_UP)
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+
+def _begin_leaving_alone(session: ExecSession, end: End) -> None:
+    task = asyncio.create_task(_leave_alone(session, end))
+    _left_alone.add(task)
+    task.add_done_callback(_left_alone.discard)
 
 
 async def _leave_alone(session: ExecSession, end: End) -> None:
