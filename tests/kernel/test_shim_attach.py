@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -321,6 +323,40 @@ def test_who_is_attached_hears_of_the_monitor_s_death(pad: Launchpad) -> None:
         assert session.read() is None
         with pytest.raises(ShimLost):
             session.end(5)
+
+
+def test_clients_come_and_go_while_lives_do(pad: Launchpad) -> None:
+    script = "head -c 300000 /dev/zero; read x; exit 1"
+    plan = pad.shell(script, process={"stdin": True}, restart=Restart("always"))
+    state = pad.start(plan)
+    fds = f"/proc/{state.shim_pid}/fd"
+    ends: list[int | None] = []
+
+    def client(dice: random.Random) -> None:
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline:
+            try:
+                with attach(pad, plan, stdin=dice.random() < 0.5) as session:
+                    if dice.random() < 0.3:
+                        session.write(b"\n" if dice.random() < 0.5 else bytes(16384))
+                    if dice.random() < 0.3:
+                        session.end_input()
+                    session.settimeout(dice.random() / 10)
+                    while session.read() is not None:
+                        pass
+                    ends.append(session.end(5).exit.code)
+            except (BadState, OSError):
+                time.sleep(dice.random() / 20)
+
+    threads = [threading.Thread(target=client, args=(random.Random(n),)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(ends) == {1}
+    assert (pad.shim(plan).state().shim_pid, pad.shims()) == (state.shim_pid, [state.shim_pid])
+    wait_until(lambda: len(os.listdir(fds)) < 20, what="every client to be let go")
+    pad.shim(plan).stop(signal.SIGKILL, 0)
 
 
 def test_a_client_costs_a_monitor_little_memory(pad: Launchpad) -> None:
