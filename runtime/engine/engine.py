@@ -169,7 +169,10 @@ class Engine:
         "sysctl_changes": [{"name", "before", "after", "reason"}]}.
         """
         return {
-            "host_subnets": sorted(set(self.networks.host_subnets())),
+            "host_subnets": [
+                *sorted(set(self.networks.host_subnets())),
+                *sorted(set(self.networks.host_subnets6())),
+            ],
             "blocking_chains": list(self.networks.blocking_chains()),
             "sysctl_changes": [asdict(change) for change in self.networks.sysctl_changes()],
         }

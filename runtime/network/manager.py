@@ -86,7 +86,8 @@ class NetworkManager:
                     network=spec.id,
                 )
             if not self._links.exists(self._config.bridge(spec.id)):
-                refuse_clash(spec, known.values(), [*self.host_subnets(), *self.host_subnets6()])
+                used = [*self.host_subnets(), *(self.host_subnets6() if spec.subnet6 else ())]
+                refuse_clash(spec, known.values(), used)
             try:
                 self._networks.write(spec)
                 self._raise_bridge(spec)
@@ -177,7 +178,9 @@ class NetworkManager:
         return found + [f"{a}/32" for a in system_nameservers() if ":" not in a]
 
     def host_subnets6(self) -> Sequence[str]:
-        """The same for IPv6."""
+        """The same for IPv6; nothing where the kernel has none."""
+        if not sysctls.has_ipv6():
+            return []
         ours = {self._config.bridge(network.id) for network in self.list()}
         found = [r.destination for r in self._links.routes(ipv6=True) if r.interface not in ours]
         servers = [a.partition("%")[0] for a in system_nameservers() if ":" in a]

@@ -14,7 +14,7 @@ from pyroute2 import IPRoute
 
 from runtime.errors import Conflict, PortInUse, Unsupported
 from runtime.kernel.nftables import Nftables
-from runtime.model.spec import ContainerSpec, NetworkSpec, PortMapping
+from runtime.model.spec import ContainerSpec, NetworkSpec, PortMapping, Restart
 from runtime.network import NetworkManager
 from runtime.network.sysctls import has_ipv6, read, write
 from runtime.shim.ports import hold_ports
@@ -310,6 +310,25 @@ def test_udp_on_the_loopback_address_answers(lab: Lab) -> None:
         assert client.recv(64) == b"answer"
 
 
+def test_a_udp_sender_that_does_not_stop_follows_the_port(lab: Lab) -> None:
+    network = lab.network(0, ONE)
+    ports = (PortMapping(514, 5140, "udp", host_ip="::"),)
+    with lab.neighbour.inside():
+        sender = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    with sender:
+        sender.sendto(b"nobody is there", (HOST, 5140))
+        for last in (2, 3):
+            machine, spec = lab.container(network, last, ports)
+            with machine.inside():
+                bound = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+            with bound:
+                bound.settimeout(TIMEOUT)
+                bound.bind(("::", 514))
+                sender.sendto(f"to {last}".encode(), (HOST, 5140))
+                assert bound.recv(64) == f"to {last}".encode()
+            lab.networks.unpublish(spec.id)
+
+
 def test_other_ports_of_the_loopback_address_stay_the_hosts_own(lab: Lab) -> None:
     lab.container(lab.network(0, ONE), 2, (PortMapping(80, 8080, host_ip="::"),))
     with socket.create_server(("::1", 9090), family=socket.AF_INET6) as own:
@@ -404,3 +423,29 @@ def test_a_web_server_answers_by_literal_and_on_the_published_port(instance: Ins
     instance.engine.stop(server.id, timeout=0)
     assert not reaches("::1", port)
     assert instance.engine.networks.published() == set()
+
+
+def test_a_restart_by_policy_keeps_address_and_port(instance: Instance) -> None:
+    network, port = instance.network(subnet6=ONE, gateway6="fd00:0:0:1::1"), free_port()
+    end = instance.endpoint(network, address6="fd00:0:0:1::5", gateway6=network.gateway6)
+    script = "httpd -f -p [::]:80 -h /etc & sleep 0.5; exit 1"
+    spec = instance.run(
+        instance.shell(
+            script,
+            endpoints=(end,),
+            ports=(PortMapping(80, port, host_ip="::1"),),
+            restart=Restart("always"),
+        )
+    )
+    wait_until(lambda: len(instance.engine.exits(spec.id)) >= 1, timeout=20)
+    wait_until(lambda: answers(port), timeout=20, what="the port of the second run")
+
+
+def answers(port: int) -> bool:
+    """Whether a server answers, not just the network on its way to it."""
+    try:
+        with socket.create_connection(("::1", port), timeout=1) as connection:
+            connection.sendall(b"GET /hostname HTTP/1.0\r\n\r\n")
+            return connection.recv(16).startswith(b"HTTP/1.")
+    except OSError:
+        return False

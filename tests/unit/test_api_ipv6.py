@@ -14,6 +14,7 @@ from tests.support.web import Site
 from webui.containers.asking import request_of
 from webui.containers.form import initial_values
 from webui.containers.models import Container
+from webui.containers.run_line import parse_run_line
 from webui.core.templatetags.ui import port_text
 from webui.networks.models import Endpoint, Network
 from workers.networks import network_spec
@@ -197,3 +198,12 @@ def test_ports_are_shown_with_brackets() -> None:
     assert port_text(port) == "[::]:8080→80/tcp"
     assert port_text({**port, "host_ip": "::1"}) == "[::1]:8080→80/tcp"
     assert port_text({**port, "host_ip": "0.0.0.0"}) == "8080→80/tcp"
+
+
+def test_a_docker_run_line_has_both() -> None:
+    line = "docker run --network six --ip6 fd00:0:0:1::9 -p [::1]:8080:80 slipway/starter"
+    read = parse_run_line(line)
+    assert read["request"]["ip6"] == "fd00:0:0:1::9"
+    assert read["ports"][0] == {
+        "host_ip": "::1", "host_port": "8080", "container_port": "80", "protocol": "tcp"
+    }  # fmt: skip

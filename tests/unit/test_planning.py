@@ -30,7 +30,12 @@ CGROUP_V1 = {"version": "v1", "paths": {"memory": "/sys/fs/cgroup/memory/x", "cp
 CGROUP_V2 = {"version": "v2", "paths": {"memory": "/sys/fs/cgroup/x"}}
 
 
-def plan_of(spec: ContainerSpec, config: Config, cgroup: dict[str, Any] = CGROUP_V1) -> Plan:
+def plan_of(
+    spec: ContainerSpec,
+    config: Config,
+    cgroup: dict[str, Any] = CGROUP_V1,
+    networks: dict[str, NetworkSpec] = NETWORKS,
+) -> Plan:
     return make_plan(
         spec,
         config=config,
@@ -38,7 +43,7 @@ def plan_of(spec: ContainerSpec, config: Config, cgroup: dict[str, Any] = CGROUP
         snapshot=(Path("/s/upper"), Path("/s/work"), Path("/s/rootfs")),
         volumes=VolumeManager(config, BundleStore(config)),
         cgroup=cgroup,
-        networks=NETWORKS,
+        networks=networks,
         pid_of=lambda container_id: 42,
     )
 
@@ -88,6 +93,32 @@ def test_sources_that_are_not_there_are_refused(config: Config) -> None:
     assert caught.value.field == "mounts[0].source"
     with pytest.raises(NotFound):
         plan_of(container(mounts=(Mount("volume", "/x", "none"),)), config)
+
+
+def test_one_interface_has_the_way_out_of_ipv6(config: Config) -> None:
+    """It may be another one than that of IPv4: the first whose network has both a way out and IPv6."""
+    ends = [
+        endpoint(network_id=id_, address=f"10.{n}.0.5", gateway=f"10.{n}.0.1", **six)
+        for n, (id_, six) in enumerate(
+            {
+                "1" * 64: {},
+                "2" * 64: {"address6": "fd00:2::5", "gateway6": "fd00:2::1"},
+                "3" * 64: {"address6": "fd00:3::5", "gateway6": "fd00:3::1"},
+                "4" * 64: {"address6": "fd00:4::5", "gateway6": "fd00:4::1"},
+            }.items(),
+            start=1,
+        )
+    ]
+    networks = {
+        end.network_id: NetworkSpec(
+            end.network_id, "n", "10.0.0.0/24", "10.0.0.1", internal=end.network_id[0] == "2"
+        )
+        for end in ends
+    }
+    spec = container(endpoints=tuple(ends))
+    planned = plan_of(spec, config, networks=networks)["interfaces"]
+    assert [i["gateway"] for i in planned] == ["10.1.0.1", "", "", ""]
+    assert [i.get("gateway6") for i in planned] == [None, "", "fd00:3::1", ""]
 
 
 def test_one_interface_has_the_way_out(config: Config) -> None:
