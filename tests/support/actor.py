@@ -13,6 +13,7 @@ import httpx
 
 from runtime.cgroups.manager import CgroupManager
 from runtime.kernel.procfs import start_time
+from runtime.network.sysctls import has_ipv6
 from runtime.store.paths import Config
 from tests.support.platform import Api, free_port
 from tests.support.slot import ENDLESS, RETRIES, SCRIPTS, Slot
@@ -214,10 +215,12 @@ class Actor:
     def _visit(self, slot: Slot) -> None:
         """Its published port leads to it."""
         if slot.publishes and slot.kind == "steady":
-            url = f"http://127.0.0.1:{slot.port}/hostname"
-            with urllib.request.urlopen(url, timeout=10) as page:
-                if page.read().decode().strip() != slot.id[:12]:
-                    raise Trouble(f"{slot.name}: its port leads elsewhere")
+            # Networks of its own have IPv6, the default one has not.
+            for host in ("127.0.0.1", "[::1]") if slot.network and has_ipv6() else ("127.0.0.1",):
+                url = f"http://{host}:{slot.port}/hostname"
+                with urllib.request.urlopen(url, timeout=10) as page:
+                    if page.read().decode().strip() != slot.id[:12]:
+                        raise Trouble(f"{slot.name}: its port leads elsewhere")
 
     # -- volumes and networks -------------------------------------------------------------------
 
@@ -240,10 +243,11 @@ class Actor:
 
     def _toggle_network(self) -> None:
         name = f"{self.name}-net"
+        asked = {"name": name, "ipv6": has_ipv6()}
         used = any(slot.id and slot.network == name for slot in self.slots)
         try:
             if not self.network:
-                self._do("POST", "/networks", "network.create", name, {"name": name})
+                self._do("POST", "/networks", "network.create", name, asked)
                 self.network = name
             elif not used:
                 network = self._get(f"/networks/{name}")["id"]

@@ -198,7 +198,8 @@ def _firewall(config: Config) -> Things:
             if holder["name"] in MAPS:
                 elements |= {_port(from_element(e, {})) for e in holder.get("elem", ())}
             else:
-                elements |= {f"{holder['name']} {key}" for key in loops_of(holder.get("elem", []))}
+                loops = loops_of(holder.get("elem", []))
+                elements |= {_loop(*key, gateway) for key, gateway in loops.items()}
         elif holder := item.get("rule"):
             rules[holder["chain"]] = rules.get(holder["chain"], 0) + 1
     counted = {f"{chain}: {number} rules" for chain, number in rules.items()}
@@ -215,6 +216,10 @@ def _plain(element: Any) -> str:
     return f"{prefix['addr']}/{prefix['len']}"
 
 
+def _loop(protocol: str, port: int, gateway: str) -> str:
+    return f"loops6 {protocol} . {port} : {gateway}"
+
+
 def _port(port: PublishedPort) -> str:
     return f"{port.map} {port.key} : {port.value} of {port.container_id[:12]}"
 
@@ -229,7 +234,9 @@ def _wanted(config: Config, account: Account, processes: list[Process]) -> Thing
     for network_id, network in account.networks.items():
         elements |= _network_elements(config.bridge(network_id), network)
     for container_id, spec in active.items():
-        elements |= {_port(p) for p in _published(container_id, spec)}
+        published = list(_published(container_id, spec))
+        elements |= {_port(p) for p in published}
+        elements |= {_loop(p.protocol, p.host_port, p.loop) for p in published if p.loop}
     attached = [(i, e) for i, spec in active.items() for e in spec["endpoints"]]
     by_pid = {p.pid: p for p in processes}
     due = _due_processes(config, account, processes)
@@ -254,8 +261,9 @@ def _wanted(config: Config, account: Account, processes: list[Process]) -> Thing
         "link": {config.bridge(n) for n in account.networks}
         | {_veth(config, i, e["network_id"]) for i, e in attached},
         "address": {
-            f"{config.bridge(i)} {n['gateway']}/{n['subnet'].partition('/')[2]}"
+            f"{config.bridge(i)} {address}"
             for i, n in account.networks.items()
+            for address in _addresses(n)
         },
         "nft table": {config.nft_table},
         "nft element": elements,
@@ -296,7 +304,11 @@ def _due_cgroups(active: Iterable[str]) -> Iterator[str]:
 def _network_elements(bridge: str, network: dict[str, Any]) -> set[str]:
     subnet = network["subnet"]
     way = f"internal {bridge}" if network["internal"] else f"outgoing {subnet}"
-    return {
+    six = network["subnet6"]
+    elements6 = {f"gateways6 {bridge} . {network['gateway6']}", f"subnets6 {bridge} . {six}"}
+    if not network["internal"]:
+        elements6.add(f"outgoing6 {six}")
+    return (elements6 if six else set()) | {
         f"bridges {bridge}",
         f"pairs {bridge} . {bridge}",
         f"gateways {network['gateway']}",
@@ -305,15 +317,25 @@ def _network_elements(bridge: str, network: dict[str, Any]) -> set[str]:
     }
 
 
+def _addresses(network: dict[str, Any]) -> Iterator[str]:
+    yield f"{network['gateway']}/{network['subnet'].partition('/')[2]}"
+    if network["subnet6"]:
+        yield f"{network['gateway6']}/{network['subnet6'].partition('/')[2]}"
+        yield "fe80::1/64"
+
+
 def _published(container_id: str, spec: dict[str, Any]) -> Iterator[PublishedPort]:
+    end = spec["endpoints"][0] if spec["ports"] else {}
     for port in spec["ports"]:
+        six = ":" in port.get("host_ip", "")
         yield PublishedPort(
             container_id=container_id,
             protocol=port.get("protocol", "tcp"),
             host_ip=port.get("host_ip") or "0.0.0.0",
             host_port=port["host_port"],
-            address=spec["endpoints"][0]["address"],
+            address=end["address6" if six else "address"],
             container_port=port["container_port"],
+            loop=end["gateway6"] if six else "",
         )
 
 
