@@ -75,11 +75,11 @@ add rule inet {table} {chain} fib daddr type local dnat ip6 to meta l4proto . th
 
 # IPv6 has no route_localnet: an answer that is translated back to ::1 before the host routes it is lost.
 # So the host's own connections to a published port of ::1 leave, before connection tracking, from the
-# gateway's address, and what comes back becomes ::1 again when it has arrived. (No packet from a bridge
-# can have ::1 as its source by itself, the kernel drops it: that is tracking's doing.)
+# gateway's address, and what comes back becomes ::1 again when it has arrived. No packet from a bridge
+# can have ::1 as its source by itself, the kernel drops it; and it has to be the answer to a published port.
 _LOOP6 = """
 add rule inet {table} loop ip6 saddr ::1 ip6 daddr ::1 ip6 saddr set meta l4proto . th dport map @loops6
-add rule inet {table} loop_back iifname . ip6 daddr @gateways6 ip6 saddr ::1 ip6 daddr set ::1
+add rule inet {table} loop_back iifname . ip6 daddr @gateways6 ip6 saddr ::1 ct direction reply ct status dnat ip6 daddr set ::1
 add rule inet {table} leave ct status dnat oifname . ip6 saddr @subnets6 masquerade
 add rule inet {table} leave ip6 saddr @outgoing6 oifname != @bridges oifname != "lo" masquerade
 """

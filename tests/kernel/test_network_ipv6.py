@@ -6,6 +6,8 @@ neighbour 2001:db8:1::99 --- 2001:db8:1::10 host --- bridge --- containers
 from __future__ import annotations
 
 import socket
+import struct
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -15,12 +17,13 @@ from pyroute2 import IPRoute
 from runtime.errors import Conflict, PortInUse, Unsupported
 from runtime.kernel.nftables import Nftables
 from runtime.model.spec import ContainerSpec, NetworkSpec, PortMapping, Restart
+from runtime.model.subnets import mac_for
 from runtime.network import NetworkManager
 from runtime.network.sysctls import has_ipv6, read, write
 from runtime.shim.ports import hold_ports
 from runtime.store.paths import Config
 from tests.support.engine import Instance, free_port
-from tests.support.netns import TIMEOUT, Machine, exchange, fresh_netns, reaches
+from tests.support.netns import SILENCE, TIMEOUT, Machine, exchange, fresh_netns, reaches
 from tests.support.networks import container_spec, endpoint, network_spec
 from tests.support.waiting import wait_until
 
@@ -364,6 +367,85 @@ def test_held_ports_of_both_families_stand_beside_each_other(lab: Lab) -> None:
         hold_ports([{"protocol": "tcp", "host_ip": "::1", "host_port": 8080}])
     for one in held:
         one.close()
+
+
+# -- what a container with raw sockets may try --------------------------------------------------
+
+
+def frame(bridge_mac: str, source: str, target: str, protocol: int, payload: bytes) -> bytes:
+    """An Ethernet frame with an IPv6 packet; hop limit 255, as neighbour discovery wants it."""
+    ends = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, target)
+    packed = ends + struct.pack("!II", len(payload), protocol)
+    total = sum(struct.unpack(f"!{(len(packed) + len(payload)) // 2}H", packed + payload))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    # The checksum's place: byte 2 of ICMPv6, byte 6 of UDP.
+    place = 2 if protocol == socket.IPPROTO_ICMPV6 else 6
+    payload = payload[:place] + struct.pack("!H", ~total & 0xFFFF) + payload[place + 2 :]
+    header = struct.pack("!IHBB", 6 << 28, len(payload), protocol, 255) + ends
+    macs = bytes.fromhex(bridge_mac.replace(":", "")) + b"\x02\0\0\0\0\x09"
+    return macs + struct.pack("!H", 0x86DD) + header + payload
+
+
+def send_frame(machine: Machine, content: bytes) -> None:
+    with machine.inside(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.bind(("eth0", 0))
+        raw.send(content)
+
+
+@pytest.mark.parametrize("published", [True, False])
+@pytest.mark.parametrize(
+    ("source", "target"), [("fd00:0:0:1::2", "::1"), ("::1", "fd00:0:0:1::1"), ("::1", "::1")]
+)
+def test_the_hosts_loopback_is_closed_to_forged_packets(
+    lab: Lab, source: str, target: str, published: bool
+) -> None:
+    """The rule that brings answers to [::1] must bring nothing else there."""
+    network = lab.network(0, ONE)
+    ports = (PortMapping(53, 6379, "udp", host_ip="::1"),) if published else ()
+    machine, _ = lab.container(network, 2, ports)
+    mac = mac_for(network.gateway)
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as service:
+        service.bind(("::1", 6379))
+        service.settimeout(SILENCE)
+        datagram = struct.pack("!HHHH", 53, 6379, 8 + 4, 0) + b"evil"
+        send_frame(machine, frame(mac, source, target, socket.IPPROTO_UDP, datagram))
+        with pytest.raises(TimeoutError):
+            service.recv(64)
+    # The same frame with honest addresses arrives: it is well made.
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as service:
+        service.bind(("::", 6380))
+        service.settimeout(TIMEOUT)
+        datagram = struct.pack("!HHHH", 53, 6380, 8 + 4, 0) + b"good"
+        honest = frame(mac, "fd00:0:0:1::2", network.gateway6, socket.IPPROTO_UDP, datagram)
+        send_frame(machine, honest)
+        assert service.recv(64) == b"good"
+
+
+@pytest.mark.parametrize("subnet6", [ONE, ""], ids=["with IPv6", "without"])
+def test_a_container_cannot_make_itself_the_hosts_router(lab: Lab, subnet6: str) -> None:
+    """CVE-2020-13401: router advertisements out of a container led the host's traffic to it."""
+    write("net.ipv6.conf.lan0.accept_ra", "1")
+    network = lab.network(0, subnet6)
+    machine, _ = lab.container(network, 2)
+    prefix = socket.inet_pton(socket.AF_INET6, "fd66::")
+    advertisement = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0)
+    advertisement += struct.pack("!BBBBIII", 3, 4, 64, 0xC0, 3600, 3600, 0) + prefix
+    mac = "33:33:00:00:00:01"
+    packet = frame(mac, "fe80::9", "ff02::1", socket.IPPROTO_ICMPV6, advertisement)
+    send_frame(machine, packet)
+    # What comes through a link that listens is taken: the packet is well made.
+    with lab.neighbour.inside(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.bind(("lan0", 0))
+        raw.send(packet)
+    wait_until(lambda: "default" in routes6(), what="the router on the LAN")
+    lines = [line for line in routes6().splitlines() if "default" in line]
+    assert all("lan0" in line for line in lines), lines
+    assert not [a for a in addresses_of(lab.config.bridge(network.id)) if a.startswith("fd66")]
+
+
+def routes6() -> str:
+    return subprocess.run(["ip", "-6", "route"], check=True, capture_output=True, text=True).stdout
 
 
 # -- whole containers --------------------------------------------------------------------------
