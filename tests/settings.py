@@ -47,6 +47,7 @@ from webui.settings import DATABASES  # noqa: E402
 # Signing in is not what most tests measure.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+SOON = 0  # at once: what a test has changed is to be seen
 
 # A thread that a test leaves behind must not hold the database open that is to be dropped.
 DATABASES["default"]["CONN_MAX_AGE"] = 0

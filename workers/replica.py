@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.errors import NotFound
 from runtime.model.spec import ContainerSpec
 from webui.containers.models import Container
+from webui.containers.selectors import containers
 from webui.containers.services import container_apply_observed, container_delete_row
 from webui.hosts.models import Host
 from webui.volumes.services import volume_delete_row
@@ -14,6 +15,11 @@ from webui.volumes.services import volume_delete_row
 if TYPE_CHECKING:
     from runtime.engine import Engine
     from workers.base import Job
+
+
+def container_expected(job: Job) -> None:
+    """Read what `container_seen` is going to compare with, while there is time for that."""
+    job.operation.seen = containers().filter(pk=job.target).first()
 
 
 def container_seen(job: Job) -> dict[str, Any]:
@@ -26,7 +32,10 @@ def container_seen(job: Job) -> dict[str, Any]:
     observed = job.engine.observe(container_id)
     try:
         container = container_apply_observed(
-            container_id=container_id, observed=observed, publish=False
+            container_id=container_id,
+            observed=observed,
+            publish=False,
+            container=job.operation.seen,
         )
     except Container.DoesNotExist:
         raise NotFound("The container does not exist any more.") from None

@@ -220,14 +220,18 @@ def container_usage(*, container_id: str, usage: dict[str, Any]) -> None:
 
 
 def container_apply_observed(
-    *, container_id: str, observed: Observed, publish: bool = True
+    *,
+    container_id: str,
+    observed: Observed,
+    publish: bool = True,
+    container: Container | None = None,
 ) -> Container:
     """Write what a host saw; only a difference costs a write, a revision, an event and a publication.
 
-    `publish` False is for a task: the end of its operation publishes the row anyway. Raises
-    Container.DoesNotExist.
+    `publish` False is for a task: the end of its operation publishes the row anyway. `container` is for who
+    has read it a moment ago. Raises Container.DoesNotExist.
     """
-    container = containers().get(pk=container_id)
+    container = container or containers().get(pk=container_id)
     values = observed_values(observed)
     changed = {name: v for name, v in values.items() if getattr(container, name) != v}
     if not changed:

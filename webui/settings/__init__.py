@@ -86,6 +86,9 @@ CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
     }
 }
 
+# Seconds that news waits which gathers what many containers have changed (webui.core.soon).
+SOON = 0.25
+
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",

@@ -17,7 +17,7 @@ from webui.containers.services import container_changed
 from webui.volumes.services import volumes_made
 from workers.base import Job, operation_task
 from workers.networks import networks_known
-from workers.replica import container_gone, container_seen
+from workers.replica import container_expected, container_gone, container_seen
 from workers.stages import Stages
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,19 @@ def create(job: Job) -> Result:
     job.wait(0)
     volumes_made(host=job.operation.host, names=_volume_names(spec))
     if job.params.get("start"):
-        job.engine.start(job.target, trace=stages.note)
+        return _started(job, stages)
+    return _traced(job, stages)
+
+
+def _started(job: Job, stages: Stages) -> Result:
+    def note(stage: str) -> None:
+        stages.note(stage)
+        if stage == "wire":
+            # The container's own processes have something to do now, and we have not.
+            container_expected(job)
+            stages.note("expect")
+
+    job.engine.start(job.target, trace=note)
     return _traced(job, stages)
 
 
@@ -84,9 +96,7 @@ def _seen(job: Job) -> None:
 @operation_task("container.start", on_failure=_seen)
 def start(job: Job) -> Result:
     """Start it; nothing happens when it runs already."""
-    stages = Stages()
-    job.engine.start(job.target, trace=stages.note)
-    return _traced(job, stages)
+    return _started(job, Stages())
 
 
 @operation_task("container.stop", on_failure=_seen)
