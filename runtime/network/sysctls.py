@@ -93,6 +93,8 @@ def prepare_bridge(name: str, *, ipv6: bool) -> None:
     ruleset.py keeps containers from using it the other way round.
     """
     write(f"net.ipv4.conf.{name}.route_localnet", "1")
+    # Routes are not a container's to tell the host.
+    write(f"net.ipv4.conf.{name}.accept_redirects", "0")
     if not ipv6:
         quiet_ipv6(name)
         return

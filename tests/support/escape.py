@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,7 +59,7 @@ def tried(seen: Seen, *args: str, **options: Any) -> str:
     return output.strip()
 
 
-def image(instance: Instance, files: dict[str, bytes | str], **config: Any) -> str:
+def image(instance: Instance, files: Mapping[str, bytes | str], **config: Any) -> str:
     """Id of an image: the starter's busybox below, a layer of these `files` (tests.support.images) on top."""
     [base] = instance.engine.images.layer_dirs(instance.image.id)
     commands = {f"bin/{path.name}": "-> busybox" for path in (base / "bin").iterdir()}
@@ -74,7 +75,7 @@ def image(instance: Instance, files: dict[str, bytes | str], **config: Any) -> s
     with tempfile.TemporaryDirectory() as directory:
         path = docker_archive(
             Path(directory) / "image.tar",
-            [layer({**whole, "unique": secrets.token_hex(8)}), layer(files)],
+            [layer({**whole, "unique": secrets.token_hex(8)}), layer(dict(files))],
             **config,
         )
         return instance.engine.images.import_archive(path).id
