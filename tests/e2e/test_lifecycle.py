@@ -188,6 +188,32 @@ def _fetch(url: str) -> str | None:
         return None
 
 
+def test_a_child_killed_for_memory_is_an_event_while_its_container_runs_on(
+    platform: Platform, api: Api, create: Create
+) -> None:
+    session = platform.browser_session()
+    command = "dd if=/dev/zero of=/dev/null bs=200M count=1; exec sleep 1000"
+    with Live(session, platform.url) as live:
+        live.subscribe("events")
+        live.wait_for(lambda m: m["type"] == "snapshot")
+        row = create(command, limits={"memory": "16m", "memory_swap": "16m"})
+        live.wait_for(
+            lambda m: m["topic"] == "events" and m["data"].get("type") == "container.oom",
+            timeout=30,
+        )
+    target = {"target": row["id"], "type": "container.oom"}
+    (event,) = api.get("/events", params=target)
+    data = event["data"]
+    assert (data["count"], data["limit"]) == (1, 16 << 20)
+    if os.access("/dev/kmsg", os.R_OK):
+        assert data["process"] == "dd"
+        assert data["message"].startswith("The kernel killed dd (pid ")
+    assert api.get(f"/containers/{row['id']}")["status"] == "running"
+    page = session.get(f"/containers/{row['id']}/").text
+    assert 'data-testid="oom-kill"' in page
+    assert data["message"] in page
+
+
 def _address_of_this_host() -> str:
     """The address a packet to elsewhere would come from; nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

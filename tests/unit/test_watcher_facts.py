@@ -29,7 +29,7 @@ class World:
         self.facts = Facts(
             self,
             write=lambda i, usage: self.told.append((i, usage)),
-            killed=lambda i, sample: self.killed.append(i),
+            counted=lambda i, sample, grown: self.killed.extend([i] * grown),
             clock=lambda: self.time,
         )
 

@@ -41,7 +41,7 @@ class Container(models.Model):
     next_restart_at = models.DateTimeField(null=True, blank=True)
     health = models.JSONField(default=dict)
     # Facts the advisor uses, refreshed by the watcher: {"writable_bytes", "writable_paths": [[path, bytes]],
-    # "throttled_share", "throttled_seconds", "oom_kills", "memory_peak"}
+    # "throttled_share", "throttled_seconds", "oom_kills", "memory_peak", "oom_last": {data of the event, "time"}}
     usage = models.JSONField(default=dict)
 
     class Meta:

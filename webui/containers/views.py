@@ -93,6 +93,7 @@ def container_detail(request: HttpRequest, container_id: str) -> HttpResponse:
         "words": _words(container),
         "config": container.image.config if container.image else {},
         "usage": container.usage,
+        "oom": _last_oom_kill(container),
         "failed": payloads.operation_row(failed) if failed else None,
         "tab": tab,
         "tabs": TABS,
@@ -102,6 +103,13 @@ def container_detail(request: HttpRequest, container_id: str) -> HttpResponse:
         context["events"] = [payloads.event_row(event) for event in events]
         context["operations"] = [payloads.operation_row(each) for each in operations[:50]]
     return render(request, "pages/container.html", context)
+
+
+def _last_oom_kill(container: Container) -> dict[str, Any] | None:
+    """The last process that the kernel killed for want of memory in this run; None without one."""
+    last: dict[str, Any] | None = container.usage.get("oom_last")
+    started = container.started_at.timestamp() if container.started_at else 0.0
+    return last if last and last["time"] >= started else None
 
 
 def _name_of(container_id: str) -> str:

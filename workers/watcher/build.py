@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from runtime.kernel import procfs
-from runtime.model.stats import StatsSample
-from webui.containers.models import Container
 from webui.containers.services import container_usage
-from webui.operations.services import event_record
 from workers import instance
 from workers.app import app
 from workers.watcher.facts import Facts
 from workers.watcher.host import HostFacts
+from workers.watcher.oom import OomKills, oom_record
 from workers.watcher.policy import Policy
 from workers.watcher.reconcile import Reconciler
 from workers.watcher.service import Watcher
@@ -24,6 +22,7 @@ def build() -> Watcher:
     engine = instance.engine()
     engine.sweep()
     host_id = instance.host_id()
+    kills = OomKills(oom_record)
     return Watcher(
         config=instance.config(),
         engine=engine,
@@ -31,26 +30,14 @@ def build() -> Watcher:
             engine=engine, host_id=host_id, policy=Policy(host_id=host_id, boot_id=procfs.boot_id())
         ),
         sweep=Sweep(host_id=host_id, send=send),
-        facts=Facts(engine, write=write_usage, killed=record_oom_kill),
+        facts=Facts(engine, write=write_usage, counted=kills.from_counter),
+        kills=kills,
         heartbeat=HostFacts(engine=engine, host_id=host_id).beat,
     )
 
 
 def write_usage(container_id: str, usage: dict[str, Any]) -> None:
     container_usage(container_id=container_id, usage=usage)
-
-
-def record_oom_kill(container_id: str, sample: StatsSample) -> None:
-    container = Container.objects.filter(pk=container_id).select_related("host").first()
-    if container is not None:
-        event_record(
-            host=container.host,
-            type="container.process_oom_killed",
-            target_type="container",
-            target_id=container.pk,
-            target_name=container.name,
-            data={"oom_kills": sample.oom_kills, "memory_limit": sample.memory_limit},
-        )
 
 
 def send(kind: str, operation_id: str) -> None:

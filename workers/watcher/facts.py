@@ -28,8 +28,8 @@ class UsageSource(Protocol):
 class Facts:
     """What was found out about each container, told to `write(container_id, usage)` when it matters.
 
-    `killed(container_id, sample)` is told of processes that the kernel killed over the memory limit while
-    the container ran on; an end by it is in the exit record.
+    `counted(container_id, sample, grown)` is told at each reading but the first by how much the counter of
+    processes that the kernel killed for want of memory has grown; an end by it is in the exit record.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class Facts:
         source: UsageSource,
         *,
         write: Callable[[str, dict[str, Any]], None],
-        killed: Callable[[str, StatsSample], None],
+        counted: Callable[[str, StatsSample, int], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
         self._write = write
-        self._killed = killed
+        self._counted = counted
         self._clock = clock
         self._last: dict[str, StatsSample] = {}
         self._told: dict[str, dict[str, Any]] = {}
@@ -60,8 +60,8 @@ class Facts:
                 continue
             before = self._last.get(container_id)
             self._tell(container_id, sample_facts(sample, before))
-            if before is not None and before.oom_kills < sample.oom_kills:
-                self._killed(container_id, sample)
+            if before is not None:
+                self._counted(container_id, sample, sample.oom_kills - before.oom_kills)
             self._last[container_id] = sample
         for known in (self._last, self._told, self._walked):
             for container_id in known.keys() - ids:

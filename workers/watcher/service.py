@@ -19,6 +19,8 @@ from runtime.store.paths import Config
 from workers.watcher.events import EventSocket
 from workers.watcher.facts import INTERVAL as FACTS_INTERVAL
 from workers.watcher.facts import Facts
+from workers.watcher.kernel_log import KernelLog, OomKill
+from workers.watcher.oom import OomKills, pid_in_container
 from workers.watcher.reconcile import Reconciler
 from workers.watcher.stats import Sampler
 from workers.watcher.stream_server import StreamServer
@@ -46,6 +48,7 @@ class Watcher:
         reconciler: Reconciler,
         sweep: Sweep,
         facts: Facts,
+        kills: OomKills,
         heartbeat: Callable[[], None],
     ) -> None:
         self._config = config
@@ -53,6 +56,7 @@ class Watcher:
         self._reconciler = reconciler
         self._sweep = sweep
         self._facts = facts
+        self._kills = kills
         self._heartbeat = heartbeat
         self._threads = {
             name: ThreadPoolExecutor(1, thread_name_prefix=name)
@@ -77,7 +81,9 @@ class Watcher:
             attaching=self._engine,
             top=self._engine.top,
         )
+        kernel_log = KernelLog(self._config.cgroup, self._on_oom_kill)
         await events.open()
+        self._kills.log_readable = kernel_log.open()
         try:
             async with asyncio.TaskGroup() as group:
                 for part in (
@@ -90,6 +96,7 @@ class Watcher:
                     group.create_task(self._keep(part))
         finally:
             events.close()
+            kernel_log.close()
             for executor in self._threads.values():
                 executor.shutdown(wait=False, cancel_futures=True)
 
@@ -138,6 +145,18 @@ class Watcher:
             logger.exception("Looking at container %s failed.", container_id[:12])
             self._looking.discard(container_id)
 
+    def _on_oom_kill(self, kill: OomKill) -> None:
+        # At once, for the process is about to go.
+        pid = pid_in_container(kill)
+        task = asyncio.create_task(self._in("operations", self._kills.from_log, kill, pid))
+        self._tasks.add(task)
+        task.add_done_callback(self._oom_kill_told)
+
+    def _oom_kill_told(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("An OOM kill could not be recorded.", exc_info=error)
+
     async def _reconcile_for_ever(self) -> None:
         while True:
             await self._in("state", self._reconciler.round)
@@ -158,4 +177,6 @@ class Watcher:
     async def _facts_for_ever(self) -> None:
         while True:
             await asyncio.sleep(FACTS_INTERVAL)
-            await self._in("facts", self._facts.round, self._reconciler.active())
+            active = self._reconciler.active()
+            await self._in("facts", self._facts.round, active)
+            self._kills.forget(active)

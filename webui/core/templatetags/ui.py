@@ -141,7 +141,12 @@ def humanise(value: str) -> str:
 def verb(kind: str) -> str:
     """ "container.oom_killed" → "OOM-killed": what happened, said after the name of its object."""
     text = kind.rpartition(".")[2]
-    known = {"oom_killed": "OOM-killed", "exec": "command run", "attach": "attached to"}
+    known = {
+        "oom_killed": "OOM-killed",
+        "oom": "out of memory",
+        "exec": "command run",
+        "attach": "attached to",
+    }
     return known.get(text, text.replace("_", " "))
 
 
