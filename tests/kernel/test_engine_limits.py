@@ -11,6 +11,7 @@ from runtime.model.spec import Limits, Restart
 from runtime.model.state import Status
 from tests.support.engine import Instance
 from tests.support.waiting import wait_until
+from workers.watcher import throttling
 
 MIB = 2**20
 # busybox has no allocator of its own to call; dd's buffer is one allocation that it fills.
@@ -55,6 +56,24 @@ def test_throttling_shows_in_the_stats(instance: Instance) -> None:
     assert sample.cpu_limit == pytest.approx(0.1)
     assert sample.cpu_throttled_time > 0
     assert sample.cpu_usage > 0
+
+
+def test_heavy_throttling_is_told_from_the_kernel_s_own_counters(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttling, "WINDOW", 2.0)
+    monkeypatch.setattr(throttling, "FEWEST", 5)
+    spec = instance.run(instance.shell("while :; do :; done", limits=Limits(cpus=0.1)))
+    told: list[tuple[str, float]] = []
+    watch = throttling.Throttling(lambda _, kind, data: told.append((kind, data["share"])))
+
+    def look() -> bool:
+        watch.look(spec.id, instance.engine.stats(spec.id))
+        return bool(told)
+
+    wait_until(look, every=0.5, timeout=20)
+    assert told[0][0] == "container.throttled"
+    assert 0.5 < told[0][1] <= 1
 
 
 def test_processes_are_limited(instance: Instance) -> None:

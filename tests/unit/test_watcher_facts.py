@@ -26,10 +26,12 @@ class World:
         self.walk_takes = 1.0
         self.told: list[tuple[str, dict[str, Any]]] = []
         self.killed: list[str] = []
+        self.looked: list[str] = []
         self.facts = Facts(
             self,
             write=lambda i, usage: self.told.append((i, usage)),
             counted=lambda i, sample, grown: self.killed.extend([i] * grown),
+            looked=lambda i, sample: self.looked.append(i),
             clock=lambda: self.time,
         )
 

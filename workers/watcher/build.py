@@ -15,6 +15,7 @@ from workers.watcher.policy import Policy
 from workers.watcher.reconcile import Reconciler
 from workers.watcher.service import Watcher
 from workers.watcher.sweep import Sweep
+from workers.watcher.throttling import Throttling, throttling_record
 
 
 def build() -> Watcher:
@@ -22,7 +23,7 @@ def build() -> Watcher:
     engine = instance.engine()
     engine.sweep()
     host_id = instance.host_id()
-    kills = OomKills(oom_record)
+    kills, throttling = OomKills(oom_record), Throttling(throttling_record)
     return Watcher(
         config=instance.config(),
         engine=engine,
@@ -30,8 +31,9 @@ def build() -> Watcher:
             engine=engine, host_id=host_id, policy=Policy(host_id=host_id, boot_id=procfs.boot_id())
         ),
         sweep=Sweep(host_id=host_id, send=send),
-        facts=Facts(engine, write=write_usage, counted=kills.from_counter),
+        facts=Facts(engine, write=write_usage, counted=kills.from_counter, looked=throttling.look),
         kills=kills,
+        throttling=throttling,
         heartbeat=HostFacts(engine=engine, host_id=host_id).beat,
     )
 

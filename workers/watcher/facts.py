@@ -30,6 +30,7 @@ class Facts:
 
     `counted(container_id, sample, grown)` is told at each reading but the first by how much the counter of
     processes that the kernel killed for want of memory has grown; an end by it is in the exit record.
+    `looked(container_id, sample)` is told each reading.
     """
 
     def __init__(
@@ -38,11 +39,13 @@ class Facts:
         *,
         write: Callable[[str, dict[str, Any]], None],
         counted: Callable[[str, StatsSample, int], None],
+        looked: Callable[[str, StatsSample], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
         self._write = write
         self._counted = counted
+        self._looked = looked
         self._clock = clock
         self._last: dict[str, StatsSample] = {}
         self._told: dict[str, dict[str, Any]] = {}
@@ -60,6 +63,7 @@ class Facts:
                 continue
             before = self._last.get(container_id)
             self._tell(container_id, sample_facts(sample, before))
+            self._looked(container_id, sample)
             if before is not None:
                 self._counted(container_id, sample, sample.oom_kills - before.oom_kills)
             self._last[container_id] = sample

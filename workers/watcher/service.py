@@ -25,6 +25,7 @@ from workers.watcher.reconcile import Reconciler
 from workers.watcher.stats import Sampler
 from workers.watcher.stream_server import StreamServer
 from workers.watcher.sweep import Sweep
+from workers.watcher.throttling import Throttling
 
 if TYPE_CHECKING:
     from runtime.engine import Engine
@@ -49,6 +50,7 @@ class Watcher:
         sweep: Sweep,
         facts: Facts,
         kills: OomKills,
+        throttling: Throttling,
         heartbeat: Callable[[], None],
     ) -> None:
         self._config = config
@@ -57,6 +59,7 @@ class Watcher:
         self._sweep = sweep
         self._facts = facts
         self._kills = kills
+        self._throttling = throttling
         self._heartbeat = heartbeat
         self._threads = {
             name: ThreadPoolExecutor(1, thread_name_prefix=name)
@@ -180,3 +183,4 @@ class Watcher:
             active = self._reconciler.active()
             await self._in("facts", self._facts.round, active)
             self._kills.forget(active)
+            self._throttling.forget(active)

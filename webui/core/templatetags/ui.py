@@ -144,6 +144,8 @@ def verb(kind: str) -> str:
     known = {
         "oom_killed": "OOM-killed",
         "oom": "out of memory",
+        "throttled": "held back by its CPU limit",
+        "unthrottled": "no longer held back",
         "exec": "command run",
         "attach": "attached to",
     }
