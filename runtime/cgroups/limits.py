@@ -136,8 +136,7 @@ def _v1(limits: Limits, exists: Exists, reset: bool) -> Iterator[Setting]:
             key = device_number(path, field)
             file = f"blkio.throttle.{field.removeprefix('device_')}_device"
             yield Setting("blkio", file, f"{key} {value}", field, key=key)
-    for size, value in limits.hugetlb.items():
-        yield Setting("hugetlb", f"hugetlb.{size}.limit_in_bytes", str(value), "hugetlb")
+    yield from _huge_pages(limits, reset, "limit_in_bytes", "-1")
 
 
 _THROTTLES = {
@@ -195,8 +194,30 @@ def _v2(limits: Limits, exists: Exists, reset: bool) -> Iterator[Setting]:
         given = {w.partition("=")[0] for w in words}
         rest = [f"{w}=max" for w in _THROTTLES.values() if w not in given]
         yield Setting("io", "io.max", " ".join([key, *words, *rest]), fields[key], key=key)
+    yield from _huge_pages(limits, reset, "max", "max")
+
+
+def _huge_pages(limits: Limits, reset: bool, file: str, unlimited: str) -> Iterator[Setting]:
     for size, value in limits.hugetlb.items():
-        yield Setting("hugetlb", f"hugetlb.{size}.max", str(value), "hugetlb")
+        yield Setting("hugetlb", f"hugetlb.{size}.{file}", str(value), "hugetlb")
+    for size in huge_page_sizes() if reset else ():
+        if size not in limits.hugetlb:
+            yield Setting("hugetlb", f"hugetlb.{size}.{file}", unlimited, "hugetlb", False)
+
+
+def huge_page_sizes() -> list[str]:
+    """Those of this kernel, as its control files spell them: "64KB", "2MB", "1GB" (mem_fmt in mm/hugetlb_cgroup.c)."""
+    try:
+        found = os.listdir("/sys/kernel/mm/hugepages")
+    except OSError:
+        return []
+    return [_page_size(int(n.removeprefix("hugepages-").removesuffix("kB"))) for n in sorted(found)]
+
+
+def _page_size(kib: int) -> str:
+    if kib >= 1 << 20:
+        return f"{kib >> 20}GB"
+    return f"{kib >> 10}MB" if kib >= 1 << 10 else f"{kib}KB"
 
 
 def everything(name: str) -> str:

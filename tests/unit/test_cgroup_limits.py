@@ -73,6 +73,26 @@ def test_no_limits_write_nothing_and_reset_everything() -> None:
     assert values(Limits(), "v2", reset=True)["cpu.max"] == "max 100000"
 
 
+def test_an_update_takes_limits_of_huge_pages_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "runtime.cgroups.limits.os.listdir",
+        lambda path: ["hugepages-64kB", "hugepages-2048kB", "hugepages-1048576kB"],
+    )  # fmt: skip
+    asked = Limits(hugetlb={"2MB": 4 * MIB})
+    assert values(asked, "v1") == {"hugetlb.2MB.limit_in_bytes": str(4 * MIB)}
+    first = values(asked, "v1", reset=True)
+    assert first["hugetlb.2MB.limit_in_bytes"] == str(4 * MIB)
+    assert first["hugetlb.1GB.limit_in_bytes"] == first["hugetlb.64KB.limit_in_bytes"] == "-1"
+    second = values(asked, "v2", reset=True)
+    assert (second["hugetlb.2MB.max"], second["hugetlb.1GB.max"]) == (str(4 * MIB), "max")
+    unasked = {
+        s.file
+        for s in settings(asked, "v2", lambda *_: True, reset=True)
+        if s.controller == "hugetlb" and not s.asked
+    }
+    assert unasked == {"hugetlb.1GB.max", "hugetlb.64KB.max"}, "a host without them is no error"
+
+
 def test_weights_meet_at_the_defaults_and_never_fall() -> None:
     assert (weight_of(2), weight_of(1024), weight_of(262144)) == (1, 100, 10000)
     assert (io_weight_of(10), io_weight_of(1000)) == (1, 10000)

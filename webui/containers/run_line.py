@@ -241,7 +241,27 @@ def _variable(run: _Run, text: str) -> None:
 
 
 def _unknown(flag: str) -> SpecInvalid:
+    why = _ABSENT.get(flag)
+    if why:
+        return SpecInvalid(FIELD, f"{flag} does not exist here: {why[0]}", hint=why[1])
     return SpecInvalid(FIELD, f"{flag} is not an option here.", hint="Take it out of the line.")
+
+
+# Options that Docker has, and what to do instead.
+_ABSENT = {
+    "--storage-opt": (
+        "the writable layer has no quota of its own.",
+        "Mount a volume or a tmpfs with a size where it writes much.",
+    ),
+    "--link-local-ip": (
+        "interfaces get their link-local addresses from the kernel.",
+        "Give it a fixed address of its network with --ip or --ip6.",
+    ),
+    "--link": (
+        "containers of one network find each other by name.",
+        "Put both into one network, and give more names with --network-alias.",
+    ),
+}
 
 
 _SPECIAL: dict[str, Callable[[_Run, str], None]] = {
