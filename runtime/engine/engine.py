@@ -11,6 +11,7 @@ from runtime.cgroups.manager import CgroupManager
 from runtime.engine.attaching import Attaching
 from runtime.engine.changes import Changes
 from runtime.engine.execs import ExecRequest, Execs
+from runtime.engine.files import Files
 from runtime.engine.lifecycle import Lifecycle, Trace
 from runtime.engine.measure import Meter
 from runtime.engine.observe import Observer
@@ -60,6 +61,13 @@ class Engine:
         )
         self._execs = Execs(config, self.bundles, self._observer)
         self._attaching = Attaching(config, self._observer)
+        self.files = Files(
+            config,
+            bundles=self.bundles,
+            images=self.images,
+            volumes=self.volumes,
+            observer=self._observer,
+        )
         self._meter = Meter(config, bundles=self.bundles, cgroups=self.cgroups, wiring=wiring)
 
     # -- actions: see Lifecycle and Changes for what each raises ---------------------------------

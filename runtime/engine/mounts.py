@@ -77,11 +77,15 @@ def mount_steps(
     for target, name in ETC_FILES.items():
         if target not in own:
             steps.append(bind(str(run / name), target, make="file", ids="kept"))
-    for index, mount in sorted(
+    return steps + user_steps(spec, config, volumes)
+
+
+def user_steps(spec: ContainerSpec, config: Config, volumes: VolumeManager) -> list[MountStep]:
+    """Those that the specification names, parents first. Raises SpecInvalid as `mount_steps`."""
+    ordered = sorted(
         enumerate(spec.mounts), key=lambda item: posixpath.normpath(item[1].target).count("/")
-    ):
-        steps.append(_user_step(index, mount, config, volumes))
-    return steps
+    )
+    return [_user_step(index, mount, config, volumes) for index, mount in ordered]
 
 
 def bind(

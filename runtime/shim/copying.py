@@ -1,0 +1,117 @@
+"""A process that enters a container and speaks tar: what `docker cp` and `docker export` ask for.
+
+    python -S -c … REQUEST STATUS    (descriptors; the tar comes on stdin, or goes to stdout)
+
+Everything it runs is loaded before it enters; after that, imports are forbidden: the container's files are
+data, never code (the class of CVE-2019-14271). Its "/" is the container's then, so that no link of the
+container's making leads to the host (CVE-2018-15664). Lines on STATUS: {"stat"} before a tar that is read,
+then {"done"}, or {"error"}.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import sys
+from typing import Any
+
+from runtime.errors import EngineError, KernelFailure, NotFound, StorageFull
+from runtime.kernel import constants as c
+from runtime.kernel import mounts, syscalls
+from runtime.kernel.capabilities import mask
+from runtime.shim.init import forbid_imports
+from runtime.shim.tars import describe, pack, unpack
+from runtime.shim.userns import become_root
+
+_KEPT = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID")
+_MEMORY = 512 << 20  # bytes of address space: a member's header may claim to be any size
+
+
+def main(request_fd: int, status: int) -> None:
+    with os.fdopen(request_fd, encoding="utf-8") as file:
+        request = json.load(file)
+    try:
+        _enter(request, status)
+        _serve(request, status)
+        _tell(status, {"done": True})
+    except EngineError as error:
+        _tell(status, {"error": error.payload()})
+    except OSError as error:
+        _tell(status, {"error": _explained(error, request["path"]).payload()})
+    except BaseException as error:  # noqa: BLE001 - the last frame of this process
+        failure = EngineError(f"The files could not be copied: {type(error).__name__}: {error}")
+        _tell(status, {"error": failure.payload()})
+    os._exit(0)
+
+
+def _serve(request: dict[str, Any], status: int) -> None:
+    path = request["path"]
+    if request["op"] == "write":
+        options = {name: bool(request[name]) for name in ("no_overwrite", "keep_ids")}
+        with os.fdopen(0, "rb", closefd=False) as source:
+            unpack(source, path, **options)
+        return
+    _tell(status, {"stat": describe(path)})
+    if request["op"] == "read":
+        with os.fdopen(1, "wb", closefd=False) as out:
+            pack(path, out)
+
+
+def _enter(request: dict[str, Any], status: int) -> None:
+    """Make the container's root file system this process's "/", and keep nothing of the host's."""
+    syscalls.prctl(c.PR_SET_DUMPABLE, 0)
+    "".encode("utf-8", "surrogateescape").decode("iso8859-1")  # codecs load on first use
+    forbid_imports()
+    if request["pidfd"] >= 0:
+        flags = c.CLONE_NEWNS | (c.CLONE_NEWUSER if request["mapped"] else 0)
+        syscalls.setns(request["pidfd"], flags)
+        if request["mapped"]:
+            become_root()
+    else:
+        _mount(request)
+    os.chdir("/")
+    if status > 3:
+        syscalls.close_range(3, status - 1)
+    syscalls.close_range(status + 1, 0xFFFFFFFF)
+    os.umask(0)
+    kept = mask(_KEPT)
+    syscalls.capset(kept, kept, 0)
+    syscalls.prctl(c.PR_SET_NO_NEW_PRIVS, 1)
+    syscalls.prctl(c.PR_SET_DUMPABLE, 0)
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+
+
+def _mount(request: dict[str, Any]) -> None:
+    """For one that does not run: its ids on disk are those seen inside, so nothing needs mapping."""
+    overlay = request["overlay"]
+    syscalls.unshare(c.CLONE_NEWNS)
+    syscalls.mount("none", "/", "", c.MS_PRIVATE | c.MS_REC)
+    mounts.mount_overlay(overlay)
+    root = os.open(overlay["rootfs"], c.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for step in request["mounts"]:
+            step["propagation"] = "rprivate"
+            mounts.execute(step, root)
+        if overlay["read_only"]:
+            syscalls.mount_setattr(root, "", attr_set=c.MOUNT_ATTR_RDONLY)
+    finally:
+        os.close(root)
+    mounts.pivot_into(overlay["rootfs"])
+
+
+def _explained(error: OSError, path: str) -> EngineError:
+    if error.errno == errno.ENOENT:
+        return NotFound(f"There is no {error.filename or path} in the container.")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull("There is no space left for the files.")
+    return KernelFailure("copy", error.errno or 0, str(error.filename or path))
+
+
+def _tell(status: int, message: dict[str, Any]) -> None:
+    os.write(status, json.dumps(message).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))
