@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runtime.engine.execs import ExecRequest
+from runtime.engine.files import PathStat, Transfer
 from runtime.errors import NotFound
 from runtime.shim.attach_session import AttachSession
 from runtime.shim.client import ExecSession
@@ -19,4 +20,14 @@ class Nobody:
         raise NotFound("not asked for")
 
     def resize(self, container_id: str, rows: int, columns: int) -> None:
+        raise NotFound("not asked for")
+
+
+class NoFiles:
+    """Containers without any file."""
+
+    def stat(self, container_id: str, path: str) -> PathStat:
+        raise NotFound("not asked for")
+
+    def read(self, container_id: str, path: str) -> tuple[PathStat, Transfer]:
         raise NotFound("not asked for")

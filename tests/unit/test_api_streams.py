@@ -17,7 +17,7 @@ from runtime.errors import NotFound
 from runtime.model.stats import HostSample, StatsSample
 from runtime.store.logs import STDERR, STDOUT, LogWriter
 from runtime.store.paths import Config
-from tests.support.streams import Nobody, no_exec
+from tests.support.streams import Nobody, NoFiles, no_exec
 from tests.support.web import Site, close_connections
 from webui.containers.models import Container
 from workers.watcher.stats import Sampler
@@ -74,6 +74,7 @@ async def watcher(
                 begin_exec=no_exec,
                 attaching=Nobody(),
                 top=lambda _: [],
+                files=NoFiles(),
             ).serve()
         )
         while not config.stream_socket.exists():

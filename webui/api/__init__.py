@@ -14,6 +14,7 @@ from pydantic import ValidationError as PydanticError
 
 from runtime.errors import EngineError, NotFound
 from webui.api import (
+    archive,
     attach,
     containers,
     docs,
@@ -47,6 +48,7 @@ for prefix, module in (
     ("/containers", containers),
     ("/containers", execs),
     ("/containers", attach),
+    ("/containers", archive),
     ("/containers", silences),
     ("/images", images),
     ("/volumes", volumes),

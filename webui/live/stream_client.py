@@ -125,6 +125,24 @@ async def resize(container_id: str, rows: int, columns: int) -> None:
         checked(json.loads(await reader.readline()))
 
 
+async def stat_path(container_id: str, path: str) -> dict[str, Any]:
+    """runtime.engine.files.PathStat of a path in it. Raises StreamUnavailable, StreamRefused."""
+    async with _connection({"op": "stat_path", "id": container_id, "path": path}) as reader:
+        stat: dict[str, Any] = checked(json.loads(await reader.readline()))["data"]
+        return stat
+
+
+async def copy_out(container_id: str, path: str) -> AsyncGenerator[dict[str, Any], None]:
+    """A stat message, then the blocks of a tar stream (workers/watcher/copy_stream.py).
+
+    Raises StreamRefused, and StreamUnavailable, also when it breaks off.
+    """
+    request = {"op": "copy_out", "id": container_id, "path": path}
+    async with aclosing(_messages(request)) as messages:
+        async for message in messages:
+            yield message
+
+
 async def host_once() -> Sample | None:
     """One sample of the host with rates. Raises StreamUnavailable."""
     async with aclosing(_messages({"op": "host", "once": True})) as messages:
