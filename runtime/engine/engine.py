@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 from runtime.cgroups.manager import CgroupManager
 from runtime.engine.attaching import Attaching
 from runtime.engine.changes import Changes
+from runtime.engine.diff import Change
+from runtime.engine.diff import changes as upper_changes
 from runtime.engine.execs import ExecRequest, Execs
 from runtime.engine.files import Files
+from runtime.engine.layers import MergedTree
 from runtime.engine.lifecycle import Lifecycle, Trace
 from runtime.engine.measure import Meter
 from runtime.engine.observe import Observer
@@ -26,7 +30,7 @@ from runtime.model.stats import HostSample, StatsSample
 from runtime.network import NetworkManager
 from runtime.shim.attach_session import AttachSession
 from runtime.shim.client import ExecSession
-from runtime.snapshots import WritableUsage
+from runtime.snapshots import WritableUsage, mount_points
 from runtime.snapshots import usage as snapshot_usage
 from runtime.store import leftovers
 from runtime.store.bundles import BundleStore
@@ -194,6 +198,12 @@ class Engine:
 
     def top(self, container_id: str) -> list[ProcessRow]:
         return processes(container_id, self.cgroups, self._observer)
+
+    def changes(self, container_id: str) -> Iterator[Change]:
+        """What it has changed outside its volumes. Walks its writable layer. Raises NotFound."""
+        image = self.bundles.spec(container_id).image
+        lower = MergedTree([mount_points(self.config), *self.images.layer_dirs(image)])
+        return upper_changes(self.config.bundle(container_id) / "upper", lower)
 
     def writable_usage(self, container_id: str) -> WritableUsage:
         """What the container has written outside its volumes. Walks its writable layer."""
