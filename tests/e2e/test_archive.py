@@ -10,6 +10,7 @@ import tarfile
 import pytest
 
 from tests.support.platform import Api
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize("start", [True, False], ids=["running", "created"])
@@ -37,3 +38,21 @@ def test_files_come_out_with_what_they_are(api: Api, starter: str, start: bool) 
         assert api.http.get(url, params={"path": ""}).status_code == 422
     finally:
         api.delete(f"/containers/{row['id']}", force=True)
+
+
+def test_changes_are_told(api: Api, starter: str) -> None:
+    script = "rm /etc/passwd; echo 1 > /etc/new; exec sleep 1000"
+    body = {"image": starter, "command": ["sh", "-c", script], "start": True}
+    url = f"/containers/{api.post('/containers', body)['id']}"
+    try:
+
+        def told() -> dict[str, str] | None:
+            found = {c["path"]: c["kind"] for c in api.http.get(f"{url}/changes").json()}
+            return found if "/etc/new" in found else None
+
+        found = wait_until(told, what="the change")
+        assert found == {"/etc": "modified", "/etc/new": "added", "/etc/passwd": "deleted"}
+        assert len(api.http.get(f"{url}/changes", params={"limit": 1}).json()) == 1
+        assert api.http.get(f"{url}/changes", params={"limit": 0}).status_code == 422
+    finally:
+        api.delete(url, force=True)

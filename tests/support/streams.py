@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from runtime.engine.diff import Change
 from runtime.engine.execs import ExecRequest
 from runtime.engine.files import PathStat, Transfer
 from runtime.errors import NotFound
@@ -25,6 +28,13 @@ class Nobody:
 
 class NoFiles:
     """Containers without any file."""
+
+    @property
+    def files(self) -> NoFiles:
+        return self
+
+    def changes(self, container_id: str) -> Iterator[Change]:
+        raise NotFound("not asked for")
 
     def stat(self, container_id: str, path: str) -> PathStat:
         raise NotFound("not asked for")

@@ -1,4 +1,4 @@
-"""/api/v1/containers/{key}/archive: files of a container as a tar stream, as `docker cp` takes them."""
+"""/api/v1/containers/{key}/archive, …/changes: a container's files, as `docker cp` and `docker diff` have them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any
+from typing import Annotated, Any
 
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from ninja import Router
+from ninja import Query, Router
 
 from webui.api.auth import operator
 from webui.containers.models import Container
@@ -47,6 +47,18 @@ async def container_archive_stat(request: HttpRequest, key: str, path: str) -> A
     answer = HttpResponse(content_type="application/x-tar")
     answer[_STAT] = _encoded(await stream_client.stat_path(container.pk, path))
     return answer
+
+
+@router.get("/{key}/changes", response=Any)
+async def container_changes(
+    request: HttpRequest, key: str, limit: Annotated[int, Query(ge=1, le=100_000)] = 10_000
+) -> Any:
+    """What the container has changed outside its volumes, and would be lost with it: [{path, kind}].
+
+    `kind` is modified, added or deleted. `limit`: so many at most.
+    """
+    container = await sync_to_async(_allowed)(request, key)
+    return await stream_client.changes(container.pk, limit)
 
 
 def _allowed(request: HttpRequest, key: str) -> Container:

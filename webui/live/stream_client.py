@@ -143,6 +143,13 @@ async def copy_out(container_id: str, path: str) -> AsyncGenerator[dict[str, Any
             yield message
 
 
+async def changes(container_id: str, limit: int) -> list[dict[str, Any]]:
+    """runtime.engine.diff.Change, `limit` at most. Raises StreamUnavailable, StreamRefused."""
+    request = {"op": "changes", "id": container_id, "limit": limit}
+    async with aclosing(_messages(request)) as messages:
+        return [change async for message in messages for change in message["data"]]
+
+
 async def host_once() -> Sample | None:
     """One sample of the host with rates. Raises StreamUnavailable."""
     async with aclosing(_messages({"op": "host", "once": True})) as messages:

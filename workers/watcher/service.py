@@ -83,7 +83,7 @@ class Watcher:
             begin_exec=self._engine.exec,
             attaching=self._engine,
             top=self._engine.top,
-            files=self._engine.files,
+            files=self._engine,
         )
         kernel_log = KernelLog(self._config.cgroup, self._on_oom_kill)
         await events.open()

@@ -6,7 +6,7 @@ One request per connection, one JSON object per line:
     {"op": "stats", "ids": [id, …] | "all", "once"?}
     {"op": "host", "once"?}
     {"op": "top", "id"}
-    {"op": "stat_path" | "copy_out", …}: see copy_stream.py
+    {"op": "stat_path" | "copy_out" | "changes", …}: see copy_stream.py
     {"op": "exec", …}: see exec_stream.py
     {"op": "execs", "id"}
     {"op": "attach" | "resize", …}: see attach_stream.py
@@ -38,7 +38,7 @@ from runtime.errors import EngineError, NotFound, SpecInvalid
 from runtime.model.codec import to_json
 from runtime.store.logs import follow_logs, read_logs
 from workers.watcher.attach_stream import Attaching, serve_attach, serve_resize
-from workers.watcher.copy_stream import FileSource, serve_copy
+from workers.watcher.copy_stream import ChangeSource, serve_copy
 from workers.watcher.exec_list import ExecList
 from workers.watcher.exec_stream import BeginExec, serve_exec
 from workers.watcher.log_stream import LogPump
@@ -108,7 +108,7 @@ class StreamServer:
         begin_exec: BeginExec,
         attaching: Attaching,
         top: Callable[[str], list[ProcessRow]],
-        files: FileSource,
+        files: ChangeSource,
     ) -> None:
         self._path = path
         self._sampler = sampler
@@ -186,7 +186,7 @@ class StreamServer:
                 rows = await asyncio.to_thread(self._top, _id(request))
                 message = {"type": "processes", "data": [to_json(row) for row in rows]}
                 await reader.send(json.dumps(message))
-            case "stat_path" | "copy_out":
+            case "stat_path" | "copy_out" | "changes":
                 await serve_copy(reader, request, self._files)
             case "exec":
                 await serve_exec(stream, reader, request, self._begin_exec, self._execs)
