@@ -115,9 +115,11 @@ class Files:
         with self._begin(container_id, {"op": "stat", "path": path}) as transfer:
             return PathStat(**transfer.message()["stat"])
 
-    def read(self, container_id: str, path: str) -> tuple[PathStat, Transfer]:
-        """What is at `path` and below, for the caller to read and close."""
-        transfer = self._begin(container_id, {"op": "read", "path": path})
+    def read(
+        self, container_id: str, path: str, *, export: bool = False
+    ) -> tuple[PathStat, Transfer]:
+        """What is at `path` and below, for the caller to read and close; to `export` it, without volumes."""
+        transfer = self._begin(container_id, {"op": "read", "path": path, "export": export})
         try:
             return PathStat(**transfer.message()["stat"]), transfer
         except BaseException:

@@ -56,7 +56,7 @@ def _serve(request: dict[str, Any], status: int) -> None:
     _tell(status, {"stat": describe(path)})
     if request["op"] == "read":
         with os.fdopen(1, "wb", closefd=False) as out:
-            pack(path, out)
+            pack(path, out, mounts=not request["export"])
 
 
 def _enter(request: dict[str, Any], status: int) -> None:

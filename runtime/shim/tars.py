@@ -53,10 +53,11 @@ def _follows(path: str) -> bool:
     return path.endswith(("/", "/."))
 
 
-def pack(path: str, out: IO[bytes]) -> None:
+def pack(path: str, out: IO[bytes], *, mounts: bool = True) -> None:
     """Write what is at `path` and below; names begin with its last part, or "." for "/" and "…/.".
 
     What is mounted on /proc, /sys and /dev is left out unless `path` lies there; sockets always are.
+    Without `mounts` so is what is in any directory that something is mounted on.
     Raises OSError.
     """
     parent, name = posixpath.split(posixpath.normpath(path))
@@ -68,16 +69,17 @@ def pack(path: str, out: IO[bytes]) -> None:
     directory = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
-            _Packer(tar).add(directory, name or ".", shown)
+            _Packer(tar, mounts=mounts).add(directory, name or ".", shown)
     finally:
         os.close(directory)
 
 
 class _Packer:
-    def __init__(self, tar: tarfile.TarFile) -> None:
+    def __init__(self, tar: tarfile.TarFile, *, mounts: bool) -> None:
         self._tar = tar
         self._links: dict[tuple[int, int], str] = {}
-        root = os.stat("/").st_dev
+        self._mounts = mounts
+        self._root = root = os.stat("/").st_dev
         devices = {os.stat(p).st_dev for p in _KERNEL if os.path.isdir(p)}
         self._foreign = devices - {root}
 
@@ -99,8 +101,11 @@ class _Packer:
             self._file(directory, name, member)
             return
         self._write(member)
-        if kind == tarfile.DIRTYPE and (top or facts.st_dev not in self._foreign):
+        if kind == tarfile.DIRTYPE and (top or self._enters(facts.st_dev)):
             self._directory(directory, name, shown)
+
+    def _enters(self, device: int) -> bool:
+        return device not in self._foreign and (self._mounts or device == self._root)
 
     def _write(self, member: tarfile.TarInfo, file: Any = None) -> None:
         self._tar.addfile(member, file)

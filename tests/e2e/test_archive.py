@@ -32,6 +32,10 @@ def test_files_come_out_with_what_they_are(api: Api, starter: str, start: bool) 
         whole = api.http.get(url, params={"path": "/"})
         with tarfile.open(fileobj=io.BytesIO(whole.content)) as tar:
             assert "./etc/passwd" in tar.getnames()
+        exported = api.http.get(f"/containers/{row['id']}/export")
+        with tarfile.open(fileobj=io.BytesIO(exported.content)) as tar:
+            assert "./etc/passwd" in tar.getnames()
+            assert not any(name.startswith("./proc/") for name in tar.getnames())
         missing = api.http.get(url, params={"path": "/not/there"})
         assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
         assert api.http.head(url, params={"path": "/not/there"}).status_code == 404

@@ -311,3 +311,23 @@ def test_a_paused_one_can_be_read_and_a_missing_one_cannot(
         instance.engine.files.stat("0" * 64, "/")
     with pytest.raises(SpecInvalid):
         instance.engine.files.stat(running.id, "")
+
+
+def test_an_export_has_no_volumes(instance: Instance, tmp_path: Path) -> None:
+    (tmp_path / "given").touch()
+    mount = Mount(type="bind", source=str(tmp_path), target="/data")
+    spec = instance.run(instance.shell("exec sleep 1000", mounts=(mount,)))
+    for stopped in (False, True):
+        if stopped:
+            instance.engine.kill(spec.id)
+            instance.wait_for(spec, Status.EXITED)
+        assert "./data/given" in get(instance, spec, "/")
+        _, transfer = instance.engine.files.read(spec.id, "/", export=True)
+        with transfer:
+            raw = transfer.stream.read()
+            transfer.finish()
+        with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
+            names = tar.getnames()
+        assert "./etc/passwd" in names
+        assert "./data" in names
+        assert "./data/given" not in names

@@ -39,5 +39,7 @@ class NoFiles:
     def stat(self, container_id: str, path: str) -> PathStat:
         raise NotFound("not asked for")
 
-    def read(self, container_id: str, path: str) -> tuple[PathStat, Transfer]:
+    def read(
+        self, container_id: str, path: str, *, export: bool = False
+    ) -> tuple[PathStat, Transfer]:
         raise NotFound("not asked for")

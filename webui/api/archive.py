@@ -49,6 +49,15 @@ async def container_archive_stat(request: HttpRequest, key: str, path: str) -> A
     return answer
 
 
+@router.get("/{key}/export", response=Any)
+async def container_export(request: HttpRequest, key: str) -> Any:
+    """Its whole root file system as a tar stream, without what is in its volumes."""
+    container = await sync_to_async(_allowed)(request, key)
+    messages = stream_client.copy_out(container.pk, "/", export=True)
+    await anext(messages)
+    return StreamingHttpResponse(_blocks(messages), content_type="application/x-tar")
+
+
 @router.get("/{key}/changes", response=Any)
 async def container_changes(
     request: HttpRequest, key: str, limit: Annotated[int, Query(ge=1, le=100_000)] = 10_000

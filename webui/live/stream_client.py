@@ -132,12 +132,14 @@ async def stat_path(container_id: str, path: str) -> dict[str, Any]:
         return stat
 
 
-async def copy_out(container_id: str, path: str) -> AsyncGenerator[dict[str, Any], None]:
+async def copy_out(
+    container_id: str, path: str, *, export: bool = False
+) -> AsyncGenerator[dict[str, Any], None]:
     """A stat message, then the blocks of a tar stream (workers/watcher/copy_stream.py).
 
     Raises StreamRefused, and StreamUnavailable, also when it breaks off.
     """
-    request = {"op": "copy_out", "id": container_id, "path": path}
+    request = {"op": "copy_out", "id": container_id, "path": path, "export": export}
     async with aclosing(_messages(request)) as messages:
         async for message in messages:
             yield message

@@ -1,6 +1,6 @@
 """Files of a container, over the stream socket.
 
-    {"op": "stat_path", "id", "path"}, {"op": "copy_out", "id", "path"}, {"op": "changes", "id", "limit"}
+    {"op": "stat_path", "id", "path"}, {"op": "copy_out", "id", "path", "export"?}, {"op": "changes", "id", "limit"}
 
 Answers: {"type": "stat", "data": PathStat}, then for a copy {"type": "output", "data": base64} as often as it
 takes, and {"type": "end"}: without it the tar stream is not whole. A slow reader holds the copy back. Changes are
@@ -33,7 +33,9 @@ class FileSource(Protocol):
 
     def stat(self, container_id: str, path: str) -> PathStat: ...
 
-    def read(self, container_id: str, path: str) -> tuple[PathStat, Transfer]: ...
+    def read(
+        self, container_id: str, path: str, *, export: bool = False
+    ) -> tuple[PathStat, Transfer]: ...
 
 
 class ChangeSource(Protocol):
@@ -62,7 +64,9 @@ async def serve_copy(sender: Sender, request: dict[str, Any], engine: ChangeSour
         facts = await asyncio.to_thread(files.stat, container_id, path)
         await _tell(sender, {"type": "stat", "data": to_json(facts)})
         return
-    facts, transfer = await asyncio.to_thread(files.read, container_id, path)
+    facts, transfer = await asyncio.to_thread(
+        files.read, container_id, path, export=bool(request.get("export"))
+    )
     try:
         await _tell(sender, {"type": "stat", "data": to_json(facts)})
         fd = transfer.stream.fileno()
