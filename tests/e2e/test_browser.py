@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.browser import SOON, sign_in
+from tests.support.browser import SOON, close, sign_in
 from tests.support.platform import Api, Platform, free_port
 from tests.support.waiting import wait_until
 
@@ -26,7 +26,7 @@ def test_a_wrong_password_is_refused(browser: Browser, platform: Platform) -> No
     page.get_by_label("Password").fill("not this")
     page.get_by_test_id("sign-in").click()
     expect(page.get_by_role("alert").first).to_be_visible()
-    context.close()
+    close(context)
 
 
 def test_from_an_archive_to_a_removed_container(
@@ -70,7 +70,7 @@ def test_from_an_archive_to_a_removed_container(
     page.get_by_test_id("action-remove").click()
     page.locator("dialog#dialog").get_by_test_id("confirm").click()
     expect(row).to_have_count(0, timeout=SOON)
-    other.context.close()
+    close(other.context)
     page.goto("/volumes/")
     expect(page.get_by_test_id("volume-row").filter(has_text="pages")).to_have_count(1)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.support.platform import Platform
 
@@ -55,8 +55,15 @@ def page(browser: Browser, platform: Platform) -> Iterator[Page]:
     )
     sign_in(opened, platform)
     yield opened
-    context.close()
+    close(context)
     assert errors == []
+
+
+def close(context: BrowserContext) -> None:
+    """Chromium may hang for minutes on a context whose pages are just going elsewhere: see them arrive first."""
+    for opened in context.pages:
+        opened.goto("about:blank")
+    context.close()
 
 
 def sign_in(page: Page, platform: Platform) -> None:

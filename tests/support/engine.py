@@ -22,6 +22,7 @@ from runtime.model.spec import ContainerSpec, EndpointSpec, NetworkSpec
 from runtime.model.state import Observed, Status
 from runtime.store.logs import read_logs
 from runtime.store.paths import Config
+from tests.support.processes import read_process
 from tests.support.specs import container
 from tests.support.waiting import wait_until
 
@@ -202,21 +203,20 @@ class Instance:
         return self.processes("containers/")
 
     def processes(self, group: str = "") -> list[int]:
-        """Processes in this instance's groups: containers' and shims'; not what a launcher has in reserve."""
+        """Processes in this instance's groups: containers' and shims'.
+
+        Without what a launcher has in reserve, and without the dead whom the host's init has yet to collect.
+        """
         needle = f"/{self.config.cgroup}/{group}"
+        # The launcher lives in the shims' group itself.
         known = {os.getpid(), self.launcher.pid if self.launcher is not None else 0}
         found = []
         for name in os.listdir("/proc"):
-            # The launcher lives in the shims' group itself.
-            if name.isdigit() and int(name) not in known:
-                try:
-                    text = Path(f"/proc/{name}/cgroup").read_text()
-                    command = Path(f"/proc/{name}/comm").read_text()
-                except OSError:
-                    continue
-                spare = command == "slw-spare\n" and self.launcher is not None
-                if needle in text and not spare:
-                    found.append(int(name))
+            process = read_process(name) if name.isdigit() and int(name) not in known else None
+            if process is None or needle not in process.cgroups or process.waits_for_init:
+                continue
+            if process.name != "slw-spare" or self.launcher is None:
+                found.append(process.pid)
         return found
 
 

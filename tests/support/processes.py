@@ -26,6 +26,11 @@ class Process:
         return self.state == "Z"
 
     @property
+    def waits_for_init(self) -> bool:
+        """It has ended, as has its parent; the host's init collects it when it pleases."""
+        return self.is_zombie and self.parent == 1
+
+    @property
     def label(self) -> str:
         zombie = " (zombie)" if self.is_zombie else ""
         return f"{self.pid} {self.name}{zombie}: {self.command} of {self.parent}"
@@ -52,7 +57,9 @@ def processes_of(config: Config, platform: Collection[int] = ()) -> list[Process
 
     `platform` are pids that are known to be its: Redis writes its title over its environment.
     """
-    everything = [p for p in map(_read, filter(str.isdigit, os.listdir("/proc"))) if p is not None]
+    everything = [
+        p for p in map(read_process, filter(str.isdigit, os.listdir("/proc"))) if p is not None
+    ]
     needle = f"SLIPWAY_ROOT={config.root}\0".encode()
     own = os.getpid()
     mine = {
@@ -64,7 +71,8 @@ def processes_of(config: Config, platform: Collection[int] = ()) -> list[Process
     return [p for p in everything if p.pid in mine]
 
 
-def _read(pid: str) -> Process | None:
+def read_process(pid: str) -> Process | None:
+    """None when it has gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
         cgroups = Path(f"/proc/{pid}/cgroup").read_text()
