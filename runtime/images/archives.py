@@ -19,6 +19,7 @@ from runtime.errors import ArchiveInvalid, DigestMismatch
 from runtime.images import tar
 from runtime.images.limits import UnpackLimits
 from runtime.images.manifest import (
+    INDEXES,
     MAX_DOCUMENT,
     Descriptor,
     choose,
@@ -128,13 +129,14 @@ def _are_texts(value: Any) -> TypeGuard[list[str]]:
 
 def _oci(directory: Path) -> Opened:
     document = parse_object(_read(_inside(directory, "index.json")), "The archive's index.json")
+    is_index(document, INDEXES[0])
     notes: Any = None
     for _ in range(_MAX_NESTING):
         entry = choose(document, "the archive's image", lenient=True)
         notes = notes or entry.get("annotations")
         descriptor = parse_descriptor(entry)
         document = parse_object(_read(_blob(directory, descriptor)), "The archive's manifest")
-        if not is_index(document):
+        if not is_index(document, entry.get("mediaType")):
             break
     else:
         raise ArchiveInvalid("The archive's indexes name each other without end.")

@@ -22,6 +22,9 @@ INDEXES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
+_KINDS: dict[object, str] = {**dict.fromkeys(MANIFESTS, "image"), **dict.fromkeys(INDEXES, "index")}
+# What only one of the two has.
+_MEMBERS = {"manifests": "index", "layers": "image", "config": "image"}
 MAX_DOCUMENT = 8 << 20  # bytes of one manifest, index or config
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -86,8 +89,23 @@ def parse_descriptor(value: object) -> Descriptor:
     return Descriptor(checked_digest(value.get("digest")), size)
 
 
-def is_index(document: dict[str, Any]) -> bool:
-    return document.get("mediaType") in INDEXES or "manifests" in document
+def is_index(document: dict[str, Any], sent_as: object = "") -> bool:
+    """It leads to manifests, and is none. `sent_as` is the media type that whoever led here gave it.
+
+    One that two readers may take for two things, an index and an image, is refused: what one of them
+    examined the other would run (CVE-2021-41190; OCI image spec 1.1, "mediaType" in manifest.md).
+    Raises ArchiveInvalid.
+    """
+    reads_as = {
+        *(_KINDS[kind] for kind in (document.get("mediaType"), sent_as) if kind in _KINDS),
+        *(kind for key, kind in _MEMBERS.items() if key in document),
+    }
+    if len(reads_as) > 1:
+        raise ArchiveInvalid(
+            "The image's manifest can be read both as an image and as an index of images.",
+            hint="Do not run it: such documents are made to deceive. Get the image from elsewhere.",
+        )
+    return reads_as == {"index"}
 
 
 def is_manifest(document: dict[str, Any]) -> bool:

@@ -85,8 +85,8 @@ class RegistryClient:
         """
         name = reference.digest or reference.tag
         for _ in range(_MAX_NESTING):
-            document, digest = self._document(reference.repository, name)
-            if not is_index(document):
+            document, kind, digest = self._document(reference.repository, name)
+            if not is_index(document, kind):
                 break
             name = checked_digest(choose(document, reference.familiar).get("digest"))
         if not is_manifest(document):
@@ -97,10 +97,12 @@ class RegistryClient:
             )
         return parse_manifest(document), digest
 
-    def _document(self, repository: str, name: str) -> tuple[dict[str, object], str]:
+    def _document(self, repository: str, name: str) -> tuple[dict[str, object], str, str]:
+        """(document, media type it was sent as, digest)."""
         url = f"{self._base}/{repository}/manifests/{name}"
         with self._get(url, repository, {"Accept": _ACCEPT}) as answer:
             data = self._transport.small_body(answer, MAX_DOCUMENT)
+            kind = answer.headers.get("Content-Type", "").partition(";")[0].strip()
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         if name.startswith("sha256:") and digest != name:
             raise DigestMismatch(
@@ -108,7 +110,7 @@ class RegistryClient:
                 hint="Something between here and the registry changes what it sends.",
                 field="reference",
             )
-        return parse_object(data, f"What {self.registry} sent as a manifest"), digest
+        return parse_object(data, f"What {self.registry} sent as a manifest"), kind, digest
 
     @contextmanager
     def blob(

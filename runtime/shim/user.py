@@ -87,11 +87,12 @@ def _table(path: str, columns: int) -> list[list[str]]:
         return []
     try:
         facts = os.fstat(fd)
-        # A pipe or device under that name would hang or flood us.
+        # A pipe or device under that name would hang or flood us, and so would a file of /proc, which
+        # is as long as it says: nothing. (To read /proc/kmsg takes the host's messages away from it.)
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > _MAX_SIZE:
             return []
         data = b""
-        while chunk := os.read(fd, 65536):
+        while len(data) < facts.st_size and (chunk := os.read(fd, facts.st_size - len(data))):
             data += chunk
     finally:
         os.close(fd)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, expect, sync_playwright
 
 from tests.support.platform import Platform
 
@@ -62,8 +62,20 @@ def page(browser: Browser, platform: Platform) -> Iterator[Page]:
 def close(context: BrowserContext) -> None:
     """Chromium may hang for minutes on a context whose pages are just going elsewhere: see them arrive first."""
     for opened in context.pages:
-        opened.goto("about:blank")
+        _leave(opened)
     context.close()
+
+
+def _leave(page: Page) -> None:
+    """Go to the empty page, again after each of the page's own ways elsewhere that came between."""
+    for _ in range(5):
+        try:
+            page.goto("about:blank")
+        except Error as error:
+            if "interrupted by another navigation" not in str(error):
+                raise
+        else:
+            return
 
 
 def sign_in(page: Page, platform: Platform) -> None:
