@@ -64,14 +64,19 @@ class Transfer:
             raise from_payload(told["error"])
         return told
 
-    def finish(self) -> None:
-        """After the last byte. Raises what went wrong meanwhile; what was read is incomplete then."""
+    def finish(self) -> dict[str, Any]:
+        """After the last byte: what is in its place of one that was written, {"members", "bytes"}.
+
+        Raises what went wrong meanwhile; what was read is incomplete then, and `extra["written"]` says
+        how much of what was written stays.
+        """
         if self._process.stdin is not None:
             try:
                 self._process.stdin.close()
             except BrokenPipeError:
                 pass  # the message says why
-        self.message()
+        done: dict[str, Any] = self.message()["done"]
+        return done
 
     def close(self) -> None:
         try:
@@ -131,7 +136,13 @@ class Files:
     ) -> Transfer:
         """A way into the directory `path`, for a tar stream; see runtime.shim.tars.unpack."""
         options = {"no_overwrite": no_overwrite, "keep_ids": keep_ids}
-        return self._begin(container_id, {"op": "write", "path": path, **options})
+        transfer = self._begin(container_id, {"op": "write", "path": path, **options})
+        try:
+            transfer.message()
+        except BaseException:
+            transfer.close()
+            raise
+        return transfer
 
     def _begin(self, container_id: str, request: dict[str, Any]) -> Transfer:
         path = request["path"]

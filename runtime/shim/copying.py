@@ -5,7 +5,8 @@
 Everything it runs is loaded before it enters; after that, imports are forbidden: the container's files are
 data, never code (the class of CVE-2019-14271). Its "/" is the container's then, so that no link of the
 container's making leads to the host (CVE-2018-15664). Lines on STATUS: {"stat"} before a tar that is read,
-then {"done"}, or {"error"}.
+{"ready"} before one that is written, then {"done"}, or {"error"}. Of one that is written both say how much is
+in its place, as {"members", "bytes"}; an error only when something is.
 """
 
 from __future__ import annotations
@@ -17,41 +18,54 @@ import resource
 import sys
 from typing import Any
 
-from runtime.errors import EngineError, KernelFailure, NotFound, StorageFull
+from runtime.errors import Conflict, EngineError, KernelFailure, NotFound, StorageFull
 from runtime.kernel import constants as c
 from runtime.kernel import mounts, syscalls
 from runtime.kernel.capabilities import mask
 from runtime.shim.init import forbid_imports
-from runtime.shim.tars import describe, pack, unpack
+from runtime.shim.tars import Written, describe, go_into, pack, unpack
 from runtime.shim.userns import become_root
 
 _KEPT = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID")
+_IN_THE_WAY = (
+    errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EBUSY,
+    errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG, errno.ETXTBSY,
+)  # fmt: skip
 _MEMORY = 512 << 20  # bytes of address space: a member's header may claim to be any size
 
 
 def main(request_fd: int, status: int) -> None:
     with os.fdopen(request_fd, encoding="utf-8") as file:
         request = json.load(file)
+    written = Written()
+    failure = None
     try:
         _enter(request, status)
-        _serve(request, status)
-        _tell(status, {"done": True})
+        _serve(request, status, written)
     except EngineError as error:
-        _tell(status, {"error": error.payload()})
+        failure = error
     except OSError as error:
-        _tell(status, {"error": _explained(error, request["path"]).payload()})
+        failure = _explained(error, request)
     except BaseException as error:  # noqa: BLE001 - the last frame of this process
         failure = EngineError(f"The files could not be copied: {type(error).__name__}: {error}")
+    told = {"members": written.members, "bytes": written.bytes}
+    if failure is None:
+        _tell(status, {"done": told})
+    else:
+        if written.members:
+            failure.extra["written"] = told
         _tell(status, {"error": failure.payload()})
     os._exit(0)
 
 
-def _serve(request: dict[str, Any], status: int) -> None:
+def _serve(request: dict[str, Any], status: int, written: Written) -> None:
     path = request["path"]
     if request["op"] == "write":
         options = {name: bool(request[name]) for name in ("no_overwrite", "keep_ids")}
+        go_into(path)
+        _tell(status, {"ready": True})
         with os.fdopen(0, "rb", closefd=False) as source:
-            unpack(source, path, **options)
+            unpack(source, written, **options)
         return
     _tell(status, {"stat": describe(path)})
     if request["op"] == "read":
@@ -101,12 +115,16 @@ def _mount(request: dict[str, Any]) -> None:
     mounts.pivot_into(overlay["rootfs"])
 
 
-def _explained(error: OSError, path: str) -> EngineError:
-    if error.errno == errno.ENOENT:
-        return NotFound(f"There is no {error.filename or path} in the container.")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+def _explained(error: OSError, request: dict[str, Any]) -> EngineError:
+    number, where = error.errno or 0, str(error.filename or request["path"])
+    writes = request["op"] == "write"
+    if number == errno.ENOENT or (number == errno.ENOTDIR and not writes):
+        return NotFound(f"There is no {where} in the container.")
+    if number in (errno.ENOSPC, errno.EDQUOT):
         return StorageFull("There is no space left for the files.")
-    return KernelFailure("copy", error.errno or 0, str(error.filename or path))
+    if writes and number in _IN_THE_WAY:
+        return Conflict(f"{where} cannot be written: {os.strerror(number)}.")
+    return KernelFailure("copy", number, where)
 
 
 def _tell(status: int, message: dict[str, Any]) -> None:

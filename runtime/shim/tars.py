@@ -16,6 +16,9 @@ import shutil
 import stat
 import tarfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import IO, Any
 
 from runtime.errors import ArchiveInvalid, Conflict, SpecInvalid
@@ -160,17 +163,29 @@ class _Exactly:
         return self._file.read(count).ljust(count, b"\0")
 
 
-def unpack(source: IO[bytes], path: str, *, no_overwrite: bool, keep_ids: bool) -> None:
-    """Put the members of a tar stream, also a compressed one, into the directory `path`.
+@dataclass
+class Written:
+    """What of a tar stream is in its place."""
 
-    What is there is replaced; with `no_overwrite` no directory by something else or the other way round.
-    Without `keep_ids` all belongs to root. Raises ArchiveInvalid, Conflict, SpecInvalid, OSError; members
-    before the bad one stay.
-    """
+    members: int = 0
+    bytes: int = 0
+
+
+def go_into(path: str) -> None:
+    """Make the directory `path` the one to unpack into. Raises SpecInvalid, OSError."""
     try:
         os.chdir(path)
     except NotADirectoryError:
         raise SpecInvalid("path", f"{path} is not a directory.") from None
+
+
+def unpack(source: IO[bytes], written: Written, *, no_overwrite: bool, keep_ids: bool) -> None:
+    """Put the members of a tar stream, also a compressed one, into the current directory.
+
+    What is there is replaced; with `no_overwrite` no directory by something else or the other way round.
+    Without `keep_ids` all belongs to root. A file is in its place when it is whole, and what it replaces is
+    there until then. Raises ArchiveInvalid, Conflict, OSError; members before the bad one stay: `written`.
+    """
     times: list[tuple[str, float]] = []
     try:
         with tarfile.open(fileobj=source, mode="r|*") as tar:
@@ -179,17 +194,21 @@ def unpack(source: IO[bytes], path: str, *, no_overwrite: bool, keep_ids: bool) 
                 name = _inside(member.name)
                 if name == ".":
                     continue
-                _place(tar, member, name, no_overwrite=no_overwrite)
-                _dress(member, name, keep_ids=keep_ids)
+                _place(tar, member, name, no_overwrite=no_overwrite, keep_ids=keep_ids)
+                written.members += 1
+                written.bytes += member.size if member.isreg() else 0
                 if member.isdir():
                     times.append((name, member.mtime))
         while source.read(_BLOCK):
             pass  # padding
+        for name, mtime in reversed(times):
+            if os.path.isdir(name) and not os.path.islink(name):
+                os.utime(name, (mtime, mtime))
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise ArchiveInvalid(f"The tar stream cannot be read: {error}.") from None
-    for name, mtime in reversed(times):
-        if os.path.isdir(name) and not os.path.islink(name):
-            os.utime(name, (mtime, mtime))
+    except (ValueError, OverflowError, MemoryError, RecursionError) as error:
+        # Numbers, names and sizes that a header may claim and no file can have.
+        raise ArchiveInvalid(f"The tar stream makes no sense: {error!r}.") from None
 
 
 def _inside(name: str) -> str:
@@ -199,7 +218,9 @@ def _inside(name: str) -> str:
     return posixpath.normpath(name.lstrip("/") or ".")
 
 
-def _place(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, *, no_overwrite: bool) -> None:
+def _place(
+    tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, *, no_overwrite: bool, keep_ids: bool
+) -> None:
     if not (
         member.isreg() or member.isdir() or member.issym() or member.islnk() or member.isfifo()
     ):
@@ -207,12 +228,26 @@ def _place(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, *, no_overw
         raise ArchiveInvalid(f"The member {name!r} is a device or of an unknown type.")
     if parent := posixpath.dirname(name):
         os.makedirs(parent, 0o755, exist_ok=True)
+    uid, gid = (member.uid, member.gid) if keep_ids else (0, 0)
+    if member.isreg():
+        _check(name, directory=False, no_overwrite=no_overwrite)
+        with _whole(name) as file:
+            data = tar.extractfile(member)
+            assert data is not None
+            shutil.copyfileobj(data, file, _BLOCK)
+            file.flush()
+            os.fchown(file.fileno(), uid, gid)
+            os.fchmod(file.fileno(), member.mode & 0o7777)  # after chown, which takes setuid away
+            os.utime(file.fileno(), (member.mtime, member.mtime))
+        return
     target = _inside(member.linkname) if member.islnk() else ""
-    if member.islnk() and target == name:
-        return
+    if member.islnk():
+        if target == name:
+            return
+        os.lstat(target)  # before what it replaces is gone
     if _make_room(name, member.isdir(), no_overwrite=no_overwrite):
-        return
-    if member.isdir():
+        pass
+    elif member.isdir():
         os.mkdir(name, 0o700)
     elif member.issym():
         os.symlink(member.linkname, name)
@@ -220,38 +255,53 @@ def _place(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, *, no_overw
         os.link(target, name, follow_symlinks=False)
     elif member.isfifo():
         os.mkfifo(name, 0o600)
-    else:
-        data = tar.extractfile(member)
-        assert data is not None
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(name, flags, 0o600), "wb") as file:
-            shutil.copyfileobj(data, file, _BLOCK)
+    if member.islnk():
+        return  # the other name has it all
+    os.chown(name, uid, gid, follow_symlinks=False)
+    if not member.issym():
+        os.chmod(name, member.mode & 0o7777)
+    if not member.isdir():
+        os.utime(name, (member.mtime, member.mtime), follow_symlinks=False)
+
+
+@contextmanager
+def _whole(name: str) -> Iterator[IO[bytes]]:
+    """A new file that takes the place of what is at `name` when the block has filled it."""
+    beside = posixpath.join(posixpath.dirname(name), f".slipway-{os.urandom(8).hex()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(beside, flags, 0o600), "wb") as file:
+            yield file
+        if _check(name, directory=False, no_overwrite=False):
+            shutil.rmtree(name)
+        os.rename(beside, name)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(beside)
+        raise
+
+
+def _check(name: str, *, directory: bool, no_overwrite: bool) -> bool | None:
+    """Whether what is at `name` is a directory, None when nothing is. Raises Conflict if it must stay."""
+    try:
+        is_directory = stat.S_ISDIR(os.lstat(name).st_mode)
+    except FileNotFoundError:
+        return None
+    if is_directory != directory and no_overwrite:
+        what = "a directory" if is_directory else "no directory"
+        raise Conflict(f"{name} exists and is {what}.", hint="Allow to overwrite it.")
+    return is_directory
 
 
 def _make_room(name: str, directory: bool, *, no_overwrite: bool) -> bool:
     """Remove what is at `name`; True when it is a directory that stays."""
-    try:
-        is_directory = stat.S_ISDIR(os.lstat(name).st_mode)
-    except FileNotFoundError:
+    is_directory = _check(name, directory=directory, no_overwrite=no_overwrite)
+    if is_directory is None:
         return False
     if is_directory and directory:
         return True
-    if is_directory != directory and no_overwrite:
-        what = "a directory" if is_directory else "no directory"
-        raise Conflict(f"{name} exists and is {what}.", hint="Allow to overwrite it.")
     if is_directory:
         shutil.rmtree(name)
     else:
         os.unlink(name)
     return False
-
-
-def _dress(member: tarfile.TarInfo, name: str, *, keep_ids: bool) -> None:
-    if member.islnk():
-        return  # the other name has it all
-    uid, gid = (member.uid, member.gid) if keep_ids else (0, 0)
-    os.chown(name, uid, gid, follow_symlinks=False)
-    if not member.issym():
-        os.chmod(name, member.mode & 0o7777)  # after chown, which takes setuid away
-    if not member.isdir():
-        os.utime(name, (member.mtime, member.mtime), follow_symlinks=False)

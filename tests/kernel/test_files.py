@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 
 from runtime.engine.files import PathStat
-from runtime.errors import ArchiveInvalid, BadState, Conflict, EngineError, NotFound, SpecInvalid
+from runtime.errors import (
+    ArchiveInvalid,
+    BadState,
+    Conflict,
+    EngineError,
+    NotFound,
+    SpecInvalid,
+    StorageFull,
+)
 from runtime.model.spec import ContainerSpec, Mount, Security
 from runtime.model.state import Status
 from tests.support.engine import Instance
@@ -262,7 +270,7 @@ def test_the_helper_has_nothing_of_the_host(instance: Instance, spec: ContainerS
         assert int(status["CapEff"], 16) == 0b11011
         assert status["NoNewPrivs"] == "1"
         kinds = [os.readlink(p) for p in (proc / "fd").iterdir()]
-        assert all(k.startswith(("pipe:", "/dev/null", "/root/first")) for k in kinds), kinds
+        assert all(k.startswith(("pipe:", "/dev/null", "/root/.slipway-")) for k in kinds), kinds
         assert not (proc / "root" / str(instance.config.root).lstrip("/")).exists()
     assert not proc.exists()
 
@@ -281,6 +289,50 @@ def test_a_container_code_is_never_loaded(instance: Instance, spec: ContainerSpe
     assert "root/from-xz" in get(instance, spec, "/root")
     with pytest.raises(NotFound):
         instance.engine.files.stat(spec.id, "/trapped")
+
+
+def test_a_file_is_replaced_when_it_is_whole_and_not_before(
+    instance: Instance, spec: ContainerSpec
+) -> None:
+    put(instance, spec, "/root", archive(member("kept")))
+    good = archive(member("first"), member("kept"), data=b"new" * 5000)
+    with pytest.raises(ArchiveInvalid) as caught:
+        put(instance, spec, "/root", good[: len(good) // 2 + 4000])
+    assert caught.value.extra["written"] == {"members": 1, "bytes": 15_000}
+    found = {m.name: data for m, data in contents(instance, spec, "/root")}
+    assert found["root/kept"] == b"data\n"
+    assert set(found) <= {"root", "root/file", "root/kept", "root/first"}
+    directory = member("d", tarfile.DIRTYPE)
+    put(instance, spec, "/root", archive(directory, member("d/inner")))
+    with pytest.raises(NotFound):
+        put(instance, spec, "/root", archive(member("d", tarfile.LNKTYPE, linkname="nowhere")))
+    assert "d/inner" in {n.removeprefix("root/") for n in get(instance, spec, "/root")}
+
+
+def test_what_is_in_the_way_is_told(instance: Instance, running: ContainerSpec) -> None:
+    below = member("/etc/passwd/below")
+    with pytest.raises(Conflict, match="passwd"):
+        put(instance, running, "/", archive(below))
+    with pytest.raises(Conflict):
+        put(instance, running, "/proc/sys", archive(member("kernel/hostname")))
+    with pytest.raises(Conflict):
+        put(instance, running, "/", archive(member("n" * 300)))
+    for nonsense in (member("m", mtime=1 << 70), member("m", uid=1 << 40)):
+        with pytest.raises(ArchiveInvalid):
+            put(instance, running, "/root", archive(nonsense), keep_ids=True)
+    for path, error in (("/etc/passwd", SpecInvalid), ("/no/such", NotFound)):
+        with pytest.raises(error):
+            instance.engine.files.write(running.id, path)
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_file(instance: Instance) -> None:
+    mount = Mount(type="tmpfs", target="/small", tmpfs_size=1 << 20)
+    spec = instance.run(instance.shell("exec sleep 1000", mounts=(mount,)))
+    two = archive(member("fits"), member("does-not"), data=b"x" * 600_000)
+    with pytest.raises(StorageFull) as caught:
+        put(instance, spec, "/small", two)
+    assert caught.value.extra["written"] == {"members": 1, "bytes": 600_000}
+    assert set(get(instance, spec, "/small")) == {"small", "small/fits"}
 
 
 def test_broken_streams_are_told(instance: Instance, running: ContainerSpec) -> None:

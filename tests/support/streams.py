@@ -43,3 +43,8 @@ class NoFiles:
         self, container_id: str, path: str, *, export: bool = False
     ) -> tuple[PathStat, Transfer]:
         raise NotFound("not asked for")
+
+    def write(
+        self, container_id: str, path: str, *, no_overwrite: bool = False, keep_ids: bool = False
+    ) -> Transfer:
+        raise NotFound("not asked for")

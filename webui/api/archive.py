@@ -9,13 +9,19 @@ from contextlib import aclosing
 from typing import Annotated, Any
 
 from asgiref.sync import sync_to_async
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from ninja import Query, Router
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse, UnreadablePostError
+from ninja import Query, Router, Schema
+from pydantic import Field
 
 from webui.api.auth import operator
+from webui.api.uploads import too_large
 from webui.containers.models import Container
 from webui.containers.selectors import container_find
+from webui.core.bodies import upload_of
+from webui.core.errors import TooLarge
 from webui.live import stream_client
+from webui.live.copy_client import copy_in
 
 router = Router()
 
@@ -38,6 +44,50 @@ async def container_archive(request: HttpRequest, key: str, path: str) -> Any:
     answer = StreamingHttpResponse(_blocks(messages), content_type="application/x-tar")
     answer[_STAT] = _encoded(stat)
     return answer
+
+
+class PutQuery(Schema):
+    """The options have Docker's names."""
+
+    path: str
+    no_overwrite: bool = Field(default=False, alias="noOverwriteDirNonDir")
+    keep_ids: bool = Field(default=False, alias="copyUIDGID")
+
+
+@router.put("/{key}/archive", response=Any)
+async def container_archive_put(
+    request: HttpRequest, key: str, query: Annotated[PutQuery, Query()]
+) -> Any:
+    """Unpack the body, a tar stream (plain, gzip, bzip2 or xz), into the directory `path`: {members, bytes}.
+
+    With `noOverwriteDirNonDir` no directory is replaced by something else, or the other way round; without
+    `copyUIDGID` all belongs to root. A file is in its place when it is whole, until then what it replaces is
+    there. An error says in `extra.written` what stays of a stream whose beginning was good; without that nothing was written.
+    """
+    container = await sync_to_async(_allowed)(request, key)
+    body, limit = upload_of(request), settings.UPLOAD_LIMIT
+    length = request.headers.get("Content-Length", "")
+    if length.isdecimal() and int(length) > limit:
+        raise _too_large()
+    received = 0
+
+    async def take() -> bytes:
+        nonlocal received
+        block = await body.block()
+        received += len(block)
+        if received > limit:
+            raise _too_large()
+        return block
+
+    options = {"no_overwrite": query.no_overwrite, "keep_ids": query.keep_ids}
+    try:
+        return await copy_in(container.pk, query.path, take, **options)
+    except ConnectionResetError as error:
+        raise UnreadablePostError("The upload broke off.") from error
+
+
+def _too_large() -> TooLarge:
+    return too_large("send it in parts", field="body")
 
 
 @router.api_operation(["HEAD"], "/{key}/archive", response=Any)

@@ -86,13 +86,16 @@ def forget_uploads() -> None:
                 part.unlink()
 
 
-def too_large() -> TooLarge:
+def too_large(
+    otherwise: str = "pull the image from a registry", field: str = "archive"
+) -> TooLarge:
+    """`otherwise`: what to do in place of raising the limit."""
     limit = settings.UPLOAD_LIMIT
     shown = f"{limit / 1024**3:.0f} GiB" if limit >= 1024**3 else f"{limit} bytes"
     return TooLarge(
         f"The archive is larger than {shown}.",
-        hint="Raise SLIPWAY_UPLOAD_LIMIT, or pull the image from a registry.",
-        field="archive",
+        hint=f"Raise SLIPWAY_UPLOAD_LIMIT, or {otherwise}.",
+        field=field,
         limit=limit,
     )
 

@@ -1,8 +1,8 @@
 """Request bodies: small ones whole and with a limit, uploads as they come in.
 
 Django's ASGI handler writes every body to a temporary file before anything else looks at the request.
-An image archive has gigabytes, and whoever sends one may not even be signed in; so the body of an upload
-is handed on unread, and the view's thread pulls it through while it writes.
+An archive has gigabytes, and whoever sends one may not even be signed in; so the body of an upload is handed
+on unread, and the view pulls it through while it writes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Scope = dict[str, Any]
 
 
 class BodyHandler(ASGIHandler):
-    """Django's ASGI handler with a limit for bodies, except those of `settings.UPLOAD_PATHS`.
+    """Django's ASGI handler with a limit for bodies, except uploads.
 
     The middleware and the view run in the request's thread, in one go. Django would go to the thread and
     back for each hook of each middleware, which takes longer than what they do.
@@ -66,7 +66,9 @@ class BodyHandler(ASGIHandler):
 
 
 def is_upload(scope: Scope) -> bool:
-    """A form with files for a path that takes them; anything else is small."""
+    """A form with files, or a stream, for a path that takes them; anything else is small."""
+    if scope["method"] == "PUT" and settings.STREAM_PATHS.fullmatch(scope["path"]):
+        return True
     kinds = [value for name, value in scope["headers"] if name == b"content-type"]
     return scope["path"] in settings.UPLOAD_PATHS and any(
         kind.lower().startswith(b"multipart/form-data") for kind in kinds
@@ -81,8 +83,15 @@ async def _refuse(error: errors.TooLarge, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+def upload_of(request: HttpRequest) -> UploadBody:
+    """The body of an upload, which nobody has read yet."""
+    body = request._stream
+    assert isinstance(body, UploadBody), "settings.STREAM_PATHS does not name this path"
+    return body
+
+
 class UploadBody:
-    """The body of one request: a file to the view's thread, and to the handler its `receive`.
+    """The body of one request: a file to the view's thread, blocks to a coroutine, and to the handler its `receive`.
 
     The server holds back a sender that is faster than the reader, so nothing piles up.
     """
@@ -122,6 +131,17 @@ class UploadBody:
             self._rest = block[end:] + self._rest
             return block[:end]
         return block
+
+    async def block(self) -> bytes:
+        """The next bytes, b"" at the end. Raises OSError when the client has gone.
+
+        Called in a loop of the view's: that of the server alone may wait for what comes.
+        """
+        while self._more:
+            coming = asyncio.run_coroutine_threadsafe(self._next(), self._loop)
+            if data := await asyncio.wrap_future(coming):
+                return data
+        return b""
 
     async def _next(self) -> bytes:
         message = await self._receive()

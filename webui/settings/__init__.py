@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,7 @@ WHITENOISE_MAX_AGE = 0 if DEBUG else 300  # seconds; ETags make the next look ch
 
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024  # bytes of a request, except for these (bodies.py):
 UPLOAD_PATHS = ("/api/v1/images/import",)
+STREAM_PATHS = re.compile(r"/api/v1/containers/[^/]+/archive")  # PUT
 FILE_UPLOAD_HANDLERS = ["webui.api.uploads.SpoolHandler"]
 UPLOAD_LIMIT = ENVIRONMENT.upload_limit
 

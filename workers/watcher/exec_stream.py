@@ -153,6 +153,17 @@ async def readable(fd: int) -> None:
         loop.remove_reader(fd)
 
 
+async def writable(fd: int) -> None:
+    """When it takes something, or nobody reads any more."""
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_writer(fd, lambda: None if ready.done() else ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_writer(fd)
+
+
 async def _exit_code(session: ExecSession) -> int:
     await readable(session.fileno())
     return session.wait(1.0)

@@ -6,7 +6,7 @@ One request per connection, one JSON object per line:
     {"op": "stats", "ids": [id, …] | "all", "once"?}
     {"op": "host", "once"?}
     {"op": "top", "id"}
-    {"op": "stat_path" | "copy_out" | "changes", …}: see copy_stream.py
+    {"op": "stat_path" | "copy_out" | "copy_in" | "changes", …}: see copy_stream.py
     {"op": "exec", …}: see exec_stream.py
     {"op": "execs", "id"}
     {"op": "attach" | "resize", …}: see attach_stream.py
@@ -186,8 +186,8 @@ class StreamServer:
                 rows = await asyncio.to_thread(self._top, _id(request))
                 message = {"type": "processes", "data": [to_json(row) for row in rows]}
                 await reader.send(json.dumps(message))
-            case "stat_path" | "copy_out" | "changes":
-                await serve_copy(reader, request, self._files)
+            case "stat_path" | "copy_out" | "copy_in" | "changes":
+                await serve_copy(stream, reader, request, self._files)
             case "exec":
                 await serve_exec(stream, reader, request, self._begin_exec, self._execs)
             case "execs":
