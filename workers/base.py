@@ -78,7 +78,7 @@ def operation_task(
 
     def register(body: Body) -> Body:
         def run(operation_id: str) -> None:
-            execute(operation_id, body, on_failure)
+            execute(operation_id, body, on_failure, kind=kind)
 
         run.__name__, run.__doc__, run.__module__ = body.__name__, body.__doc__, body.__module__
         app.task(name=kind)(run)
@@ -87,13 +87,23 @@ def operation_task(
     return register
 
 
-def execute(operation_id: str, body: Body, on_failure: Callable[[Job], None] | None = None) -> None:
-    """Work on one operation, if it is still to be done; every error ends up in its row."""
+def execute(
+    operation_id: str,
+    body: Body,
+    on_failure: Callable[[Job], None] | None = None,
+    *,
+    kind: str = "",
+) -> None:
+    """Work on one operation, if it is still to be done; every error ends up in its row.
+
+    `kind` is the name that the message had: the row says what is to be done, so that a forged message cannot
+    turn a start into a removal.
+    """
     close_old_connections()
     try:
-        operation = operation_claim(operation_id=operation_id, worker=process_name())
+        operation = operation_claim(operation_id=operation_id, worker=process_name(), kind=kind)
         if operation is None:
-            logger.info("Operation %s is done or taken already.", operation_id)
+            logger.info("Operation %s is done or taken already, or another one.", operation_id)
             return
         live = pulse.enter(operation)
         try:

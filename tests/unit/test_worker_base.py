@@ -64,6 +64,21 @@ def test_a_task_that_comes_twice_runs_once(operation: Operation) -> None:
     assert len(ran) == 1
 
 
+def test_a_message_cannot_make_an_operation_of_another_kind_of_it(operation: Operation) -> None:
+    """Whoever writes to the broker knows ids, but what is done with them is the row's to say."""
+    ran: list[str] = []
+
+    def body(job: Job) -> dict[str, Any]:
+        ran.append(job.operation.kind)
+        return {}
+
+    execute(str(operation.pk), body, kind="container.remove")
+    assert ran == []
+    assert now(operation).status == Operation.Status.PENDING
+    execute(str(operation.pk), body, kind="container.start")
+    assert ran == ["container.start"]
+
+
 def test_an_operation_that_does_not_exist_is_no_error() -> None:
     execute("00000000-0000-0000-0000-000000000000", lambda job: {})
 

@@ -60,10 +60,12 @@ def publish_operation(operation: Operation) -> None:
     publish(f"operation:{operation.pk}", "row", row)
 
 
-def operation_claim(*, operation_id: str, worker: str) -> Operation | None:
-    """Take a pending operation for `worker`; None when somebody has it, or it has ended."""
+def operation_claim(*, operation_id: str, worker: str, kind: str = "") -> Operation | None:
+    """Take a pending operation for `worker`; None when somebody has it, it has ended, or is not of this `kind`."""
     now = timezone.now()
     waiting = Operation.objects.filter(pk=operation_id, status=Operation.Status.PENDING)
+    if kind:
+        waiting = waiting.filter(kind=kind)
     changed = waiting.update(
         status=Operation.Status.RUNNING,
         claimed_by=worker,
