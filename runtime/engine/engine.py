@@ -11,6 +11,7 @@ from typing import Any
 from runtime.cgroups.manager import CgroupManager
 from runtime.engine.attaching import Attaching
 from runtime.engine.changes import Changes
+from runtime.engine.commit import Commits
 from runtime.engine.diff import Change
 from runtime.engine.diff import changes as upper_changes
 from runtime.engine.execs import ExecRequest, Execs
@@ -71,6 +72,9 @@ class Engine:
             images=self.images,
             volumes=self.volumes,
             observer=self._observer,
+        )
+        self.commits = Commits(
+            config, bundles=self.bundles, images=self.images, observer=self._observer
         )
         self._meter = Meter(config, bundles=self.bundles, cgroups=self.cgroups, wiring=wiring)
 

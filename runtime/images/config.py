@@ -8,7 +8,13 @@ from typing import Any
 
 from runtime.errors import ArchiveInvalid
 from runtime.images.manifest import checked_digest, parse_object
-from runtime.model.image import ImageConfig, ImageRecord, LayerRecord
+from runtime.model.image import ImageChanges, ImageConfig, ImageRecord, LayerRecord
+from runtime.model.parse import parse_env
+
+# What old Docker wrote about the one image, which another does not inherit.
+_OF_ITS_OWN = (
+    "author", "comment", "container", "container_config", "docker_version", "id", "parent",
+)  # fmt: skip
 
 
 def parse_config(raw: bytes) -> dict[str, Any]:
@@ -51,6 +57,45 @@ def to_record(
         manifest_digest=manifest_digest,
         references=tuple(references),
     )
+
+
+def derived(
+    document: dict[str, Any], diff_id: str, changes: ImageChanges, created_by: str
+) -> dict[str, Any]:
+    """The config of an image with one more layer. Raises ArchiveInvalid as `to_record`."""
+    config = dict(_object(document, "config"))
+    if changes.entrypoint is not None:
+        config |= {"Entrypoint": list(changes.entrypoint), "Cmd": None}
+    if changes.cmd is not None:
+        config["Cmd"] = list(changes.cmd)
+    if changes.env:
+        config["Env"] = list(parse_env([*_texts(config, "Env"), *changes.env]))
+    if changes.working_dir is not None:
+        config["WorkingDir"] = changes.working_dir
+    if changes.user is not None:
+        config["User"] = changes.user
+    if changes.labels:
+        config["Labels"] = {**_object(config, "Labels"), **changes.labels}
+    layers = diff_ids(document)
+    step: dict[str, Any] = {"created": changes.created, "created_by": created_by}
+    step |= {k: v for k in ("author", "comment") if (v := getattr(changes, k))}
+    kept = {k: v for k, v in document.items() if k not in _OF_ITS_OWN}
+    return {
+        **kept,
+        "created": changes.created,
+        **({"author": changes.author} if changes.author else {}),
+        "config": config,
+        "rootfs": {"type": "layers", "diff_ids": [*layers, diff_id]},
+        "history": [*_history(document, len(layers)), step],
+    }
+
+
+def _history(document: dict[str, Any], layers: int) -> list[dict[str, Any]]:
+    """With a step for each layer: an image whose history is shorter would give ours to a lower one."""
+    found = document.get("history")
+    steps = [s for s in (found if isinstance(found, list) else ()) if isinstance(s, dict)]
+    missing = layers - sum(not step.get("empty_layer") for step in steps)
+    return [*steps, *({"created_by": ""} for _ in range(missing))]
 
 
 def _run_config(data: dict[str, Any]) -> ImageConfig:

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from runtime.errors import (
     ArchiveInvalid,
@@ -24,14 +24,14 @@ from runtime.errors import (
 )
 from runtime.images import archives
 from runtime.images.blobs import BlobStore
-from runtime.images.config import diff_ids, parse_config, to_record
+from runtime.images.config import derived, diff_ids, parse_config, to_record
 from runtime.images.garbage import GRACE, set_aside
 from runtime.images.layers import LayerStore, chain_ids, chains_of
 from runtime.images.locking import held
 from runtime.images.manifest import Descriptor, architecture
 from runtime.images.starter import build_starter
 from runtime.model.codec import from_json, to_json
-from runtime.model.image import ImageRecord, Progress
+from runtime.model.image import ImageChanges, ImageRecord, Progress
 from runtime.model.reference import Reference
 from runtime.store.bundles import BundleStore
 from runtime.store.files import read_json, write_json
@@ -184,6 +184,41 @@ class ImageStore:
         with self._incoming(_never), error_context("starter"), self._temporary() as directory:
             document, tar = build_starter(directory / "layer.tar")
             return self._add_single(tar, document, _silent, _never)
+
+    def derive(
+        self,
+        image_id: str,
+        open_layer: Callable[[], IO[bytes]],
+        changes: ImageChanges,
+        *,
+        created_by: str = "",
+        progress: Callable[[int], None] = lambda _: None,
+        cancelled: Callable[[], bool] = _never,
+    ) -> ImageRecord:
+        """A new image: the layers of `image_id` and above them the plain tar that `open_layer` opens.
+
+        Raises NotFound, ArchiveInvalid, StorageFull, Cancelled, and what reading the tar raises.
+        """
+        with self._incoming(cancelled):
+            parent = self.get(image_id)
+            config = self.blobs.open(Descriptor(image_id, 0))
+            if config is None:
+                raise NotFound(
+                    f"The config of image {image_id[7:19]} is missing on this host.",
+                    hint="Pull or import the image again.",
+                    field="image",
+                )
+            with config:
+                document = parse_config(config.read())
+            chains = chains_of(parent)
+            diff_id, _ = self.layers.add(
+                open_layer,
+                parent=chains[-1] if chains else "",
+                cancelled=cancelled,
+                progress=progress,
+            )
+            made = derived(document, diff_id, changes, created_by)
+            return self._register(json.dumps(made, separators=(",", ":")).encode())
 
     @contextmanager
     def _incoming(self, cancelled: Callable[[], bool]) -> Iterator[None]:

@@ -27,7 +27,7 @@ _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _AUFS = ".wh..wh."  # what AUFS, long ago, kept for itself; some old images still carry it
 # The nodes every container has anyway: null, zero, full, random, urandom; tty, console, ptmx.
-_DEVICES = {(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)}
+DEVICES = frozenset({(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)})
 _MAX_DEPTH = 512  # components of a name
 # What the kernel says when an entry cannot be; all else (a full or failing disk) is no fault of the archive.
 _IMPOSSIBLE = {
@@ -220,7 +220,7 @@ class _Unpacker:
             os.close(source)
 
     def _device(self, entry: tar.Entry, parent: int, name: str, path: str) -> None:
-        if entry.kind != tar.CHARACTER or entry.device not in _DEVICES:
+        if entry.kind != tar.CHARACTER or entry.device not in DEVICES:
             major, minor = entry.device
             raise ArchiveInvalid(
                 f"{path} is a device node ({major}:{minor}) that an image may not hold.",

@@ -47,6 +47,24 @@ class ImageRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageChanges:
+    """What an image made of a container has otherwise than that container's image.
+
+    None leaves what that has; a new entrypoint drops its command.
+    """
+
+    entrypoint: tuple[str, ...] | None = None
+    cmd: tuple[str, ...] | None = None
+    env: tuple[str, ...] = ()  # "NAME=value", added
+    working_dir: str | None = None
+    user: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)  # added
+    author: str = ""
+    comment: str = ""
+    created: str = ""  # RFC 3339
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """One step of a long operation, for one part of it (a layer, or "" for the whole)."""
 

@@ -33,7 +33,17 @@ class Status(StrEnum):
 
 
 Action = Literal[
-    "start", "stop", "restart", "kill", "pause", "unpause", "exec", "attach", "update", "remove"
+    "start",
+    "stop",
+    "restart",
+    "kill",
+    "pause",
+    "unpause",
+    "exec",
+    "attach",
+    "update",
+    "commit",
+    "remove",
 ]
 
 _ACTIVE = frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING})
@@ -48,6 +58,7 @@ _ALLOWED: dict[Action, frozenset[Status]] = {
     "exec": frozenset({Status.RUNNING}),
     "attach": frozenset({Status.RUNNING}),
     "update": _ACTIVE | _DOWN,
+    "commit": frozenset({Status.RUNNING, Status.PAUSED}) | _DOWN,
     # Without force an active container is not removed; with force it is killed first.
     "remove": _DOWN | {Status.DEAD, Status.UNKNOWN},
 }
