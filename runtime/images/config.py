@@ -70,12 +70,22 @@ def derived(
         config["Cmd"] = list(changes.cmd)
     if changes.env:
         config["Env"] = list(parse_env([*_texts(config, "Env"), *changes.env]))
-    if changes.working_dir is not None:
-        config["WorkingDir"] = changes.working_dir
-    if changes.user is not None:
-        config["User"] = changes.user
+    for key, value in (
+        ("WorkingDir", changes.working_dir),
+        ("User", changes.user),
+        ("StopSignal", changes.stop_signal),
+        ("Shell", None if changes.shell is None else list(changes.shell)),
+        ("Healthcheck", changes.healthcheck),
+    ):
+        if value is not None:
+            config[key] = value
     if changes.labels:
         config["Labels"] = {**_object(config, "Labels"), **changes.labels}
+    for key, names in (("ExposedPorts", changes.exposed_ports), ("Volumes", changes.volumes)):
+        if names:
+            config[key] = {**_object(config, key), **{name: {} for name in names}}
+    if changes.onbuild:
+        config["OnBuild"] = [*_texts(config, "OnBuild"), *changes.onbuild]
     layers = diff_ids(document)
     step: dict[str, Any] = {"created": changes.created, "created_by": created_by}
     step |= {k: v for k in ("author", "comment") if (v := getattr(changes, k))}

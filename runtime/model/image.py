@@ -58,7 +58,13 @@ class ImageChanges:
     env: tuple[str, ...] = ()  # "NAME=value", added
     working_dir: str | None = None
     user: str | None = None
+    exposed_ports: tuple[str, ...] = ()  # added, "80/tcp"
+    volumes: tuple[str, ...] = ()  # added
     labels: dict[str, str] = field(default_factory=dict)  # added
+    stop_signal: str | None = None
+    shell: tuple[str, ...] | None = None
+    healthcheck: dict[str, Any] | None = None  # as Docker writes it, durations in ns
+    onbuild: tuple[str, ...] = ()  # instructions, added
     author: str = ""
     comment: str = ""
     created: str = ""  # RFC 3339

@@ -15,13 +15,15 @@ from runtime.errors import NotFound
 from runtime.model.state import Action
 from webui.api.answers import Answer, WaitQuery, answer
 from webui.api.auth import operator, reader
+from webui.api.images import image_made
 from webui.api.log_text import as_json, as_text
 from webui.api.times import parse_time
 from webui.api.waiting import Condition, wait_for_end
-from webui.containers import services
+from webui.containers import committing, services
 from webui.containers.listing import container_rows
 from webui.containers.models import Container
 from webui.containers.requests import (
+    CommitRequest,
     ContainerRequest,
     KillRequest,
     RenameRequest,
@@ -186,6 +188,23 @@ def _act(
         container=container, action=action, user=user, via=via, params=params
     )
     return answer(wait, operation, lambda: _row(container.pk), target_row=True)
+
+
+@router.post("/{key}/commit", response=ANY)
+def container_commit(
+    request: HttpRequest, key: str, wait: WaitQuery, body: CommitRequest | None = None
+) -> Answer:
+    """Make an image of its own image and what it has changed outside its volumes; it runs as the container did.
+
+    With `changes`, instructions as Docker's: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL,
+    STOPSIGNAL, USER, VOLUME, WORKDIR. Unless `pause` is false it is frozen meanwhile. A name that another image has
+    is refused (409) unless `replace` is true.
+    """
+    user, via = operator(request)
+    operation = committing.container_commit(
+        container=container_find(key), request=body or CommitRequest(), user=user, via=via
+    )
+    return answer(wait, operation, lambda: image_made(operation), 201)
 
 
 @router.post("/{key}/start", response=ANY)

@@ -58,7 +58,7 @@ def image_pull(request: HttpRequest, body: PullRequest, wait: WaitQuery) -> Answ
         user=user,
         via=via,
     )
-    return answer(wait, operation, lambda: _result(operation), 201)
+    return answer(wait, operation, lambda: image_made(operation), 201)
 
 
 @router.post("/starter", response=ANY)
@@ -66,7 +66,7 @@ def image_starter(request: HttpRequest, wait: WaitQuery) -> Answer:
     """Make the starter image of this host's static busybox."""
     user, via = operator(request)
     operation = services.image_starter(host=current_host(), user=user, via=via)
-    return answer(wait, operation, lambda: _result(operation), 201)
+    return answer(wait, operation, lambda: image_made(operation), 201)
 
 
 @router.post("/import", response=ANY)
@@ -101,10 +101,11 @@ def image_import(
     except BaseException:
         kept.unlink(missing_ok=True)
         raise
-    return answer(wait, operation, lambda: _result(operation), 201)
+    return answer(wait, operation, lambda: image_made(operation), 201)
 
 
-def _result(operation: Operation) -> Any:
+def image_made(operation: Operation) -> Any:
+    """The row of the image that an operation has made; the operation's when there is none."""
     operation.refresh_from_db()
     digest = operation.result.get("id")
     image = images().filter(digest=digest).first() if digest else None
@@ -140,7 +141,7 @@ def image_remove(request: HttpRequest, key: str, wait: WaitQuery) -> Answer:
         services.image_untag(image=image, reference=named)
         return Status(200, image_row(images().get(pk=image.pk)))
     operation = services.image_remove(image=image, user=user, via=via)
-    return answer(wait, operation, lambda: _result(operation))
+    return answer(wait, operation, lambda: image_made(operation))
 
 
 def _full(key: str) -> str:

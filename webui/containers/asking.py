@@ -67,7 +67,7 @@ def request_of(
 def _process(process: Process, config: dict[str, Any]) -> Request:
     inherited = set(config.get("env") or ())
     request: Request = {
-        **_command(list(process.args), config),
+        **command_request(list(process.args), config),
         "env": _variables(item for item in process.env if item not in inherited),
         "groups": list(process.groups),
         "tty": process.tty,
@@ -83,7 +83,8 @@ def _process(process: Process, config: dict[str, Any]) -> Request:
     return request
 
 
-def _command(args: list[str], config: dict[str, Any]) -> Request:
+def command_request(args: list[str], config: dict[str, Any]) -> Request:
+    """`entrypoint` and `command` that make `args` of the image's again; {} where they are its own."""
     entrypoint, command = list(config.get("entrypoint") or ()), list(config.get("cmd") or ())
     if args == entrypoint + command:
         return {}

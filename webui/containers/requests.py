@@ -226,6 +226,19 @@ class RenameRequest(Request):
     name: str
 
 
+class CommitRequest(Request):
+    """`reference` names the image, "" leaves it without a name; one that another image has is moved with `replace`
+    alone. `changes` are instructions of a Dockerfile, a list or the lines of a text.
+    """
+
+    reference: str = ""
+    message: str = Field(default="", max_length=10_000)
+    author: str = Field(default="", max_length=1_000)
+    pause: bool = True  # keep it still meanwhile
+    changes: list[str] | str = Field(default_factory=list, max_length=100_000)
+    replace: bool = False
+
+
 class UpdateRequest(Request):
     """What changes on a running container; absent fields stay as they are."""
 

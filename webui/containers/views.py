@@ -14,6 +14,7 @@ from django.views.decorators.clickjacking import xframe_options_sameorigin
 
 from runtime.errors import NotFound
 from runtime.model.state import Status
+from webui.containers.committing import own_env
 from webui.containers.describing import in_words
 from webui.containers.fields import live_values, restart_choices
 from webui.containers.form import form_context
@@ -26,7 +27,7 @@ from webui.networks.models import Network
 from webui.operations.models import Event, Operation
 
 TABS = ("summary", "stats", "logs", "processes", "terminal", "events", "inspect")
-DIALOGS = ("remove", "kill", "rename", "limits")
+DIALOGS = ("remove", "kill", "rename", "limits", "commit")
 
 
 @login_required
@@ -153,6 +154,7 @@ def container_dialog(request: HttpRequest, container_id: str, name: str) -> Http
             "writable_paths": [{"path": path, "bytes": size} for path, size in paths[:5]],
             "kept": container.volume_mounts.select_related("volume"),
             "live": live_values(container.spec.get("limits", {})) if name == "limits" else (),
+            "own_env": own_env(container) if name == "commit" else (),
             "policies": restart_choices(container.spec.get("restart", {})),
         },
     )

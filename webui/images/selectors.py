@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.db.models import Prefetch, QuerySet
 
 from runtime.errors import NotFound, SpecInvalid
@@ -35,6 +37,12 @@ def image_find(host: Host, key: str, *, field: str = "image") -> Image:
     if row is None:
         raise _missing(key, field)
     return row.image
+
+
+def image_built_at(*, host: Host, time: str) -> str:
+    """The digest of the image made at just this moment (RFC 3339), "" when there is none."""
+    found = Image.objects.filter(host=host, built_at=datetime.fromisoformat(time))
+    return found.values_list("digest", flat=True).first() or ""
 
 
 def _missing(key: str, field: str) -> NotFound:

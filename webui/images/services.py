@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 
-from runtime.errors import ImageInUse, SpecInvalid
+from runtime.errors import AlreadyExists, ImageInUse, SpecInvalid
 from runtime.model.codec import to_json
 from runtime.model.image import ImageRecord
 from runtime.model.reference import Reference
@@ -25,6 +26,7 @@ from webui.images.selectors import images
 from webui.operations.models import Operation
 from webui.operations.services import event_record, operation_create
 
+_LONGEST_NAME = 512  # characters, the column's
 STARTER = "slipway/starter:latest"
 
 
@@ -126,12 +128,37 @@ def image_remove(*, image: Image, user: User | None, via: str) -> Operation:
 
 def image_tag(*, image: Image, reference: str) -> Image:
     """Give it one more name; a name that another image had moves here, as with Docker."""
+    _point(image, new_name(reference).full)
+    image_publish(digest=image.digest)
+    return images().get(pk=image.pk)
+
+
+def new_name(reference: str) -> Reference:
+    """A name that an image may be given. Raises SpecInvalid for `reference`."""
     name = Reference.parse(reference)
     if name.digest:
         raise SpecInvalid("reference", "A name that is given to an image holds no digest.")
-    _point(image, name.full)
-    image_publish(digest=image.digest)
-    return images().get(pk=image.pk)
+    if re.fullmatch(r"(library/)?[0-9a-f]{64}", name.repository):
+        raise SpecInvalid(
+            "reference",
+            f"{reference.strip()!r} would read as an image's id.",
+            hint="Choose a name with other letters: my-app:1.0.",
+        )
+    if len(name.full) > _LONGEST_NAME:
+        raise SpecInvalid("reference", f"A name has {_LONGEST_NAME} characters at most.")
+    return name
+
+
+def check_unused(host: Host, name: str) -> None:
+    """Raises AlreadyExists for `reference` when an image has this full name."""
+    row = ReferenceRow.objects.filter(host=host, name=name).select_related("image").first()
+    if row is not None:
+        raise AlreadyExists(
+            f"{Reference.parse(name).familiar} is the name of image {row.image.digest[7:19]}.",
+            hint="Choose another tag, or replace it: the name moves here, and that image stays without it.",
+            field="reference",
+            image=row.image.digest,
+        )
 
 
 def image_untag(*, image: Image, reference: str) -> None:
@@ -150,9 +177,18 @@ def _point(image: Image, name: str) -> None:
 # -- the replica, written by workers -----------------------------------------------------------
 
 
-def image_apply(*, host: Host, record: ImageRecord, references: list[str]) -> Image:
-    """Write what the store holds, and point `references` (full names) at it."""
+def image_apply(
+    *, host: Host, record: ImageRecord, references: list[str], move: bool = True
+) -> Image:
+    """Write what the store holds, and point `references` (full names) at it.
+
+    Unless names may `move`, raises AlreadyExists for one that another image has; nothing is written then.
+    """
     with transaction.atomic():
+        if not move:
+            host_lock(host=host)
+            for name in references:
+                check_unused(host, name)
         image, made = Image.objects.update_or_create(
             host=host,
             digest=record.id,

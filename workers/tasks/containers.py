@@ -10,10 +10,14 @@ from django.db import IntegrityError
 
 from runtime.errors import BadState, EngineError, NotFound
 from runtime.model.codec import from_json
+from runtime.model.image import ImageChanges
 from runtime.model.spec import ContainerSpec, Limits, Restart
 from runtime.model.state import Status
+from webui.containers.committing import container_committed
 from webui.containers.models import Container
 from webui.containers.services import container_changed
+from webui.images.selectors import image_built_at
+from webui.images.services import image_apply
 from webui.volumes.services import volumes_made
 from workers.base import Job, operation_task
 from workers.networks import networks_known
@@ -23,6 +27,8 @@ from workers.stages import Stages
 logger = logging.getLogger(__name__)
 
 Result = dict[str, Any]
+
+_MOST_LEFT_OUT = 50  # paths of device nodes that a commit names
 
 
 def _spec(job: Job) -> ContainerSpec:
@@ -173,6 +179,51 @@ def update(job: Job) -> Result:
     )
     container_changed(container_id=job.target, spec=spec)
     return container_seen(job)
+
+
+def _run_on(job: Job) -> None:
+    """After a commit that failed: a worker that died on it may have frozen the container."""
+    job.engine.commits.thaw(job.target)
+    _seen(job)
+
+
+@operation_task("container.commit", on_failure=_run_on)
+def commit(job: Job) -> Result:
+    """Make an image of it, and give that its name."""
+    host, changes = job.operation.host, from_json(ImageChanges, job.params["changes"], "changes")
+    reference = str(job.params.get("reference") or "")
+    references = [reference] if reference else []
+    if job.operation.attempts > 1 and (digest := image_built_at(host=host, time=changes.created)):
+        # The worker that died on it had done it.
+        job.engine.commits.thaw(job.target)
+        container_seen(job)
+        return {"id": digest, "references": references}
+    made = job.engine.commits.commit(
+        job.target,
+        changes,
+        pause=bool(job.params.get("pause", True)),
+        progress=job.progress,
+        cancelled=job.cancelled,
+    )
+    try:
+        image_apply(
+            host=host,
+            record=made.image,
+            references=references,
+            move=bool(job.params.get("replace")),
+        )
+    except EngineError:
+        job.engine.images.remove(made.image.id)
+        raise
+    container_committed(
+        container_id=job.target, image=made.image.id, reference=reference, user=job.operation.user
+    )
+    container_seen(job)
+    return {
+        "id": made.image.id,
+        "references": references,
+        "left_out": list(made.left_out[:_MOST_LEFT_OUT]),
+    }
 
 
 def _seen_or_gone(job: Job) -> None:

@@ -54,6 +54,7 @@ DOING = {
     "container.remove": "Removing",
     "container.update": "Changing limits",
     "container.rename": "Renaming",
+    "container.commit": "Making an image",
 }
 
 
@@ -317,6 +318,7 @@ def event_icon(kind: str) -> str:
         "tagged": "tag",
         "renamed": "edit",
         "updated": "settings",
+        "committed": "image",
     }
     return "danger" if is_bad_event(kind) else known.get(verb, "event")
 
