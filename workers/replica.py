@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
-from runtime.errors import NotFound
+from runtime.errors import KernelFailure, NotFound
 from runtime.model.spec import ContainerSpec
+from runtime.model.state import Observed
 from webui.containers.models import Container
 from webui.containers.selectors import containers
 from webui.containers.services import container_apply_observed, container_delete_row
@@ -15,6 +17,8 @@ from webui.volumes.services import volume_delete_row
 if TYPE_CHECKING:
     from runtime.engine import Engine
     from workers.base import Job
+
+_LOOK_WAITS = (0.05, 0.5)  # seconds
 
 
 def container_expected(job: Job) -> None:
@@ -29,7 +33,7 @@ def container_seen(job: Job) -> dict[str, Any]:
     not in the database.
     """
     container_id = job.target
-    observed = job.engine.observe(container_id)
+    observed = _observed(job)
     try:
         container = container_apply_observed(
             container_id=container_id,
@@ -46,6 +50,16 @@ def container_seen(job: Job) -> dict[str, Any]:
         "status": container.status,
         "exit_code": container.exit_code,
     }
+
+
+def _observed(job: Job) -> Observed:
+    """What there is now: what has been done is not to fail because one look at it did."""
+    for wait in _LOOK_WAITS:
+        try:
+            return job.engine.observe(job.target)
+        except KernelFailure:
+            time.sleep(wait)
+    return job.engine.observe(job.target)
 
 
 def container_gone(

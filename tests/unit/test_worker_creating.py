@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from runtime.errors import NotFound, StorageFull
+from runtime.errors import KernelFailure, NotFound, StorageFull
+from runtime.model.state import Observed, Status
 from tests.support.web import Site
 from webui.containers.models import Container
 from webui.operations.models import Operation
@@ -88,3 +90,17 @@ def test_a_creation_that_fails_leaves_a_volume_that_others_made(site: Site, engi
     assert _run(site).status == Operation.Status.FAILED
     assert not Container.objects.exists()
     assert [volume.name for volume in Volume.objects.all()] == ["old"]
+
+
+def test_a_creation_is_not_failed_by_a_look_at_it_that_fails(site: Site, engine: Engine) -> None:
+    site.make("web", start=False)
+    answers = iter([KernelFailure("observe", errno.EMFILE, "/proc/1/stat")])
+
+    def observe(container_id: str) -> Observed:
+        for error in answers:
+            raise error
+        return Observed(container_id, Status.CREATED, None)
+
+    engine.observe = observe  # type: ignore[method-assign]
+    assert _run(site).status == Operation.Status.SUCCEEDED
+    assert engine.made
