@@ -20,7 +20,7 @@ from webui.operations.models import Operation
 from webui.operations.services import operation_claim, operation_fail, operation_succeed
 from workers import instance
 from workers.app import app
-from workers.identity import process_name
+from workers.identity import MAX_ATTEMPTS, process_name, worker_lost
 from workers.pulse import LiveOperation, pulse
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def operation_task(
 ) -> Callable[[Body], Body]:
     """Register `body` as the Celery task `kind`. What it returns becomes the operation's result.
 
-    `on_failure` runs once after the last attempt failed, before the failure is written.
+    `on_failure` runs once after the last attempt failed, or its worker died, before the failure is written.
     """
 
     def register(body: Body) -> Body:
@@ -124,6 +124,9 @@ def execute(
 
 def _attempt(job: Job, body: Body) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """(error payload or None, result) of the body, begun again after errors that pass."""
+    if job.operation.attempts > MAX_ATTEMPTS:
+        # Nobody begins it again; but what those who died on it have left half done is put right.
+        return worker_lost(MAX_ATTEMPTS), {}
     waits = iter(RETRY_WAITS)
     while True:
         try:

@@ -1,4 +1,6 @@
-"""Who claimed an operation: a process, named so that a later one with the same pid is somebody else.
+"""Who claimed an operation, and what becomes of one whose workers die: the same for worker and watcher.
+
+A worker is a process, named so that a later one with the same pid is somebody else.
 
 A name is `<pid>.<start time>.<boot>`: the start time is field 22 of /proc/<pid>/stat in clock ticks since
 boot, and the boot is the first digits of the kernel's boot id. It fits Operation.claimed_by.
@@ -7,8 +9,11 @@ boot, and the boot is the first digits of the kernel's boot id. It fits Operatio
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from runtime.kernel import procfs
+
+MAX_ATTEMPTS = 3  # at an operation's body; one more only cleans up after it
 
 
 def process_name(pid: int | None = None) -> str:
@@ -29,3 +34,14 @@ def is_alive(name: str) -> bool:
         return process_name(int(pid)) == name
     except ProcessLookupError:
         return False
+
+
+def worker_lost(attempts: int) -> dict[str, Any]:
+    """The error payload of an operation whose workers died one after the other."""
+    return {
+        "code": "worker_lost",
+        "message": f"The worker died {attempts} times while working on this.",
+        "hint": "Look into the worker's log, then try again.",
+        "retryable": True,
+        "extra": {"attempts": attempts},
+    }

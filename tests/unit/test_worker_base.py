@@ -14,7 +14,7 @@ from webui.hosts.models import Host
 from webui.operations.models import Operation
 from workers import base
 from workers.base import Job, execute
-from workers.identity import process_name
+from workers.identity import MAX_ATTEMPTS, process_name
 from workers.pulse import LiveOperation, Pulse
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -173,6 +173,21 @@ def test_a_clean_up_that_fails_is_done_again(operation: Operation) -> None:
     execute(str(operation.pk), body, clean_up)
     assert len(cleaned) == 2
     assert now(operation).error["code"] == "storage_full"  # type: ignore[index]
+
+
+def test_after_workers_that_died_one_only_cleans_up(operation: Operation) -> None:
+    Operation.objects.update(attempts=MAX_ATTEMPTS)
+    ran: list[str] = []
+
+    def body(job: Job) -> dict[str, Any]:
+        ran.append("body")
+        return {}
+
+    execute(str(operation.pk), body, lambda job: ran.append("clean up"))
+    assert ran == ["clean up"]
+    error = now(operation).error
+    assert error is not None
+    assert error["code"] == "worker_lost"
 
 
 def test_a_tick_beats_reads_cancellations_and_writes_progress(operation: Operation) -> None:

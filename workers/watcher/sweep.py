@@ -10,21 +10,19 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 from django.utils import timezone
 
 from webui.operations.models import Operation
 from webui.operations.services import operation_fail
-from workers.identity import is_alive
+from workers.identity import MAX_ATTEMPTS, is_alive, worker_lost
 
 logger = logging.getLogger(__name__)
 
 UNCLAIMED = 3.0  # seconds after which a pending operation is sent again
 LONGEST_WAIT = 60.0  # between two sends of one operation: a busy worker has them queued already
 STALE = 30.0  # seconds without a heartbeat, several beats, after which a worker is taken for stuck
-MAX_ATTEMPTS = 3
 
 
 class Sweep:
@@ -90,7 +88,7 @@ class Sweep:
         gone = not is_alive(operation.claimed_by)
         if not gone and timezone.now() - beat < timedelta(seconds=STALE):
             return
-        if operation.attempts < MAX_ATTEMPTS:
+        if operation.attempts <= MAX_ATTEMPTS:
             if self._release(operation):
                 logger.warning(
                     "Operation %s (%s) lost its worker; it will run again.",
@@ -102,7 +100,7 @@ class Sweep:
                 self._look_at_pending(operation)
             return
         logger.error("Operation %s (%s) lost its worker again.", operation.pk, operation.kind)
-        operation_fail(operation=operation, error=worker_lost(operation))
+        operation_fail(operation=operation, error=worker_lost(operation.attempts))
 
     @staticmethod
     def _release(operation: Operation) -> bool:
@@ -114,14 +112,3 @@ class Sweep:
             heartbeat=operation.heartbeat,
         ).update(status=Operation.Status.PENDING, claimed_by="")
         return changed == 1
-
-
-def worker_lost(operation: Operation) -> dict[str, Any]:
-    """The error payload of an operation whose workers died one after the other."""
-    return {
-        "code": "worker_lost",
-        "message": f"The worker died {operation.attempts} times while working on this.",
-        "hint": "Look into the worker's log, then try again.",
-        "retryable": True,
-        "extra": {"attempts": operation.attempts},
-    }
