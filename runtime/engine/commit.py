@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO
 
 from runtime.engine.lifecycle import require
 from runtime.engine.observe import Observer
-from runtime.engine.planning import boot_id
 from runtime.errors import BadState, NotFound, ShimLost, error_context
 from runtime.images import ImageStore
 from runtime.images.unpack import DEVICES
@@ -27,7 +24,6 @@ from runtime.store.paths import Config
 
 logger = logging.getLogger(__name__)
 
-_MARK = "trusted.slipway.commit"  # on the bundle: who commits it has frozen it
 _BLOCK = 1 << 18  # bytes
 
 
@@ -94,18 +90,18 @@ class Commits:
         """Have it run on when somebody who died committing it has frozen it. Raises NotFound."""
         with error_context("commit", id=container_id), self._observer.locked(container_id):
             observed = self._observer.settled(container_id)
-            if self._is_marked(container_id):
+            if self._observer.is_marked_frozen(container_id):
                 self._run_on(observed)
 
     @contextmanager
     def _still(self, observed: Observed, *, pause: bool) -> Iterator[None]:
         """Around what reads the writable layer: nothing in it moves."""
-        ours = observed.status == Status.PAUSED and self._is_marked(observed.id)
+        marked = self._observer.is_marked_frozen(observed.id)
+        ours = observed.status == Status.PAUSED and marked
         try:
             if observed.status == Status.RUNNING and pause:
                 ours = True
-                note = boot_id().encode()
-                os.setxattr(self._config.bundle(observed.id), _MARK, note)
+                self._observer.mark_frozen(observed.id)
                 with suppress(ShimLost, NotFound):  # it has just ended: that is as still
                     ShimClient(self._config, observed.id).pause()
             yield
@@ -118,16 +114,4 @@ class Commits:
             ShimClient(self._config, observed.id).unpause()
         except (ShimLost, NotFound, BadState) as error:
             logger.info("Container %s has ended meanwhile: %s", observed.id[:12], error)
-        try:
-            os.removexattr(self._config.bundle(observed.id), _MARK)
-        except OSError as error:
-            if error.errno not in (errno.ENODATA, errno.ENOENT):
-                raise
-
-    def _is_marked(self, container_id: str) -> bool:
-        """Whether it was frozen by a commit, in this boot."""
-        try:
-            note: Any = os.getxattr(self._config.bundle(container_id), _MARK)
-        except OSError:
-            return False
-        return bool(note == boot_id().encode())
+        self._observer.unmark_frozen(observed.id)

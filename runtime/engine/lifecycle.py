@@ -245,6 +245,7 @@ class Lifecycle:
             if observed.status != Status.PAUSED:
                 require(observed, "pause")
                 ShimClient(self._config, container_id).pause()
+            self._observer.unmark_frozen(container_id)
 
     def unpause(self, container_id: str) -> None:
         with error_context("unpause", id=container_id):
@@ -252,6 +253,7 @@ class Lifecycle:
             if observed.status != Status.RUNNING:
                 require(observed, "unpause")
                 ShimClient(self._config, container_id).unpause()
+            self._observer.unmark_frozen(container_id)
 
     def wait(self, container_id: str, timeout: float | None = None) -> ExitRecord | None:
         """Its last end; None when `timeout` seconds pass first, or when it never ran."""
@@ -294,6 +296,7 @@ class Lifecycle:
                 self._cgroups.open(container_id).remove()
                 self._bundles.drop_monitor(container_id)
                 self._observer.complete_exits(observed)
+                self._observer.unmark_frozen(container_id)
                 self._observer.unmark(container_id)
 
     def _clear(self, spec: ContainerSpec) -> None:
@@ -306,6 +309,7 @@ class Lifecycle:
             self._wiring.disconnect(spec)
         self._bundles.drop_run(spec.id)
         self._bundles.trim_exits(spec.id)
+        self._observer.unmark_frozen(spec.id)
 
     # -- remove -------------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 # Of the same kind as overlayfs' own marks, so every file system that can hold a container can hold it.
 _ACTIVE = "trusted.slipway.active"
+_FROZEN = "trusted.slipway.commit"  # by who commits it, not by who asked for a pause
 
 
 class Observer:
@@ -296,8 +297,27 @@ class Observer:
         os.setxattr(self._config.bundle(container_id), _ACTIVE, json.dumps(note).encode())
 
     def unmark(self, container_id: str) -> None:
+        self._drop(container_id, _ACTIVE)
+
+    def mark_frozen(self, container_id: str) -> None:
+        """Note on disk that it is about to be frozen for a while, and not to stay so."""
+        os.setxattr(self._config.bundle(container_id), _FROZEN, boot_id().encode())
+
+    def unmark_frozen(self, container_id: str) -> None:
+        """It has run on or ended, or somebody has asked that it be frozen."""
+        self._drop(container_id, _FROZEN)
+
+    def is_marked_frozen(self, container_id: str) -> bool:
+        """Whether `mark_frozen` was the latest word, in this boot."""
         try:
-            os.removexattr(self._config.bundle(container_id), _ACTIVE)
+            note = os.getxattr(self._config.bundle(container_id), _FROZEN)
+        except OSError:
+            return False
+        return note == boot_id().encode()
+
+    def _drop(self, container_id: str, name: str) -> None:
+        try:
+            os.removexattr(self._config.bundle(container_id), name)
         except OSError as error:
             if error.errno not in (errno.ENODATA, errno.ENOENT):
                 raise

@@ -255,6 +255,19 @@ def test_what_is_cancelled_or_cut_short_leaves_nothing_and_the_container_runs(
     assert instance.status(spec) == Status.PAUSED
 
 
+def test_a_pause_that_somebody_asks_for_outlives_every_commit(instance: Instance) -> None:
+    """Also on a container that was frozen by a commit whose worker died."""
+    spec = instance.run(instance.spec("sleep", "1000"))
+    bundle = instance.config.bundle(spec.id)
+    for ask in (instance.engine.unpause, instance.engine.pause, instance.engine.restart):
+        instance.engine._observer.mark_frozen(spec.id)
+        ask(spec.id)
+        assert "trusted.slipway.commit" not in os.listxattr(bundle)
+        instance.engine.pause(spec.id)
+        instance.engine.commits.commit(spec.id, ImageChanges())
+        assert instance.status(spec) == Status.PAUSED
+
+
 def test_what_no_image_holds_is_left_out_and_told(instance: Instance, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("of the host")
     script = (
