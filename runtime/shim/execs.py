@@ -13,7 +13,7 @@ import stat
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from runtime.cgroups import open_cgroup
-from runtime.errors import EngineError, from_payload
+from runtime.errors import EngineError, KernelFailure, from_payload
 from runtime.kernel import constants as c
 from runtime.kernel import syscalls
 from runtime.shim import sockets
@@ -61,6 +61,8 @@ class Exec:
         if not data:
             raise EngineError("The helper that makes a process in the container died.")
         message = json.loads(data)
+        if "killed" in message:
+            os.waitpid(message["killed"], 0)
         if "error" in message:
             raise from_payload(message["error"])
         self.pid: int = message["pid"]
@@ -169,7 +171,14 @@ def _join_and_fork(
     if pid == 0:
         _become(plan, ends)
     ends.close_given()
-    fds = [("pidfd", os.pidfd_open(pid)), *ends.kept]
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError as error:
+        # Nobody could watch it or end it.
+        os.kill(pid, signal.SIGKILL)
+        failure = KernelFailure("pidfd_open", error.errno or 0)
+        return {"error": failure.payload(), "killed": pid}, []
+    fds = [("pidfd", pidfd), *ends.kept]
     return {"pid": pid, "fds": [name for name, _ in fds]}, [fd for _, fd in fds]
 
 

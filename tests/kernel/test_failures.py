@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.engine.execs import ExecRequest
 from runtime.errors import EngineError, KernelFailure
 from runtime.kernel.nftables import Nftables
 from runtime.model.spec import Limits, LogOptions, NetworkSpec
@@ -64,6 +65,19 @@ def test_a_monitor_outlives_calls_that_fail(faults: Callable[[str], Path]) -> No
         left = os.listdir(instance.config.container_run(spec.id))
         assert "plan.json" not in left
         assert "shim.sock" not in left
+
+
+def test_a_command_that_nobody_could_watch_does_not_run(faults: Callable[[str], Path]) -> None:
+    switch = faults("pidfd_open")
+    with Instance() as instance:
+        spec = instance.run(instance.spec("sleep", "1000"))
+        _turn(switch, b"\1")
+        with pytest.raises(KernelFailure):
+            instance.engine.exec(spec.id, ExecRequest(("sleep", "2000")))
+        _turn(switch, b"\0")
+        assert instance.processes_of_containers() == [_pid(instance, spec.id)]
+        with instance.engine.exec(spec.id, ExecRequest(("true",))) as session:
+            assert session.wait(10) == 0
 
 
 def test_an_exit_that_the_disk_did_not_take_is_on_record_when_it_has_room_again() -> None:
