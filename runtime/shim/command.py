@@ -18,6 +18,7 @@ from runtime.errors import InitFailed, KernelFailure, error_context
 from runtime.kernel import constants as c
 from runtime.kernel import procfs, syscalls
 from runtime.kernel.capabilities import NAMES
+from runtime.kernel.rlimits import number_of
 from runtime.shim.reaper import stay_as_init
 from runtime.shim.tty import become_controlling
 from runtime.shim.user import User, resolve_user
@@ -26,12 +27,15 @@ if TYPE_CHECKING:
     from runtime.model.plan import Plan
 
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
+UMASK = 0o022  # Docker's; that of whoever started the platform is no concern of containers
 
 
-def run_command(plan: Plan, *, status: int, terminal: int) -> NoReturn:
+def run_command(plan: Plan, *, status: int, terminal: int, make_directory: bool = True) -> NoReturn:
     """The last steps, inside the container: become the plan's user, with its limits and privileges, and
-    execute its command. Raises InitFailed, EngineError.
+    execute its command. Its directory is made when it is not there, unless told otherwise. Raises InitFailed,
+    EngineError.
     """
+    os.umask(UMASK)
     if terminal >= 0:
         with error_context("tty"):
             become_controlling(terminal)
@@ -44,7 +48,7 @@ def run_command(plan: Plan, *, status: int, terminal: int) -> NoReturn:
     # CVE-2024-21626. `status` closes on exec like all the rest.
     syscalls.close_range(3, 0xFFFFFFFF, c.CLOSE_RANGE_CLOEXEC)
     _reset_signals()
-    _change_directory(plan["cwd"])
+    _change_directory(plan["cwd"], make=make_directory)
     with error_context("privileges"):
         _drop_privileges(plan, user)
         # When the monitor dies nobody supervises us: die with it. Set here because a change of
@@ -88,7 +92,7 @@ def _give_stdio(user: User) -> None:
 
 def _limit_resources(plan: Plan) -> None:
     for name, soft, hard in plan["rlimits"]:
-        number = getattr(resource, f"RLIMIT_{name.upper()}", None)
+        number = number_of(name)
         if number is None:
             raise InitFailed("rlimits", f"This kernel has no resource limit {name!r}.")
         try:
@@ -163,10 +167,11 @@ def _set_apparmor(profile: str) -> None:
         ) from error
 
 
-def _change_directory(cwd: str) -> None:
-    """Enter it, made when absent, as root does for `docker run --workdir`."""
+def _change_directory(cwd: str, *, make: bool) -> None:
+    """Enter it, made as root when absent for `docker run --workdir`, but not for `docker exec --workdir`."""
     try:
-        os.makedirs(cwd, exist_ok=True)
+        if make:
+            os.makedirs(cwd, exist_ok=True)
         os.chdir(cwd)
     except OSError as error:
         raise InitFailed(

@@ -20,6 +20,7 @@ from runtime.errors import EngineError, KernelFailure, Unsupported, error_contex
 from runtime.kernel import constants as c
 from runtime.kernel import mounts, syscalls, userns
 from runtime.kernel.idmap import IdsNotMapped, cover, map_ids
+from runtime.kernel.rlimits import number_of
 from runtime.shim.command import stay_closed
 from runtime.shim.init import write_oom_score
 
@@ -184,7 +185,7 @@ def raise_limits(plan: Plan) -> None:
     # Root inside is a user like any other to the kernel. How many processes it may have, its group says.
     asked.setdefault("nproc", resource.RLIM_INFINITY)
     for name, hard in asked.items():
-        number = getattr(resource, f"RLIMIT_{name.upper()}", None)
+        number = number_of(name)
         if number is None:
             continue
         now = resource.getrlimit(number)

@@ -43,6 +43,20 @@ def test_user_groups_and_directory(instance: Instance) -> None:
     assert seen.status("CapEff") == "0" * 16
 
 
+def test_the_umask_is_dockers_whoever_started_the_platform() -> None:
+    before = os.umask(0o077)
+    try:
+        with Instance() as instance:
+            seen = started(instance, user="nobody", working_dir="/srv/made/now")
+            assert seen.status("Umask") == "0022"
+            assert seen.run("sh", "-c", "umask") == "0022"
+            for path in ("/srv/made", "/srv/made/now"):
+                found = seen.file(path).stat()
+                assert (found.st_mode & 0o7777, seen.inside(found.st_uid, "uid")) == (0o755, 0)
+    finally:
+        os.umask(before)
+
+
 def test_a_terminal(instance: Instance) -> None:
     seen = started(instance, command=["sleep", "1000"], tty=True)
     inside = os.readlink(f"/proc/{seen.pid}/fd/0")
