@@ -6,9 +6,9 @@ import json
 import socket
 from typing import Any, NamedTuple
 
-from runtime.errors import ShimLost, from_payload
+from runtime.errors import BadState, EngineError, ShimLost, from_payload
 from runtime.model.codec import from_json
-from runtime.model.state import ExitRecord
+from runtime.model.state import ExitRecord, Status
 from runtime.shim.attach import END_OF_INPUT, INPUT, PACKET, SIZE, SIZES, SKIPPED
 from runtime.store.logs import STREAMS
 
@@ -107,9 +107,17 @@ class AttachSession:
         self.close()
 
 
+def _whole(error: EngineError) -> EngineError:
+    """A monitor, which is to stay small, does not know what a status allows."""
+    if isinstance(error, BadState) and not error.extra["allowed"]:
+        action, status = error.extra["action"], error.extra["status"]
+        return BadState(action, status, Status(status).actions)
+    return error
+
+
 def result_of(line: bytes) -> Any:
     """What a monitor answers, or its error raised."""
     answer = json.loads(line)
     if not answer["ok"]:
-        raise from_payload(answer["error"])
+        raise _whole(from_payload(answer["error"]))
     return answer["result"]

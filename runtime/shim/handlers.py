@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from runtime.shim.record import Json
 
 
+# What a container allows while it waits for its next start (runtime.model.state, which costs memory).
+_RESTARTING = ("stop", "restart", "kill", "update")
+
+
 class Handlers:
     """The operations by their names, and who waits for the container's end."""
 
@@ -67,11 +71,17 @@ class Handlers:
     def _kill(self, client: Client, request: Json) -> None:
         monitor = self._monitor
         number = int(request["signal"])
-        if monitor.life is None:
-            raise BadState("kill", monitor.status, ("stop",))
-        if number in (signal.SIGKILL, monitor.plan["stop_signal"]):
+        ends = number in (signal.SIGKILL, monitor.plan["stop_signal"])
+        if ends:
             # As Docker: who kills it does not want it back.
             monitor.record.save("killed", user_stopped=True)
+        if monitor.life is None:
+            if not ends:
+                hint = "Nothing of it runs until its next start; SIGKILL keeps it from that."
+                raise BadState("send a signal to", monitor.status, _RESTARTING, hint=hint)
+            monitor.finish_by(0)
+            client.answer(None)
+            return
         self._send(monitor.life, number)
         if monitor.status == "paused" and number == signal.SIGKILL:
             self._thaw()

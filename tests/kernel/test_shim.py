@@ -283,7 +283,8 @@ def test_always_restarts_what_was_killed_from_outside(pad: Launchpad) -> None:
     assert pad.shim(plan).stop(signal.SIGKILL, 0).reason == "stopped"
 
 
-def test_between_two_lives_it_says_when_and_can_be_stopped(pad: Launchpad) -> None:
+@pytest.mark.parametrize("way", ["stop", "kill"])
+def test_between_two_lives_it_says_when_and_can_be_ended(pad: Launchpad, way: str) -> None:
     plan = pad.shell("exit 1", restart=Restart("always"))
     pad.start(plan)
 
@@ -295,9 +296,15 @@ def test_between_two_lives_it_says_when_and_can_be_stopped(pad: Launchpad) -> No
     state = wait_until(waiting)
     assert state.next_restart_at > time.time() - 1
     assert state.pid == 0
-    with pytest.raises(BadState):
+    with pytest.raises(BadState) as caught:
+        pad.shim(plan).kill(signal.SIGHUP)
+    assert tuple(caught.value.extra["allowed"]) == Status.RESTARTING.actions
+    if way == "kill":
+        # As docker kill: it does not come back.
         pad.shim(plan).kill(signal.SIGKILL)
-    record = pad.shim(plan).stop()
+        record = pad.wait(plan)
+    else:
+        record = pad.shim(plan).stop()
     assert record.code == 1
     after = from_json(RunState, read_json(pad.config.container_run(plan["id"]) / "state.json"))
     assert (after.status, after.user_stopped) == (Status.EXITED, True)

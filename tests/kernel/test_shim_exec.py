@@ -14,7 +14,7 @@ import pytest
 from runtime.errors import BadState, InitFailed
 from runtime.model.plan import Plan
 from runtime.model.spec import Health, Limits, Restart, Security
-from runtime.model.state import HealthState
+from runtime.model.state import HealthState, Status
 from tests.support.launching import Launchpad
 from tests.support.waiting import wait_until
 
@@ -127,6 +127,12 @@ def test_what_cannot_run_says_why(pad: Launchpad, plan: Plan, command: str, code
     assert caught.value.exit_code == code
 
 
+def test_its_directory_is_not_made(pad: Launchpad, plan: Plan) -> None:
+    with pytest.raises(InitFailed, match="/no/such/dir"):
+        pad.shim(plan).exec(["true"], cwd="/no/such/dir")
+    assert run(pad, plan, "ls", "/no")[0] != 0
+
+
 def test_nonsense_is_refused(pad: Launchpad, plan: Plan) -> None:
     with pytest.raises(InitFailed, match="ghost"):
         pad.shim(plan).exec(["true"], user="ghost")
@@ -149,8 +155,9 @@ def test_who_asked_for_it_may_go(pad: Launchpad, plan: Plan) -> None:
 
 def test_a_paused_container_takes_none(pad: Launchpad, plan: Plan) -> None:
     pad.shim(plan).pause()
-    with pytest.raises(BadState):
+    with pytest.raises(BadState) as caught:
         pad.shim(plan).exec(["true"])
+    assert caught.value.extra["allowed"] == list(Status.PAUSED.actions)
     pad.shim(plan).unpause()
 
 
