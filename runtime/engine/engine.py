@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from runtime.engine.volumes import VolumeManager
 from runtime.engine.wiring import Wiring
 from runtime.errors import EngineError
 from runtime.images import ImageStore
-from runtime.model.spec import ContainerSpec, Limits, Restart
+from runtime.model.spec import ContainerSpec, Limits, Restart, Ulimit
 from runtime.model.state import ExitRecord, Observed, RunState
 from runtime.model.stats import HostSample, StatsSample
 from runtime.network import NetworkManager
@@ -100,8 +100,10 @@ class Engine:
     def unpause(self, container_id: str) -> None:
         self._lifecycle.unpause(container_id)
 
-    def restart(self, container_id: str, timeout: float | None = None) -> RunState:
-        return self._lifecycle.restart(container_id, timeout)
+    def restart(
+        self, container_id: str, timeout: float | None = None, *, signal: str | int | None = None
+    ) -> RunState:
+        return self._lifecycle.restart(container_id, timeout, signal=signal)
 
     def remove(self, container_id: str, *, force: bool = False, volumes: bool = False) -> None:
         self._lifecycle.remove(container_id, force=force, volumes=volumes)
@@ -119,9 +121,15 @@ class Engine:
         self._lifecycle.rename(container_id, name)
 
     def update(
-        self, container_id: str, *, limits: Limits | None = None, restart: Restart | None = None
+        self,
+        container_id: str,
+        *,
+        limits: Limits | None = None,
+        restart: Restart | None = None,
+        ulimits: Sequence[Ulimit] | None = None,
+        shm_size: int | None = None,
     ) -> ContainerSpec:
-        return self._changes.update(container_id, limits, restart)
+        return self._changes.update(container_id, limits, restart, ulimits, shm_size)
 
     def enforce(self, container_id: str) -> None:
         self._changes.enforce(container_id)

@@ -234,8 +234,10 @@ class Lifecycle:
             except (ShimLost, NotFound):
                 self._after_loss(container_id)
 
-    def restart(self, container_id: str, timeout: float | None = None) -> RunState:
-        self.stop(container_id, timeout=timeout)
+    def restart(
+        self, container_id: str, timeout: float | None = None, *, signal: str | int | None = None
+    ) -> RunState:
+        self.stop(container_id, signal=signal, timeout=timeout)
         return self.start(container_id)
 
     def pause(self, container_id: str) -> None:

@@ -126,7 +126,7 @@ def _kernel_steps(spec: ContainerSpec, cgroup: dict[str, Any], ipc_pid: int) -> 
         "devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"
     )
     if spec.namespaces.ipc == "":
-        yield filesystem("tmpfs", "/dev/shm", _QUIET, f"mode=1777,size={spec.shm_size}")
+        yield filesystem("tmpfs", "/dev/shm", _QUIET, shm_options(spec))
     elif spec.namespaces.ipc != "none":
         shared = bind("/dev/shm", "/dev/shm")
         yield {**shared, "of_pid": ipc_pid} if ipc_pid else shared
@@ -135,6 +135,10 @@ def _kernel_steps(spec: ContainerSpec, cgroup: dict[str, Any], ipc_pid: int) -> 
     yield filesystem("sysfs", "/sys", _QUIET | protect)
     yield from _cgroup_steps(cgroup, protect)
     yield from device_steps(spec)
+
+
+def shm_options(spec: ContainerSpec) -> str:
+    return f"mode=1777,size={spec.shm_size}"
 
 
 def _cgroup_steps(cgroup: dict[str, Any], protect: int) -> Iterable[MountStep]:

@@ -74,7 +74,7 @@ def make_plan(
         "no_new_privileges": security.no_new_privileges,
         "seccomp": None if program is None else base64.b64encode(program).decode(),
         "apparmor": security.apparmor if apparmor.enabled() else "",
-        "rlimits": [(u.name, u.soft, u.hard) for u in process.ulimits],
+        "rlimits": rlimits_of(spec),
         "oom_score_adj": spec.limits.oom_score_adj,
         "sysctls": _sysctls(spec, user_namespace),
         "namespaces": namespaces,
@@ -96,6 +96,10 @@ def make_plan(
         "auto_remove": spec.auto_remove,
         "events_socket": str(config.events_socket),
     }
+
+
+def rlimits_of(spec: ContainerSpec) -> list[tuple[str, int, int]]:
+    return [(u.name, u.soft, u.hard) for u in spec.process.ulimits]
 
 
 @functools.cache

@@ -18,6 +18,8 @@ from runtime.kernel.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     CLONE_PARENT,
+    FSPICK_CLOEXEC,
+    FSPICK_EMPTY_PATH,
     LINUX_CAPABILITY_VERSION_3,
     MOVE_MOUNT_F_EMPTY_PATH,
     O_PATH,
@@ -36,7 +38,7 @@ _NUMBERS = {
     "x86_64": {"clone": 56, "pivot_root": 155, "capget": 125, "capset": 126, "seccomp": 317},
     "aarch64": {"clone": 220, "pivot_root": 41, "capget": 90, "capset": 91, "seccomp": 277},
 }[_machine if _machine in ("x86_64", "aarch64") else "x86_64"]
-_OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
+_OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _FSPICK = 428, 429, 430, 431, 432, 433
 _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 436, 437, 442
 
 
@@ -246,6 +248,12 @@ def fsconfig(fd: int, command: int, key: str = "", value: str = "") -> None:
         0,
         path=f"{key}={value}" if value else key,
     )
+
+
+def fspick(fd: int, path: str = "") -> int:
+    """fspick(2) of the mount whose root `fd` is; `path` is for errors. Returns a context to reconfigure."""
+    flags = FSPICK_CLOEXEC | FSPICK_EMPTY_PATH
+    return _syscall("fspick", _FSPICK, fd, ctypes.c_char_p(b""), flags, path=path)
 
 
 def fsmount(fd: int, attributes: int = 0) -> int:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,19 @@ class BundleStore:
         directory = self._config.container_run(container_id)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_json(directory / "state.json", to_json(state), mode=0o600, durable=False)
+
+    def change_plan(self, container_id: str, edit: Callable[[dict[str, Any]], None]) -> None:
+        """Have the next life of a container that runs, and what is executed in it, begin with something else.
+
+        Nothing happens when it has just ended. Raises OSError.
+        """
+        path = self._config.container_run(container_id) / "plan.json"
+        try:
+            plan = read_json(path)
+        except FileNotFoundError:
+            return
+        edit(plan)
+        write_json(path, plan, mode=0o600, durable=False)
 
     def drop_monitor(self, container_id: str) -> None:
         """Remove what only a container with a monitor has: its socket, and the plan, which holds secrets."""

@@ -11,7 +11,8 @@ import pytest
 
 from runtime.cgroups.limits import everything
 from runtime.errors import EngineError, SpecInvalid, Unsupported
-from runtime.model.spec import Limits, Restart
+from runtime.kernel import capabilities
+from runtime.model.spec import Limits, Restart, Ulimit
 from tests.support.engine import Instance
 from tests.support.options import Seen, asked, started
 from tests.support.waiting import wait_until
@@ -112,13 +113,14 @@ def test_processes_and_files(instance: Instance) -> None:
     seen = started(
         instance,
         limits={"pids": 33},
-        ulimits=["nofile=100:200", "core=0", "fsize=4096"],
+        ulimits=["nofile=100:200", "core=0", "fsize=4096", "locks=7"],
     )
     assert seen.limit(*PIDS) == "33"
-    rows = {line[:26].strip(): line[26:].split() for line in seen.proc("limits").splitlines()}
-    assert rows["Max open files"][:2] == ["100", "200"]
-    assert rows["Max core file size"][:2] == ["0", "0"]
-    assert rows["Max file size"][:2] == ["4096", "4096"]
+    found = rows(seen.proc("limits"))
+    assert found["Max open files"][:2] == ["100", "200"]
+    assert found["Max core file size"][:2] == ["0", "0"]
+    assert found["Max file size"][:2] == ["4096", "4096"]
+    assert found["Max file locks"][:2] == ["7", "7"]
 
 
 def disk() -> str:
@@ -225,6 +227,71 @@ def test_every_limit_changes_under_the_running_container(legacy: Instance) -> No
     assert seen.limit(*PIDS) == "max"
     assert seen.proc("oom_score_adj").strip() == "0"
     assert seen.limit(("blkio", "blkio.throttle.read_bps_device"), ("", "")) == ""
+
+
+def test_the_next_life_and_further_processes_have_the_changed_limits(instance: Instance) -> None:
+    seen = started(instance, restart="always", ulimits=["nofile=100:200"], shm_size="2m")
+    first = seen.pid
+    seen.instance.engine.update(
+        seen.spec.id,
+        limits=Limits(oom_score_adj=77),
+        ulimits=[Ulimit("nofile", 90, 150), Ulimit("core", 0, 0)],
+        shm_size=4 * MIB,
+    )
+    for pid in (first, 0):
+        if pid == 0:
+            os.kill(first, 9)
+            wait_until(lambda: seen.state.restart_count == 1 and seen.pid not in (0, first))
+        assert seen.proc("oom_score_adj").strip() == "77"
+        assert rows(seen.proc("limits"))["Max open files"][:2] == ["90", "150"]
+        assert rows(seen.proc("limits"))["Max core file size"][:2] == ["0", "0"]
+        assert seen.run("cat", "/proc/self/oom_score_adj") == "77"
+        assert rows(seen.run("cat", "/proc/self/limits"))["Max open files"][:2] == ["90", "150"]
+        assert "size=4096k" in seen.mount("/dev/shm").superblock
+
+
+def test_an_ulimit_that_is_taken_away_is_that_of_a_container_without(instance: Instance) -> None:
+    usual = rows(started(instance).proc("limits"))["Max core file size"]
+    seen = started(instance, ulimits=["core=0:-1"])
+    assert rows(seen.proc("limits"))["Max core file size"][0] == "0"
+    instance.engine.update(seen.spec.id, ulimits=[])
+    assert rows(seen.proc("limits"))["Max core file size"] == usual
+
+
+def test_shared_memory_does_not_become_smaller_than_what_is_in_it(instance: Instance) -> None:
+    seen = started(instance, ulimits=["nofile=100:200"], shm_size="8m", limits={"pids": 50})
+    seen.run("dd", "if=/dev/zero", "of=/dev/shm/x", "bs=1M", "count=6")
+    before = fingerprint(seen), seen.proc("limits")
+    with pytest.raises(SpecInvalid) as caught:
+        instance.engine.update(
+            seen.spec.id, limits=Limits(pids=60), ulimits=[Ulimit("nofile", 9, 9)], shm_size=MIB
+        )
+    assert caught.value.field == "shm_size"
+    assert (fingerprint(seen), seen.proc("limits")) == before
+    assert "size=8192k" in seen.mount("/dev/shm").superblock
+    shared = started(instance, ipc=f"container:{seen.spec.id}")
+    with pytest.raises(SpecInvalid, match="of its own"):
+        instance.engine.update(shared.spec.id, shm_size=MIB)
+
+
+def test_a_hard_limit_that_the_host_cannot_raise_changes_nothing(instance: Instance) -> None:
+    if capabilities.bounding() >> capabilities.NUMBERS["SYS_RESOURCE"] & 1:
+        pytest.skip("this host's root may raise every limit")
+    seen = started(instance, ulimits=["nofile=100:200", "core=0"], limits={"pids": 50})
+    before = fingerprint(seen), seen.proc("limits")
+    with pytest.raises(SpecInvalid, match="raise nofile") as caught:
+        instance.engine.update(
+            seen.spec.id,
+            limits=Limits(pids=60),
+            ulimits=[Ulimit("core", 0, 0), Ulimit("fsize", 1, 1), Ulimit("nofile", 100, 300)],
+        )
+    assert caught.value.field == "ulimits"
+    assert (fingerprint(seen), seen.proc("limits")) == before
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """/proc/<pid>/limits: soft, hard and unit by name."""
+    return {line[:26].strip(): line[26:].split() for line in text.splitlines()}
 
 
 def fingerprint(seen: Seen) -> dict[str, str]:

@@ -261,6 +261,42 @@ def test_limits_and_restart_policy_change_by_name(site: Site) -> None:
     assert api.patch("containers/web", {}, expect=422)["message"] == "Nothing to change."
 
 
+def test_limits_of_processes_and_of_shared_memory_change_too(site: Site) -> None:
+    site.running("web", ulimits=["nofile=5:9"])
+    api = site.api()
+    change = {"ulimits": "core=0\nnofile=7:9\n", "shm_size": "1m"}
+    api.patch("containers/web", change)
+    params = Operation.objects.get(kind="container.update").params
+    assert params == {
+        "ulimits": [
+            {"name": "core", "soft": 0, "hard": 0}, {"name": "nofile", "soft": 7, "hard": 9},
+        ],
+        "shm_size": 1024**2,
+    }  # fmt: skip
+    site.running("other")
+    api.patch("containers/other", {"ulimits": None, "shm_size": None})
+    params = Operation.objects.filter(kind="container.update").latest("created_at").params
+    assert params == {"ulimits": [], "shm_size": 64 * 1024**2}
+    for wrong, field in (
+        ({"ulimits": ["core=0", "nofile=x"]}, "ulimits[1]"),
+        ({"ulimits": ["nofile=9:5"]}, "ulimits[0]"),
+        ({"shm_size": "1"}, "shm_size"),
+    ):
+        assert api.patch("containers/web", wrong, expect=422)["extra"]["field"] == field
+
+
+def test_a_restart_may_name_the_signal_of_its_stop(site: Site) -> None:
+    site.running("web")
+    api = site.api()
+    api.post("containers/web/restart", {"signal": "SIGINT", "timeout": 3})
+    assert Operation.objects.get(kind="container.restart").params == {
+        "signal": "SIGINT",
+        "timeout": 3,
+    }
+    error = api.post("containers/web/restart", {"signal": "SIGNOT"}, expect=422)
+    assert error["extra"]["field"] == "signal"
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

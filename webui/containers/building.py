@@ -23,6 +23,7 @@ from runtime.model.spec import (
     PortMapping,
     Process,
     Security,
+    Ulimit,
 )
 from webui.containers.health import health_of
 from webui.containers.naming import random_name
@@ -71,7 +72,7 @@ def build_spec(
         security=_security(request),
         stop_signal=request.stop_signal or str(config.get("stop_signal") or "") or "SIGTERM",
         stop_timeout=request.stop_timeout,
-        shm_size=parse_bytes(request.shm_size or SHM_SIZE, "shm_size"),
+        shm_size=shm_size_of(request.shm_size),
         auto_remove=request.auto_remove,
         labels={
             **(config.get("labels") or {}),
@@ -130,8 +131,21 @@ def _process(request: ContainerRequest, config: dict[str, Any]) -> Process:
         stdin=request.stdin,
         stdin_once=request.stdin_once,
         init=is_shell_line(args) and not request.pid if request.init is None else request.init,
-        ulimits=tuple(parse_ulimit(u, f"ulimits[{i}]") for i, u in enumerate(request.ulimits)),
+        ulimits=ulimits_of(request.ulimits),
     )
+
+
+def ulimits_of(texts: Iterable[str] | str) -> tuple[Ulimit, ...]:
+    """Of `nofile=1024:2048` texts, or the lines of one. Raises SpecInvalid with the field."""
+    lines = texts
+    if isinstance(texts, str):
+        lines = [line for line in texts.splitlines() if line.strip()]
+    return tuple(parse_ulimit(text, f"ulimits[{index}]") for index, text in enumerate(lines))
+
+
+def shm_size_of(value: int | str) -> int:
+    """Bytes; Docker's 64 MiB for nothing."""
+    return parse_bytes(value or SHM_SIZE, "shm_size")
 
 
 def is_shell_line(args: tuple[str, ...]) -> bool:
@@ -144,15 +158,17 @@ def is_shell_line(args: tuple[str, ...]) -> bool:
 
 
 def _words(value: list[str] | str | None, field: str) -> tuple[str, ...] | None:
-    """None when absent; a text is split as a shell would, without expanding anything."""
+    """None when absent; a text is split as a shell would, without expanding anything.
+
+    One empty word (`""`, `[""]`) is no words at all: how `docker run --entrypoint ""` does without the image's.
+    """
     if value is None or value == "":
         return None
-    if isinstance(value, list):
-        return tuple(value)
     try:
-        return tuple(shlex.split(value))
+        words = tuple(value) if isinstance(value, list) else tuple(shlex.split(value))
     except ValueError as error:
         raise SpecInvalid(field, f"{field}: {error}.", hint="Close every quote.") from None
+    return () if words == ("",) else words
 
 
 def _ports(

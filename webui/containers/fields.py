@@ -88,7 +88,8 @@ MEMORY = Section(
               "the host's", "0 to 100; cgroup v1 only.", live=True),
         Field("limits.oom_score_adj", "OOM score", "number", "--oom-score-adj", "0",
               "-1000 to 1000; the highest dies first.", live=True),
-        Field("shm_size", "Shared memory", "size", "--shm-size", "64m", "Size of /dev/shm."),
+        Field("shm_size", "Shared memory", "size", "--shm-size", "64m", "Size of /dev/shm.",
+              live=True),
         Field("limits.oom_kill_disable", "Wait for memory instead of being killed", "check",
               "--oom-kill-disable", help="cgroup v1 only.", live=True),
     ),
@@ -110,7 +111,7 @@ PROCESSES = Section(
     "ulimits",
     "Limits of each process",
     "Open files, core dumps and the like: name=soft:hard.",
-    (Field("ulimits", "Limits", "lines", "--ulimit", "nofile=1024:4096\ncore=0"),),
+    (Field("ulimits", "Limits", "lines", "--ulimit", "nofile=1024:4096\ncore=0", live=True),),
 )
 DISK = Section(
     "disk", "Disk throughput", "Bytes and operations per second, and weights, by device.",
@@ -268,7 +269,7 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
 # What changes while a container runs.
 LIVE: tuple[Section, ...] = tuple(
     Section(section.key, section.title, section.help, fields)
-    for section in (MEMORY, CPU, DISK)
+    for section in (MEMORY, CPU, PROCESSES, DISK)
     if (fields := tuple(field for field in section.fields if field.live))
 )
 
@@ -287,15 +288,21 @@ def restart_choices(policy: dict[str, Any]) -> list[tuple[str, str, bool]]:
     return [(value, label, value == held) for value, label in choices.items()]
 
 
-def live_values(limits: dict[str, Any]) -> list[tuple[Section, list[tuple[Field, Any]]]]:
+def live_values(spec: dict[str, Any]) -> list[tuple[Section, list[tuple[Field, Any]]]]:
     """The sections of the dialog that changes limits, each field with the text of what holds now."""
+    ulimits = [f"{u['name']}={u['soft']}:{u['hard']}" for u in spec["process"].get("ulimits", ())]
+    values = {
+        **spec.get("limits", {}),
+        "shm_size": spec.get("shm_size"),
+        "ulimits": "\n".join(ulimits),
+    }
     return [
-        (section, [(field, _text(field, limits)) for field in section.fields]) for section in LIVE
+        (section, [(field, _text(field, values)) for field in section.fields]) for section in LIVE
     ]
 
 
-def _text(field: Field, limits: dict[str, Any]) -> Any:
-    value = limits.get(field.name.removeprefix("limits."))
+def _text(field: Field, values: dict[str, Any]) -> Any:
+    value = values.get(field.name.removeprefix("limits."))
     if isinstance(value, dict):
         between = "=" if field.kind == "pairs" else ":"
         sizes = field.name.endswith("_bps") or field.kind == "pairs"

@@ -244,3 +244,5 @@ class UpdateRequest(Request):
 
     limits: dict[str, Any] | None = None
     restart: RestartRequest | str | None = None
+    ulimits: list[str] | str | None = None  # all of them; an empty list takes every one away
+    shm_size: int | str | None = None  # "" = 64m

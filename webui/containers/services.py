@@ -22,7 +22,7 @@ from runtime.model.validate import validate_spec
 from runtime.model.validate_limits import validate_limits
 from runtime.model.validate_names import validate_name
 from webui.accounts.models import User
-from webui.containers.building import build_spec
+from webui.containers.building import build_spec, shm_size_of, ulimits_of
 from webui.containers.joining import attach, inherited_mounts
 from webui.containers.models import Container
 from webui.containers.naming import random_name
@@ -170,10 +170,27 @@ def container_update(
     if request.restart is not None:
         whole = ContainerRequest(image="x", restart=request.restart)
         params["restart"] = to_json(whole.to_restart())
+    # Null takes them away, too: what is left is as if it had never been given.
+    if "ulimits" in request.model_fields_set:
+        params["ulimits"] = [to_json(limit) for limit in ulimits_of(request.ulimits or ())]
+    if "shm_size" in request.model_fields_set:
+        params["shm_size"] = shm_size_of(request.shm_size or "")
+    if "ulimits" in params or "shm_size" in params:
+        _check_together(container, params)
     if not params:
-        raise SpecInvalid("limits", "Nothing to change.", hint="Give limits or restart.")
+        hint = "Give limits, ulimits, shm_size or restart."
+        raise SpecInvalid("limits", "Nothing to change.", hint=hint)
     with transaction.atomic():
         return _ask(container, "container.update", params, user, via)
+
+
+def _check_together(container: Container, params: dict[str, Any]) -> None:
+    """Raise SpecInvalid where the whole would not be a container any more."""
+    spec = {**container.spec, "shm_size": params.get("shm_size", container.spec.get("shm_size"))}
+    if "ulimits" in params:
+        spec["process"] = {**spec["process"], "ulimits": params["ulimits"]}
+    with request_words(ContainerRequest(image="x")):
+        validate_spec(from_json(ContainerSpec, spec))
 
 
 def _merged_limits(container: Container, changes: dict[str, Any]) -> Limits:

@@ -28,6 +28,11 @@ from webui.operations.models import Event, Operation
 
 TABS = ("summary", "stats", "logs", "processes", "terminal", "events", "inspect")
 DIALOGS = ("remove", "kill", "rename", "limits", "commit")
+# What people send; any other is taken as well.
+SIGNALS = (
+    "SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGSTOP",
+    "SIGCONT",
+)  # fmt: skip
 
 
 @login_required
@@ -153,8 +158,9 @@ def container_dialog(request: HttpRequest, container_id: str, name: str) -> Http
             "writable_bytes": container.usage.get("writable_bytes"),
             "writable_paths": [{"path": path, "bytes": size} for path, size in paths[:5]],
             "kept": container.volume_mounts.select_related("volume"),
-            "live": live_values(container.spec.get("limits", {})) if name == "limits" else (),
+            "live": live_values(container.spec) if name == "limits" else (),
             "own_env": own_env(container) if name == "commit" else (),
+            "signals": SIGNALS,
             "policies": restart_choices(container.spec.get("restart", {})),
         },
     )

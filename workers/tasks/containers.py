@@ -11,7 +11,7 @@ from django.db import IntegrityError
 from runtime.errors import BadState, EngineError, NotFound
 from runtime.model.codec import from_json
 from runtime.model.image import ImageChanges
-from runtime.model.spec import ContainerSpec, Limits, Restart
+from runtime.model.spec import ContainerSpec, Limits, Restart, Ulimit
 from runtime.model.state import Status
 from webui.containers.committing import container_committed
 from webui.containers.models import Container
@@ -141,7 +141,8 @@ def unpause(job: Job) -> Result:
 @operation_task("container.restart", on_failure=_seen)
 def restart(job: Job) -> Result:
     """Stop and start."""
-    job.engine.restart(job.target, job.params.get("timeout"))
+    params = job.params
+    job.engine.restart(job.target, params.get("timeout"), signal=params.get("signal"))
     return container_seen(job)
 
 
@@ -176,6 +177,10 @@ def update(job: Job) -> Result:
         job.target,
         limits=None if limits is None else from_json(Limits, limits, "limits"),
         restart=None if policy is None else from_json(Restart, policy, "restart"),
+        ulimits=None
+        if (ulimits := job.params.get("ulimits")) is None
+        else [from_json(Ulimit, each, "ulimits") for each in ulimits],
+        shm_size=job.params.get("shm_size"),
     )
     container_changed(container_id=job.target, spec=spec)
     return container_seen(job)
