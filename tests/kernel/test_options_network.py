@@ -171,13 +171,14 @@ def test_published_ports_are_elements_of_the_maps(instance: Instance) -> None:
     seen = started(
         instance,
         on=instance.network(),
-        ports=[f"{base}-{base + 1}:80-81", f"127.0.0.1:{base + 2}:53/udp"],
+        ports=[f"{base}-{base + 1}:80-81", f"127.0.0.1:{base + 2}:53/udp", f"{base + 3}:90/sctp"],
     )
     address = seen.spec.endpoints[0].address
     assert published(instance) == {
         ("tcp", "0.0.0.0", base, address, 80),
         ("tcp", "0.0.0.0", base + 1, address, 81),
         ("udp", "127.0.0.1", base + 2, address, 53),
+        ("sctp", "0.0.0.0", base + 3, address, 90),
     }
 
 

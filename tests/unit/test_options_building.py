@@ -55,6 +55,32 @@ def test_a_line_of_a_shell_gets_an_init_unless_told_otherwise(
     assert build(**fields).process.init is init
 
 
+@pytest.mark.parametrize(
+    ("fields", "args"),
+    [
+        ({}, ("serve", "--all")),
+        ({"command": "x y"}, ("serve", "x", "y")),
+        ({"entrypoint": ["sh"]}, ("sh",)),
+        ({"entrypoint": "sh -c", "command": "'a b'"}, ("sh", "-c", "a b")),
+        # Docker's way to do without the image's entrypoint, and with it without its command.
+        ({"entrypoint": '""', "command": "ls -l"}, ("ls", "-l")),
+        ({"entrypoint": [""], "command": ["ls"]}, ("ls",)),
+        ({"entrypoint": [], "command": ["ls"]}, ("ls",)),
+        ({"entrypoint": "", "command": ["ls"]}, ("serve", "ls")),
+    ],
+)
+def test_entrypoint_and_command_combine_as_dockers_do(
+    fields: dict[str, Any], args: tuple[str, ...]
+) -> None:
+    config = {"entrypoint": ["serve"], "cmd": ["--all"]}
+    assert build(config, **fields).process.args == args
+
+
+def test_without_the_images_entrypoint_there_must_be_a_command() -> None:
+    with pytest.raises(SpecInvalid, match="no command"):
+        build({"entrypoint": ["serve"], "cmd": ["--all"]}, entrypoint='""')
+
+
 def test_limits_of_devices() -> None:
     limits = build(
         limits={

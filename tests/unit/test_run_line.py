@@ -74,6 +74,7 @@ def test_a_line_as_readmes_have_it() -> None:
          {"logs": {"max_size": "1m", "max_files": 5, "non_blocking": True}}),
         ("--entrypoint /bin/tool --net host --dns-opt ndots:2",
          {"entrypoint": ["/bin/tool"], "network": "host", "dns_options": ["ndots:2"]}),
+        ("--entrypoint ''", {"entrypoint": [""]}),
         ("--cap-add=NET_ADMIN --cap-add SYS_TIME --read-only --shm-size 1g",
          {"cap_add": ["NET_ADMIN", "SYS_TIME"], "read_only_rootfs": True, "shm_size": "1g"}),
         ("--stop-timeout 3 --stop-signal SIGINT", {"stop_timeout": 3, "stop_signal": "SIGINT"}),

@@ -270,7 +270,7 @@ _SPECIAL: dict[str, Callable[[_Run, str], None]] = {
     "mount": lambda run, text: run.add("mounts", [mount_request(parse_mount(text, FIELD))]),
     "tmpfs": lambda run, text: run.add("mounts", [mount_request(parse_tmpfs(text, FIELD))]),
     "env": _variable,
-    "entrypoint": lambda run, text: run.add("entrypoint", [text] if text else []),
+    "entrypoint": lambda run, text: run.add("entrypoint", [text]),
     "restart": lambda run, text: run.add("restart", to_json(parse_restart(text, FIELD))),
     "init": lambda run, text: run.add("init", text != "false"),
     "security-opt": _security,

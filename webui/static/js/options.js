@@ -69,6 +69,8 @@ export function fillOptions(form, request) {
 
 /** @param {any} value @param {string} kind @param {boolean} sizes the values of a table are bytes */
 function textOf(value, kind, sizes) {
+  // A command in words, such as that of a health check, is one line of a shell as well.
+  if (Array.isArray(value) && kind === "text") return value.map(quote).join(" ");
   if (Array.isArray(value)) return value.length ? value.join("\n") : "none";
   if (kind === "size") return sizeText(value);
   if (typeof value === "object") return Object.entries(value).map(([name, each]) => `${name}${kind === "pairs" ? "=" : ":"}${sizes ? sizeText(each) : each}`).join("\n");

@@ -59,7 +59,9 @@ function portText(row) {
   const [ip, host, inside, protocol] = ["host_ip", "host_port", "container_port", "protocol"].map((name) => text(row, name));
   if (!host && !inside) return "";
   const where = ip.includes(":") && !ip.startsWith("[") ? `[${ip}]` : ip;
-  return `${where ? `${where}:` : ""}${host || inside}:${inside}${protocol === "tcp" ? "" : `/${protocol}`}`;
+  // As docker run: without a host port, a free one.
+  const mapped = where ? `${where}:${host}:${inside}` : host ? `${host}:${inside}` : inside;
+  return `${mapped}${protocol === "tcp" ? "" : `/${protocol}`}`;
 }
 
 /** @param {Element} row */
@@ -117,9 +119,11 @@ export function runLine(body, flags = []) {
   if (body.limits?.pids) parts.push(`--pids-limit ${body.limits.pids}`);
   if (body.restart) parts.push(`--restart ${body.restart.name}${body.restart.max_retries ? `:${body.restart.max_retries}` : ""}`);
   if (body.network) parts.push(`--network ${quote(body.network)}`);
-  if (body.entrypoint) parts.push(`--entrypoint ${quote(body.entrypoint)}`);
+  // docker takes one word; what follows it comes before the command.
+  const [, first, more] = /^("[^"]*"|'[^']*'|\S+)\s*([^]*)$/.exec(body.entrypoint ?? "") ?? [];
+  if (first) parts.push(`--entrypoint ${first}`);
   parts.push(...flags);
   parts.push(body.image ? quote(body.image) : "IMAGE");
-  const last = body.command ? ` ${body.command}` : "";
+  const last = [more, body.command].filter(Boolean).map((words) => ` ${words}`).join("");
   return parts.join(" \\\n  ") + last;
 }
