@@ -225,6 +225,8 @@ def _interfaces(spec: ContainerSpec, networks: dict[str, NetworkSpec]) -> list[I
             gateway6 = "" if routed6 or network.internal else endpoint.gateway6
             routed6 = routed6 or bool(gateway6)
             interface["gateway6"] = gateway6
+        if endpoint.link_local:
+            interface["link_local"] = list(endpoint.link_local)
         result.append(interface)
     return result
 

@@ -58,6 +58,7 @@ class Interface(TypedDict):
     address6: NotRequired[str]
     prefix_length6: NotRequired[int]
     gateway6: NotRequired[str]
+    link_local: NotRequired[list[str]]
 
 
 class HeldPort(TypedDict):

@@ -97,6 +97,7 @@ class EndpointSpec:
     address6: str = ""
     prefix_length6: int = 64
     gateway6: str = ""
+    link_local: tuple[str, ...] = ()  # further addresses, of 169.254.0.0/16 and fe80::/64
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,9 @@ from runtime.model.validate_names import ID, validate_hostname, validate_name
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
+LINK_LOCAL: tuple[Subnet, ...] = (
+    ipaddress.IPv4Network("169.254.0.0/16"), ipaddress.IPv6Network("fe80::/64")
+)  # fmt: skip
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII | re.IGNORECASE)
 
 
@@ -106,8 +109,26 @@ def _validate_endpoint(endpoint: EndpointSpec, field: str) -> None:
         raise SpecInvalid(
             f"{field}.mac_address", f"{endpoint.mac_address!r} is not a unicast MAC address."
         )
+    seen = [validate_link_local(text, f"{field}.link_local") for text in endpoint.link_local]
+    if len(set(seen)) < len(seen):
+        raise SpecInvalid(f"{field}.link_local", "One link-local address is given twice.")
     for alias in endpoint.aliases:
         validate_hostname(alias or " ", f"{field}.aliases")
+
+
+def validate_link_local(text: str, field: str) -> str:
+    """The address in its shortest form. Raises SpecInvalid unless a host may have it beside others of a link."""
+    shown = parse_address(text, field)
+    address = ipaddress.ip_address(shown)
+    if not any(
+        subnet.version == address.version and host_address(address, subnet) for subnet in LINK_LOCAL
+    ):
+        raise SpecInvalid(
+            field,
+            f"{shown} is no link-local address.",
+            hint="Write one of 169.254.0.0/16 or fe80::/64, such as 169.254.0.5.",
+        )
+    return shown
 
 
 def host_address(address: Address, subnet: Subnet) -> bool:

@@ -170,10 +170,14 @@ def _configure_network(plan: Plan) -> None:
         link.up("lo")
         for interface in plan["interfaces"]:
             name = interface["name"]
-            address6 = interface.get("address6")
-            _prepare_ipv6(name, enabled=bool(address6))
+            address6, further = interface.get("address6"), interface.get("link_local", ())
+            six = bool(address6) or any(":" in address for address in further)
+            _prepare_ipv6(name, enabled=six)
             link.add_address(name, interface["address"], interface["prefix_length"])
             link.up(name)
+            for address in further:
+                # docker run --link-local-ip
+                link.add_address(name, address, 64 if ":" in address else 16)
             if interface["gateway"]:
                 link.add_default_route(name, interface["gateway"])
             if address6:

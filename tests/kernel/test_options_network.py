@@ -75,6 +75,19 @@ def test_address_mac_and_aliases(instance: Instance) -> None:
             wait_until(lambda n=name: address in _lookup(other, n), what=name)  # type: ignore[misc]
 
 
+def test_link_local_addresses_stand_beside_its_own(instance: Instance) -> None:
+    network = instance.network()
+    one = started(instance, on=network, link_local_ips=["169.254.7.1", "fe80::7:1"])
+    shown = one.run("ip", "addr", "show", "eth0")
+    for address in (one.spec.endpoints[0].address + "/24", "169.254.7.1/16", "fe80::7:1/64"):
+        assert f"{address} " in shown
+    assert "default" in one.run("ip", "route")
+    other = started(instance, on=network, link_local_ips=["169.254.7.2", "fe80::7:2"])
+    for address in ("169.254.7.1", "fe80::7:1%eth0"):
+        other.run("ping", "-c", "1", "-W", "3", address)
+    assert one.run("cat", "/proc/sys/net/ipv6/conf/eth0/accept_ra") == "0"
+
+
 def test_a_dns_server_of_its_own_is_asked_for_all_but_containers(instance: Instance) -> None:
     network = instance.network()
     server = started(instance, on=network)

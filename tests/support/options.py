@@ -44,7 +44,11 @@ def asked(
     )
     if on is not None:
         endpoint = instance.endpoint(on, aliases=tuple(request.network_aliases))
-        given: dict[str, Any] = {"address": request.ip, "mac_address": request.mac_address}
+        given: dict[str, Any] = {
+            "address": request.ip,
+            "mac_address": request.mac_address,
+            "link_local": tuple(request.link_local_ips),
+        }
         endpoint = dataclasses.replace(endpoint, **{k: v for k, v in given.items() if v})
         spec = dataclasses.replace(spec, endpoints=(endpoint,))
         # A free one, as the reservation picks it.

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runtime.errors import EngineError, NotFound, PortInUse, SpecInvalid
+from runtime.errors import AddressInUse, EngineError, NotFound, PortInUse, SpecInvalid
 from runtime.model.spec import ContainerSpec, Device, Limits, LogOptions, Mount
 from tests.support.web import CONFIG, Site
 from webui.containers.building import build_spec
@@ -170,6 +170,14 @@ def test_the_mounts_of_another_container(site: Site) -> None:
     assert set(found) == {"/a", "/b", "/anonymous"}
 
 
+def test_a_link_local_address_is_taken_once_on_a_network(site: Site) -> None:
+    spec = site.make("first", link_local_ips=["169.254.1.2", "fe80:0::7"]).spec
+    assert spec["endpoints"][0]["link_local"] == ["169.254.1.2", "fe80::7"]
+    with pytest.raises(AddressInUse, match="first") as caught:
+        site.make("second", link_local_ips=["169.254.1.3", "fe80::7"])
+    assert caught.value.extra["field"] == "link_local_ips[1]"
+
+
 def test_namespaces_of_another_container_are_kept_by_id(site: Site) -> None:
     other = site.make("first")
     spec = site.make("second", pid="container:first", ipc=f"container:{other.pk[:12]}").spec
@@ -195,6 +203,10 @@ def test_namespaces_of_another_container_are_kept_by_id(site: Site) -> None:
         ("hostname", {"network": "container:first", "hostname": "x"}),
         ("dns", {"network": "container:first", "dns": ["1.1.1.1"]}),
         ("ip", {"network": "host", "ip": "172.30.0.9"}),
+        ("link_local_ips[1]", {"link_local_ips": ["169.254.1.2", "10.0.0.1"]}),
+        ("link_local_ips[0]", {"link_local_ips": ["169.254.255.255"]}),
+        ("link_local_ips", {"link_local_ips": ["fe80::1:2", "FE80::1:2"]}),
+        ("link_local_ips", {"network": "none", "link_local_ips": ["169.254.1.2"]}),
         ("env_file[0]", {"env_file": "NAME"}),
         ("seccomp", {"seccomp": "strict"}),
         ("auto_remove", {"auto_remove": True, "restart": "always"}),

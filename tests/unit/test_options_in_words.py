@@ -136,9 +136,16 @@ def test_a_specification_from_elsewhere_breaks_no_page() -> None:
 
 def test_addresses_that_were_chosen_are_said() -> None:
     endpoint = EndpointSpec(
-        "b" * 64, "172.30.0.5", 22, "172.30.0.1", "02:00:00:00:00:77", aliases=("db", "sql")
+        "b" * 64,
+        "172.30.0.5",
+        22,
+        "172.30.0.1",
+        "02:00:00:00:00:77",
+        aliases=("db", "sql"),
+        link_local=("169.254.1.2", "fe80::7"),
     )
     assert words_of(container(endpoints=(endpoint,)))["network"] == [
         ("Further names", "db, sql"),
+        ("Link-local addresses", "169.254.1.2, fe80::7"),
         ("MAC address", "02:00:00:00:00:77"),
     ]

@@ -113,6 +113,7 @@ def _network(spec: ContainerSpec, networks: dict[str, str], names: dict[str, str
         request["network_aliases"] = list(endpoint.aliases)
         if endpoint.mac_address != mac_for(endpoint.address):
             request["mac_address"] = endpoint.mac_address
+        request["link_local_ips"] = list(endpoint.link_local)
     return request
 
 

@@ -111,6 +111,8 @@ def _network(spec: ContainerSpec, name_of: NameOf) -> Iterator[tuple[str, str]]:
     for endpoint in spec.endpoints:
         if endpoint.aliases:
             yield "Further names", ", ".join(endpoint.aliases)
+        if endpoint.link_local:
+            yield "Link-local addresses", ", ".join(endpoint.link_local)
         if endpoint.mac_address != mac_for(endpoint.address):
             yield "MAC address", endpoint.mac_address
     published = {f"{port.container_port}/{port.protocol}" for port in spec.ports}

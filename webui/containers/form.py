@@ -115,7 +115,7 @@ def initial_values(source: Container) -> dict[str, Any]:
         names=dict(Container.objects.filter(pk__in=_shared(spec)).values_list("pk", "name")),
     )
     # What only one container can have.
-    for name in ("ports", "mac_address"):
+    for name in ("ports", "mac_address", "link_local_ips"):
         request.pop(name, None)
     ports = [{**to_json(port), "host_port": ""} for port in once_everywhere(spec.ports)]
     return {"request": {**request, "name": f"{source.name}-copy"}, "ports": ports}

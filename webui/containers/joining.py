@@ -36,12 +36,13 @@ def attach(host: Host, spec: ContainerSpec, request: ContainerRequest) -> Contai
         address6=request.ip6,
         mac_address=request.mac_address,
         aliases=request.network_aliases,
+        link_local=request.link_local_ips,
     )
     return replace(spec, endpoints=(endpoint,))
 
 
 def _refuse_addresses(request: ContainerRequest) -> None:
-    for name in ("ip", "ip6", "mac_address", "network_aliases"):
+    for name in ("ip", "ip6", "mac_address", "link_local_ips", "network_aliases"):
         if getattr(request, name):
             raise SpecInvalid(
                 name,

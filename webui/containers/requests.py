@@ -174,6 +174,7 @@ class ContainerRequest(Request):
     ip: str = ""
     ip6: str = ""
     mac_address: str = ""
+    link_local_ips: list[str] = Field(default_factory=list)  # of 169.254.0.0/16 and fe80::/64
     dns: list[str] = Field(default_factory=list)
     dns_search: list[str] = Field(default_factory=list)
     dns_options: list[str] = Field(default_factory=list)

@@ -19,7 +19,7 @@ from runtime.model.parse import parse_address
 from runtime.model.parse_ports import PortChoice
 from runtime.model.spec import ContainerSpec, EndpointSpec, Mount, PortMapping
 from runtime.model.subnets import mac_for, next_address, next_address6
-from runtime.model.validate_network import host_address
+from runtime.model.validate_network import host_address, validate_link_local
 from webui.containers.models import Container
 from webui.hosts.models import Host
 from webui.images.models import Image
@@ -63,7 +63,13 @@ def find_network(host: Host, name: str) -> Network:
 
 
 def choose_address(
-    network: Network, *, address: str, address6: str, mac_address: str, aliases: list[str]
+    network: Network,
+    *,
+    address: str,
+    address6: str,
+    mac_address: str,
+    aliases: list[str],
+    link_local: list[str] | None = None,
 ) -> EndpointSpec:
     """An endpoint with the given addresses, or with the lowest free ones; IPv6 where the network has it.
 
@@ -88,6 +94,7 @@ def choose_address(
         address6=chosen6,
         prefix_length6=int(network.subnet6.partition("/")[2]) if chosen6 else 64,
         gateway6=network.gateway6 if chosen6 else "",
+        link_local=_check_link_local(network, link_local or []),
     )
 
 
@@ -121,6 +128,25 @@ def _check_address(network: Network, address: str, field: str, subnet: str, gate
             hint=f"Choose another address of {subnet}, or leave it empty to get a free one.",
         )
     return str(parsed)
+
+
+def _check_link_local(network: Network, asked: list[str]) -> tuple[str, ...]:
+    """Every one once on the network: two with one address take turns in answering."""
+    found = [validate_link_local(text, f"link_local_ips[{i}]") for i, text in enumerate(asked)]
+    if not found:
+        return ()
+    others = Container.objects.filter(endpoints__network=network)
+    for name, endpoints in others.values_list("name", "spec__endpoints"):
+        ours = [e for e in endpoints or () if e["network_id"] == network.pk]
+        taken = {address for end in ours for address in end.get("link_local", ())}
+        for index, address in enumerate(found):
+            if address in taken:
+                raise AddressInUse(
+                    f"{address} is taken on {network.name}, by container {name}.",
+                    hint="Choose another link-local address.",
+                    field=f"link_local_ips[{index}]",
+                )
+    return tuple(found)
 
 
 def _check_mac(network: Network, mac_address: str) -> str:

@@ -253,10 +253,6 @@ _ABSENT = {
         "the writable layer has no quota of its own.",
         "Mount a volume or a tmpfs with a size where it writes much.",
     ),
-    "--link-local-ip": (
-        "interfaces get their link-local addresses from the kernel.",
-        "Give it a fixed address of its network with --ip or --ip6.",
-    ),
     "--link": (
         "containers of one network find each other by name.",
         "Put both into one network, and give more names with --network-alias.",

@@ -27,6 +27,7 @@ _NAMES = {
     "endpoints[0].address6": "ip6",
     "endpoints[0].mac_address": "mac_address",
     "endpoints[0].aliases": "network_aliases",
+    "endpoints[0].link_local": "link_local_ips",
     "endpoints": "network",
     "dns.servers": "dns",
     "dns.search": "dns_search",
