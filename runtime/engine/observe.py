@@ -153,9 +153,11 @@ class Observer:
     def _repair_networks(self) -> None:
         try:
             if self._wiring.repair():
-                # After a boot, and at the very first start, they have to be made.
-                level = logging.WARNING if self._repaired else logging.INFO
-                logger.log(level, "Bridges or firewall rules were missing; they are there now.")
+                if self._repaired:
+                    logger.warning("Bridges or firewall rules were missing; they are there now.")
+                else:
+                    # After a boot, and at the very first start, they have to be made.
+                    logger.info("Bridges and firewall rules are made.")
             self._repaired = True
         except (EngineError, OSError) as error:
             logger.warning("The networks cannot be put right: %s", error)

@@ -126,8 +126,12 @@ class Transport:
             return self._given_up("does not answer")
         text = str(error) or type(error).__name__
         if isinstance(error, httpx.ConnectError) and "SSL" in text:
+            # What OpenSSL says of an answer in plain text.
+            plain = "WRONG_VERSION_NUMBER" in text
             failure = RegistryUnavailable(
-                f"{self.name} does not speak TLS as it should: {text}.",
+                f"{self.name} answers without TLS."
+                if plain
+                else f"{self.name} does not speak TLS as it should: {text}.",
                 hint="For one that speaks plain HTTP add it to the registries (Admin, Registries) "
                 "and allow plain HTTP.",
                 field="reference",

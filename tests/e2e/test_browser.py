@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.browser import SOON, close, sign_in
+from tests.support.images import docker_archive, layer
 from tests.support.platform import Api, Platform, free_port
 from tests.support.waiting import wait_until
 
@@ -94,6 +95,22 @@ def test_a_bad_field_says_so_beneath_it_and_keeps_what_was_typed(page: Page, sta
     page.get_by_test_id("create").click()
     expect(page.locator(".field-error").first).to_be_visible()
     assert page.locator("input[name=command]").input_value() == "sleep 600"
+
+
+def test_the_images_page_counts_what_comes_and_keeps_its_buttons(
+    page: Page, api: Api, starter: str, tmp_path: Path
+) -> None:
+    page.goto("/images/")
+    expect(page.get_by_test_id("connection")).to_have_attribute("data-state", "open")
+    rows = page.get_by_test_id("image-row")
+    before = rows.count()
+    archive = docker_archive(tmp_path / "one.tar", [layer({"one": starter})])
+    with archive.open("rb") as file:
+        api.http.post("/images/import", files={"archive": file}, data={"reference": "one:1"})
+    expect(rows).to_have_count(before + 1, timeout=SOON)
+    expect(page.locator("h1 .count")).to_have_text(str(before + 1))
+    expect(page.locator("[data-testid=image-row] copy-button button")).to_have_count(before + 1)
+    api.delete("/images/one:1")
 
 
 def test_a_container_without_limits_carries_a_warning(page: Page, starter: str) -> None:

@@ -26,7 +26,7 @@ def run(command: str, *args: str) -> str:
 
 
 def test_a_first_start_makes_host_network_and_admin() -> None:
-    found = re.fullmatch(r"admin account: (\S+) password: (\S+)\n", run("bootstrap"))
+    found = re.search(r"Sign in as (\S+) with the password (\S+)\n", run("bootstrap"))
     assert found
     assert Host.objects.get().pk == settings.ENVIRONMENT.host_id
     network = Network.objects.get()

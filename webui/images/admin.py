@@ -60,6 +60,11 @@ class RegistryForm(forms.ModelForm):  # type: ignore[type-arg] # generic for the
     class Meta:
         model = Registry
         fields = ["hostname", "username", "plain_http"]
+        labels = {"hostname": "Registry", "username": "User name", "plain_http": "Plain HTTP"}
+        help_texts = {
+            "hostname": "As in references, with its port if it has one: registry.example:5000. docker.io is Docker Hub.",
+            "plain_http": "Ask it without TLS: anybody on the way can read and change what comes.",
+        }
 
     def clean_hostname(self) -> str:
         try:

@@ -2,10 +2,15 @@
 /**
  * The same templates draw a page first and keep it fresh: a region asks the server for the page
  * again and is morphed into what came back, so focus, selection and scroll stay. Elements marked
- * `data-keep` own what is inside them and are left alone.
+ * `data-keep` own what is inside them and are left alone. What stands elsewhere on the page and goes
+ * along with a region, such as a count in its heading, names it in `data-with`.
  */
 
 import { Idiomorph } from "../vendor/idiomorph.js";
+import { findAll } from "./dom.js";
+
+/** They draw what is inside them from their attributes, which the server knows, and the rest of their state, which it does not. */
+const SELF_DRAWN = new Set(["relative-time", "copy-button", "secret-value"]);
 
 const OPTIONS = {
   morphStyle: "outerHTML",
@@ -15,11 +20,15 @@ const OPTIONS = {
     beforeNodeMorphed(from, to) {
       if (!(from instanceof Element) || !(to instanceof Element)) return true;
       if (from.hasAttribute("data-keep") && to.hasAttribute("data-keep")) return false;
-      if (from.localName === "relative-time" && to.localName === "relative-time") {
-        from.setAttribute("datetime", to.getAttribute("datetime") ?? "");
+      if (from.localName === to.localName && SELF_DRAWN.has(from.localName)) {
+        for (const { name, value } of to.attributes) if (from.getAttribute(name) !== value) from.setAttribute(name, value);
         return false;
       }
       return true;
+    },
+    /** @param {Node} node */
+    afterNodeMorphed(node) {
+      if (node instanceof Element && node.localName === "port-link") node.dispatchEvent(new Event("slipway:morphed"));
     },
     /** Open menus, checked boxes and live cells are the browser's, not the template's. */
     beforeAttributeUpdated(/** @type {string} */ name, /** @type {Element} */ node) {
@@ -60,5 +69,17 @@ export async function refresh(id) {
   const fresh = page.getElementById(id);
   if (!fresh) return false;
   morph(present, fresh);
+  morphAlong(id, page);
   return true;
+}
+
+/**
+ * Morph what goes along with a region (`data-with`).
+ * @param {string} id the region's @param {Document} page as the server has it now
+ */
+export function morphAlong(id, page) {
+  for (const present of findAll(`[data-with="${id}"]`)) {
+    const fresh = page.getElementById(present.id);
+    if (fresh) morph(present, fresh);
+  }
 }

@@ -30,4 +30,7 @@ class Command(BaseCommand):
         made = admin_create_first()
         if made is not None:
             user, password = made
-            self.stdout.write(f"admin account: {user.username} password: {password}")
+            self.stdout.write(
+                f"\n  Sign in as {user.username} with the password {password}\n"
+                f"  It is shown only now. Another: ./slipway manage changepassword {user.username}\n"
+            )

@@ -11,7 +11,7 @@ import { announce, find, findAll, throttled } from "../dom.js";
 import { api } from "../api.js";
 import { bytes, percent } from "../format.js";
 import { listen, unlisten } from "../live.js";
-import { fetchPage, morph } from "../regions.js";
+import { fetchPage, morph, morphAlong } from "../regions.js";
 import { seen, watchAll } from "../stats.js";
 import { toastError } from "../toasts.js";
 import { SparkLine, UsageBar } from "./small.js";
@@ -191,18 +191,14 @@ class LiveTable extends HTMLElement {
     if (page) this.#head(page);
   }
 
-  /** Counts above the table go along with it (`data-with`). @param {Document} page */
+  /** Counts above the table go along with it; their links must not ask for these rows alone. @param {Document} page */
   #head(page) {
-    for (const present of findAll(`[data-with="${this.id}"]`)) {
-      const fresh = page.getElementById(present.id);
-      if (!fresh) continue;
-      for (const link of fresh.querySelectorAll("a[href^='?']")) {
-        const query = new URLSearchParams(link.getAttribute("href") ?? "");
-        query.delete("only");
-        link.setAttribute("href", `?${query}`);
-      }
-      morph(present, fresh);
+    for (const link of page.querySelectorAll(`[data-with="${this.id}"] a[href^='?']`)) {
+      const query = new URLSearchParams(link.getAttribute("href") ?? "");
+      query.delete("only");
+      link.setAttribute("href", `?${query}`);
     }
+    morphAlong(this.id, page);
   }
 
   /** @param {Record<string, import("../stats.js").Sample>} samples */

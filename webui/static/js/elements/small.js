@@ -50,7 +50,6 @@ class CopyButton extends HTMLElement {
     const button = element("button", { type: "button", class: "icon-button", "aria-label": this.dataset.label ?? "Copy", title: this.dataset.label ?? "Copy" }, icon("copy", "small"));
     button.addEventListener("click", () => this.#copy(button));
     this.append(button);
-    this.dataset.keep = "";
   }
 
   /** @param {HTMLElement} button */
@@ -125,13 +124,18 @@ export class SparkLine extends HTMLElement {
 /** `<port-link>`: a published port as a link to the machine that this page came from. */
 class PortLink extends HTMLElement {
   connectedCallback() {
+    this.#point();
+    this.addEventListener("slipway:morphed", this.#point);
+  }
+
+  #point = () => {
     const link = this.querySelector("a");
     const { hostIp = "", hostPort } = this.dataset;
     if (!link) return;
     const everywhere = hostIp === "" || hostIp === "0.0.0.0" || hostIp === "::";
     const host = everywhere ? location.hostname : hostIp;
     link.href = `http://${host.includes(":") && !host.startsWith("[") ? `[${host}]` : host}:${hostPort}/`;
-  }
+  };
 }
 
 /** `<secret-value data-value="…">`: masked until somebody asks. */
@@ -146,7 +150,6 @@ class SecretValue extends HTMLElement {
       button.textContent = hidden ? "Hide" : "Show";
     });
     this.append(" ", button);
-    this.dataset.keep = "";
   }
 }
 
