@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Error, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Error,
+    Page,
+    WebSocket,
+    expect,
+    sync_playwright,
+)
 
 from tests.support.platform import Platform
 
@@ -53,10 +61,32 @@ def page(browser: Browser, platform: Platform) -> Iterator[Page]:
             else None
         ),
     )
-    sign_in(opened, platform)
+    underway = _underway(opened)
+    try:
+        sign_in(opened, platform)
+    except AssertionError as error:
+        # What a page waits for is gone by the time that somebody reads of the failure.
+        error.add_note(f"No answer yet: {sorted(underway)}; errors: {errors}")
+        error.add_note(platform.log[-4000:])
+        raise
     yield opened
     close(context)
     assert errors == []
+
+
+def _underway(page: Page) -> set[str]:
+    """The addresses that have been asked and have not answered, kept up to date; websockets until their first frame."""
+    asked: set[str] = set()
+    page.on("request", lambda request: asked.add(request.url))
+    for event in ("requestfinished", "requestfailed"):
+        page.on(event, lambda request: asked.discard(request.url))
+
+    def opened(socket: WebSocket) -> None:
+        asked.add(socket.url)
+        socket.on("framereceived", lambda _: asked.discard(socket.url))
+
+    page.on("websocket", opened)
+    return asked
 
 
 def close(context: BrowserContext) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +13,7 @@ import pytest
 import redis
 
 from tests.support.waiting import wait_until
+from workers.supervisor.processes import redis_executable
 
 
 class PrivateRedis:
@@ -36,7 +38,9 @@ class PrivateRedis:
         argv = ["redis-server"]
         for name, value in options.items():
             argv += [f"--{name}", value]
-        self._process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            argv, executable=redis_executable(), stdout=subprocess.DEVNULL
+        )
         wait_until(self._answers, what="Redis answers")
 
     def kill(self) -> None:
@@ -57,8 +61,8 @@ class PrivateRedis:
 @pytest.fixture
 def private_redis() -> Iterator[PrivateRedis]:
     """A running Redis; import this fixture where it is used."""
-    if shutil.which("redis-server") is None:
-        pytest.skip("needs redis-server")
+    if not os.path.exists(redis_executable()):
+        pytest.skip("needs Debian's redis-tools")
     directory = Path(tempfile.mkdtemp(prefix="slw-redis-", dir="/tmp"))
     server = PrivateRedis(directory)
     server.start()
