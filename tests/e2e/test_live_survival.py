@@ -63,6 +63,17 @@ def run(client: Api, name: str, command: str, **fields: Any) -> dict[str, Any]:
     return row
 
 
+def run_deaf(client: Api, name: str) -> dict[str, Any]:
+    """One that does not heed SIGTERM, from when this returns."""
+    row = run(client, name, "trap '' TERM; echo deaf; while :; do sleep 1; done")
+
+    def has_said_so() -> bool:
+        return "deaf" in client.http.get(f"/containers/{row['id']}/logs").text
+
+    wait_until(has_said_so, every=0.05, what="its trap is set")
+    return row
+
+
 def kill(own: Platform, process: str) -> None:
     """SIGKILL, and wait until the supervisor has started it again."""
     pid = own.pid(process)
@@ -168,8 +179,8 @@ def test_what_is_asked_for_while_redis_is_away_is_done_when_it_is_back(
 def test_an_operation_whose_worker_is_killed_is_done_by_the_next(
     own: Platform, client: Api
 ) -> None:
-    # It does not heed SIGTERM, so that the stop takes its whole grace period.
-    row = run(client, "stubborn", "trap '' TERM; while :; do sleep 1; done")
+    # The stop takes its whole grace period.
+    row = run_deaf(client, "stubborn")
     state = own.config.container_run(row["id"]) / "state.json"
     pid = int(_field(state.read_text(), "pid"))
     operation = client.call(
@@ -195,24 +206,26 @@ def test_an_operation_whose_worker_is_killed_is_done_by_the_next(
 
 
 def test_somebody_who_waits_gets_the_answer_although_redis_dies(own: Platform, client: Api) -> None:
-    row = run(client, "slow", "trap '' TERM; while :; do sleep 1; done")
+    row = run_deaf(client, "slow")
     answers: list[dict[str, Any]] = []
 
     def stop() -> None:
         answers.append(client.post(f"/containers/{row['id']}/stop", {"timeout": 3}))
 
     waiting = threading.Thread(target=stop)
-    waiting.start()
-    wait_until(lambda: _is_stopping(own, row["id"]), every=0.05, what="the stop has begun")
-    os.kill(own.pid("redis"), signal.SIGKILL)
+    redis = own.pid("redis")
+    # Made before: that may take longer than the stop.
+    with closing(own.api()) as other:
+
+        def is_stopping() -> bool:
+            operation = other.get(f"/containers/{row['id']}")["operation"]
+            return bool(operation and operation["status"] == "running")
+
+        waiting.start()
+        wait_until(is_stopping, every=0.05, what="the stop has begun")
+    os.kill(redis, signal.SIGKILL)
     waiting.join(timeout=30)
     assert [answer["status"] for answer in answers] == ["exited"]
-
-
-def _is_stopping(own: Platform, container: str) -> bool:
-    with closing(own.api()) as other:
-        operation = other.get(f"/containers/{container}")["operation"]
-        return bool(operation and operation["status"] == "running")
 
 
 def test_an_auto_remove_container_goes_when_it_ends(own: Platform, client: Api, page: Live) -> None:
