@@ -22,6 +22,7 @@ _OPAQUE = "trusted.overlay.opaque"
 class Change:
     path: str  # in the container, absolute
     kind: Literal["modified", "added", "deleted"]
+    size: int | None = None  # bytes of a file as it is now
 
 
 def changes(upper: Path, lower: MergedTree) -> Iterator[Change]:
@@ -52,6 +53,27 @@ def changes(upper: Path, lower: MergedTree) -> Iterator[Change]:
         os.close(root)
 
 
+def changes_in(upper: Path, lower: MergedTree, directory: str) -> list[Change]:
+    """Of what is directly in one directory, an absolute path without links; none where nothing has changed."""
+    relative = directory.strip("/")
+    root = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = syscalls.openat2(
+            root,
+            relative or ".",
+            os.O_RDONLY | os.O_DIRECTORY,
+            resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
+        )
+    except KernelFailure:
+        return []
+    finally:
+        os.close(root)
+    try:
+        return [change for change, _ in _of(fd, relative, lower)]
+    finally:
+        os.close(fd)
+
+
 def _of(fd: int, directory: str, lower: MergedTree) -> Iterator[tuple[Change, bool]]:
     """The changes of one directory, given relative; whether each is a directory to look into."""
     prefix = f"{directory}/" if directory else ""
@@ -67,7 +89,8 @@ def _of(fd: int, directory: str, lower: MergedTree) -> Iterator[tuple[Change, bo
             if there:
                 yield Change(path, "deleted"), False
             continue
-        yield Change(path, "modified" if there else "added"), stat.S_ISDIR(facts.st_mode)
+        size = facts.st_size if stat.S_ISREG(facts.st_mode) else None
+        yield Change(path, "modified" if there else "added", size), stat.S_ISDIR(facts.st_mode)
     if directory and _is_opaque(fd):
         for name in sorted(set(lower.names(directory)) - set(names)):
             yield Change(f"/{prefix}{name}", "deleted"), False

@@ -1,9 +1,10 @@
-"""Files of a container as tar streams, in and out, whether it runs or not."""
+"""Files of a container, listed, and as tar streams in and out, whether it runs or not."""
 
 from __future__ import annotations
 
 import json
 import os
+import posixpath
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runtime.engine.diff import changes_in
+from runtime.engine.layers import MergedTree
 from runtime.engine.mounts import user_steps
 from runtime.engine.observe import Observer
 from runtime.engine.volumes import VolumeManager
@@ -37,6 +40,35 @@ class PathStat:
     mode: int  # st_mode
     mtime: float  # Unix seconds
     link_target: str  # "" unless it is a symbolic link
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name of a directory. `mode` is st_mode, `user` and `group` are what the container calls them, or ""."""
+
+    name: str  # what is no UTF-8 as surrogates
+    kind: str  # file, directory, link, pipe, socket, device
+    size: int  # bytes
+    mode: int
+    uid: int  # as seen inside
+    gid: int
+    user: str
+    group: str
+    mtime: float  # Unix seconds
+    link_target: str
+    leads_to: str  # the kind of what a link leads to, "" when to nothing
+    change: str = ""  # added, modified: in the writable layer
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    path: str  # without links
+    in_layer: bool  # what is written here goes with the container; False in volumes and the like
+    entries: tuple[Entry, ...]  # by name
+    deleted: tuple[
+        str, ...
+    ]  # names that the image has here, and the container has deleted; from the start only
+    more: bool  # names come after the last of these
 
 
 class Transfer:
@@ -131,6 +163,46 @@ class Files:
             transfer.close()
             raise
 
+    def content(
+        self, container_id: str, path: str, *, limit: int | None = None
+    ) -> tuple[PathStat, Transfer]:
+        """The file that `path` leads to, `limit` bytes at most, for the caller to read and close."""
+        transfer = self._begin(container_id, {"op": "content", "path": path, "limit": limit})
+        try:
+            return PathStat(**transfer.message()["stat"]), transfer
+        except BaseException:
+            transfer.close()
+            raise
+
+    def listing(
+        self, container_id: str, path: str, *, after: str = "", limit: int = 1000
+    ) -> Listing:
+        """What is in the directory that `path` leads to, from the first name after `after`."""
+        request = {"op": "list", "path": path, "after": after, "limit": limit}
+        with self._begin(container_id, request) as transfer:
+            place = transfer.message()["list"]
+            rows = [json.loads(line) for line in transfer.stream]
+            transfer.finish()
+        more = bool(rows) and "more" in rows[-1]
+        changes: dict[str, str] = {}
+        if place["on_root"]:
+            found = changes_in(*self._tree(container_id), place["path"])
+            changes = {posixpath.basename(change.path): change.kind for change in found}
+        names = rows[:-1] if more else rows
+        return Listing(
+            path=place["path"],
+            in_layer=place["on_root"],
+            entries=tuple(Entry(**row, change=changes.get(row["name"], "")) for row in names),
+            deleted=() if after else tuple(_deleted(changes)[:limit]),
+            more=more,
+        )
+
+    def _tree(self, container_id: str) -> tuple[Path, MergedTree]:
+        """The writable layer, and what lies below it."""
+        image = self._bundles.spec(container_id).image
+        layers = [mount_points(self._config), *self._images.layer_dirs(image)]
+        return self._config.bundle(container_id) / "upper", MergedTree(layers)
+
     def write(
         self, container_id: str, path: str, *, no_overwrite: bool = False, keep_ids: bool = False
     ) -> Transfer:
@@ -174,6 +246,10 @@ class Files:
         }
         steps = [s for s in user_steps(spec, self._config, self._volumes) if s["kind"] == "bind"]
         return {"pidfd": -1, "overlay": overlay, "mounts": steps}
+
+
+def _deleted(changes: dict[str, str]) -> list[str]:
+    return sorted(name for name, kind in changes.items() if kind == "deleted")
 
 
 def _of_running(observed: Observed, stack: ExitStack) -> dict[str, Any]:

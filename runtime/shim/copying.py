@@ -1,4 +1,4 @@
-"""A process that enters a container and speaks tar: what `docker cp` and `docker export` ask for.
+"""A process that enters a container: it speaks tar, as `docker cp` and `docker export` ask for, and lists directories.
 
     python -S -c … REQUEST STATUS    (descriptors; the tar comes on stdin, or goes to stdout)
 
@@ -6,7 +6,8 @@ Everything it runs is loaded before it enters; after that, imports are forbidden
 data, never code (the class of CVE-2019-14271). Its "/" is the container's then, so that no link of the
 container's making leads to the host (CVE-2018-15664). Lines on STATUS: {"stat"} before a tar that is read,
 {"ready"} before one that is written, then {"done"}, or {"error"}. Of one that is written both say how much is
-in its place, as {"members", "bytes"}; an error only when something is.
+in its place, as {"members", "bytes"}; an error only when something is. A directory is {"list"}, then its entries
+on stdout (listing.py), a file's content like a tar.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from runtime.kernel import constants as c
 from runtime.kernel import mounts, syscalls
 from runtime.kernel.capabilities import mask
 from runtime.shim.init import forbid_imports
+from runtime.shim.listing import blocks_of, enter_directory, open_file, write_entries
 from runtime.shim.tars import Written, describe, go_into, pack, unpack
 from runtime.shim.userns import become_root
 
@@ -60,6 +62,18 @@ def main(request_fd: int, status: int) -> None:
 
 def _serve(request: dict[str, Any], status: int, written: Written) -> None:
     path = request["path"]
+    if request["op"] == "list":
+        _tell(status, {"list": enter_directory(path)})
+        with os.fdopen(1, "wb", closefd=False) as out:
+            write_entries(out, after=request["after"], limit=request["limit"])
+        return
+    if request["op"] == "content":
+        fd, facts = open_file(path)
+        _tell(status, {"stat": facts})
+        with os.fdopen(1, "wb", closefd=False) as out:
+            for block in blocks_of(fd, request["limit"]):
+                out.write(block)
+        return
     if request["op"] == "write":
         options = {name: bool(request[name]) for name in ("no_overwrite", "keep_ids")}
         go_into(path)

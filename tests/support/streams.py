@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from runtime.engine.diff import Change
 from runtime.engine.execs import ExecRequest
-from runtime.engine.files import PathStat, Transfer
+from runtime.engine.files import Listing, PathStat, Transfer
 from runtime.errors import NotFound
 from runtime.shim.attach_session import AttachSession
 from runtime.shim.client import ExecSession
@@ -42,6 +42,16 @@ class NoFiles:
     def read(
         self, container_id: str, path: str, *, export: bool = False
     ) -> tuple[PathStat, Transfer]:
+        raise NotFound("not asked for")
+
+    def content(
+        self, container_id: str, path: str, *, limit: int | None = None
+    ) -> tuple[PathStat, Transfer]:
+        raise NotFound("not asked for")
+
+    def listing(
+        self, container_id: str, path: str, *, after: str = "", limit: int = 1000
+    ) -> Listing:
         raise NotFound("not asked for")
 
     def write(

@@ -1,16 +1,18 @@
-"""/api/v1/containers/{key}/archive, …/changes: a container's files, as `docker cp` and `docker diff` have them."""
+"""/api/v1/containers/{key}/archive, …/files, …/changes: a container's files, as `docker cp` and `docker diff` have them."""
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Annotated, Any
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse, UnreadablePostError
+from django.utils.http import content_disposition_header
 from ninja import Query, Router, Schema
 from pydantic import Field
 
@@ -39,11 +41,11 @@ async def container_archive(request: HttpRequest, key: str, path: str) -> Any:
     """
     container = await sync_to_async(_allowed)(request, key)
     messages = stream_client.copy_out(container.pk, path)
-    # What goes wrong at the beginning is still an answer with a number.
-    stat = (await anext(messages))["data"]
-    answer = StreamingHttpResponse(_blocks(messages), content_type="application/x-tar")
-    answer[_STAT] = _encoded(stat)
-    return answer
+    return await _streamed(
+        messages,
+        "application/x-tar",
+        lambda stat: f"{stat['name'].strip('/') or container.name}.tar",
+    )
 
 
 class PutQuery(Schema):
@@ -104,17 +106,52 @@ async def container_export(request: HttpRequest, key: str) -> Any:
     """Its whole root file system as a tar stream, without what is in its volumes."""
     container = await sync_to_async(_allowed)(request, key)
     messages = stream_client.copy_out(container.pk, "/", export=True)
-    await anext(messages)
-    return StreamingHttpResponse(_blocks(messages), content_type="application/x-tar")
+    return await _streamed(messages, "application/x-tar", lambda _: f"{container.name}.tar")
+
+
+class FilesQuery(Schema):
+    """`after`: the last name that is known already; `limit`: so many at most."""
+
+    path: str = "/"
+    after: str = ""
+    limit: int = Field(default=1000, ge=1, le=5000)
+
+
+@router.get("/{key}/files", response=Any)
+async def container_files(
+    request: HttpRequest, key: str, query: Annotated[FilesQuery, Query()]
+) -> Any:
+    """What is in a directory: {path, in_layer, entries, deleted, more}, whether the container runs or not.
+
+    `entries` are {name, kind, size, mode, uid, gid, user, group, mtime, link_target, leads_to, change}, by name:
+    `kind` is file, directory, link, pipe, socket or device, `leads_to` that of what a link leads to, `change` added
+    or modified where it is the container's own. `deleted` are names that the image has there. `path` is where the
+    directory is when no link is followed; what is written there goes with the container when it is `in_layer`.
+    """
+    container = await sync_to_async(_allowed)(request, key)
+    return await stream_client.list_files(
+        container.pk, query.path, after=query.after, limit=query.limit
+    )
+
+
+@router.get("/{key}/files/content", response=Any)
+async def container_file(
+    request: HttpRequest, key: str, path: str, limit: Annotated[int | None, Query(ge=1)] = None
+) -> Any:
+    """The content of the file that `path` leads to, `limit` bytes at most; the header X-Slipway-Path-Stat as above."""
+    container = await sync_to_async(_allowed)(request, key)
+    messages = stream_client.read_file(container.pk, path, limit)
+    return await _streamed(messages, "application/octet-stream", lambda stat: stat["name"])
 
 
 @router.get("/{key}/changes", response=Any)
 async def container_changes(
     request: HttpRequest, key: str, limit: Annotated[int, Query(ge=1, le=100_000)] = 10_000
 ) -> Any:
-    """What the container has changed outside its volumes, and would be lost with it: [{path, kind}].
+    """What the container has changed outside its volumes, and would be lost with it: [{path, kind, size}].
 
-    `kind` is modified, added or deleted. `limit`: so many at most.
+    `kind` is modified, added or deleted, `size` the bytes of a file as it is now, null of what is none. `limit`: so
+    many at most.
     """
     container = await sync_to_async(_allowed)(request, key)
     return await stream_client.changes(container.pk, limit)
@@ -128,6 +165,20 @@ def _allowed(request: HttpRequest, key: str) -> Container:
 
 def _encoded(stat: dict[str, Any]) -> str:
     return base64.b64encode(json.dumps(stat).encode()).decode()
+
+
+async def _streamed(
+    messages: AsyncGenerator[dict[str, Any], None], kind: str, name: Callable[[dict[str, Any]], str]
+) -> StreamingHttpResponse:
+    """An answer to be kept as a file, never shown as a page of ours."""
+    # What goes wrong at the beginning is still an answer with a number.
+    stat = (await anext(messages))["data"]
+    answer = StreamingHttpResponse(_blocks(messages), content_type=kind)
+    answer[_STAT] = _encoded(stat)
+    # A container's names may hold anything; a header takes no line breaks.
+    shown = re.sub(r"[\x00-\x1f\x7f]", "_", name(stat).encode("utf-8", "replace").decode())
+    answer["Content-Disposition"] = content_disposition_header(True, shown) or "attachment"
+    return answer
 
 
 async def _blocks(messages: Any) -> AsyncIterator[bytes]:

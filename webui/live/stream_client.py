@@ -145,6 +145,25 @@ async def copy_out(
             yield message
 
 
+async def read_file(
+    container_id: str, path: str, limit: int | None
+) -> AsyncGenerator[dict[str, Any], None]:
+    """As `copy_out`, the content of one file, `limit` bytes at most."""
+    request = {"op": "read_file", "id": container_id, "path": path, "limit": limit}
+    async with aclosing(_messages(request)) as messages:
+        async for message in messages:
+            yield message
+
+
+async def list_files(container_id: str, path: str, *, after: str, limit: int) -> dict[str, Any]:
+    """runtime.engine.files.Listing of a directory in it. Raises StreamUnavailable, StreamRefused."""
+    request = {"op": "list_files", "id": container_id, "path": path, "after": after, "limit": limit}
+    async with aclosing(_messages(request)) as messages:
+        found: dict[str, Any] = (await anext(messages))["data"]
+        entries = [entry async for message in messages for entry in message["data"]]
+        return {**found, "entries": entries}
+
+
 async def changes(container_id: str, limit: int) -> list[dict[str, Any]]:
     """runtime.engine.diff.Change, `limit` at most. Raises StreamUnavailable, StreamRefused."""
     request = {"op": "changes", "id": container_id, "limit": limit}

@@ -1,10 +1,13 @@
 """Files of a container, over the stream socket.
 
     {"op": "stat_path", "id", "path"}, {"op": "copy_out", "id", "path", "export"?}, {"op": "changes", "id", "limit"}
+    {"op": "list_files", "id", "path", "after", "limit"}, {"op": "read_file", "id", "path", "limit"}
 
 Answers: {"type": "stat", "data": PathStat}, then for a copy {"type": "output", "data": base64} as often as it
 takes, and {"type": "end"}: without it the tar stream is not whole. A slow reader holds the copy back. Changes are
-{"type": "changes", "data": [Change, …]} as often as it takes, and {"type": "end"}.
+{"type": "changes", "data": [Change, …]} as often as it takes, and {"type": "end"}; a directory is {"type": "listing",
+"data": Listing without its entries}, then {"type": "entries", "data": [Entry, …]} in the same way. The content of a
+file comes as a copy does.
 
     {"op": "copy_in", "id", "path", "no_overwrite"?, "keep_ids"?}
 
@@ -21,11 +24,13 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
 from runtime.engine.diff import Change
-from runtime.engine.files import PathStat, Transfer
+from runtime.engine.files import Listing, PathStat, Transfer
 from runtime.errors import ArchiveInvalid, EngineError, SpecInvalid
 from runtime.model.codec import to_json
 from workers.watcher.exec_stream import container_of, writable
@@ -46,6 +51,14 @@ class FileSource(Protocol):
     def read(
         self, container_id: str, path: str, *, export: bool = False
     ) -> tuple[PathStat, Transfer]: ...
+
+    def content(
+        self, container_id: str, path: str, *, limit: int | None = None
+    ) -> tuple[PathStat, Transfer]: ...
+
+    def listing(
+        self, container_id: str, path: str, *, after: str = "", limit: int = 1000
+    ) -> Listing: ...
 
     def write(
         self, container_id: str, path: str, *, no_overwrite: bool = False, keep_ids: bool = False
@@ -81,9 +94,14 @@ async def serve_copy(
         facts = await asyncio.to_thread(files.stat, container_id, path)
         await _tell(sender, {"type": "stat", "data": to_json(facts)})
         return
-    facts, transfer = await asyncio.to_thread(
-        files.read, container_id, path, export=bool(request.get("export"))
-    )
+    if request["op"] == "list_files":
+        await _listing(sender, files, container_id, path, request)
+        return
+    if request["op"] == "read_file":
+        begin = partial(files.content, container_id, path, limit=request.get("limit"))
+    else:
+        begin = partial(files.read, container_id, path, export=bool(request.get("export")))
+    facts, transfer = await asyncio.to_thread(begin)
     try:
         await _tell(sender, {"type": "stat", "data": to_json(facts)})
         fd = transfer.stream.fileno()
@@ -169,6 +187,20 @@ async def _drop(stream: asyncio.StreamReader) -> None:
         async with asyncio.timeout(STALL_LIMIT):
             while await stream.read(_BLOCK):
                 pass
+
+
+async def _listing(
+    sender: Sender, files: FileSource, container_id: str, path: str, request: dict[str, Any]
+) -> None:
+    after, limit = str(request.get("after", "")), int(request.get("limit", 0))
+    found = await asyncio.to_thread(files.listing, container_id, path, after=after, limit=limit)
+    head = to_json(replace(found, entries=()))
+    del head["entries"]
+    await _tell(sender, {"type": "listing", "data": head})
+    for start in range(0, len(found.entries), _BATCH):
+        rows = [to_json(entry) for entry in found.entries[start : start + _BATCH]]
+        await _tell(sender, {"type": "entries", "data": rows})
+    await _tell(sender, {"type": "end"})
 
 
 async def _changes(sender: Sender, container_id: str, limit: int, engine: ChangeSource) -> None:

@@ -6,7 +6,7 @@ One request per connection, one JSON object per line:
     {"op": "stats", "ids": [id, …] | "all", "once"?}
     {"op": "host", "once"?}
     {"op": "top", "id"}
-    {"op": "stat_path" | "copy_out" | "copy_in" | "changes", …}: see copy_stream.py
+    {"op": "stat_path" | "copy_out" | "copy_in" | "changes" | "list_files" | "read_file", …}: see copy_stream.py
     {"op": "exec", …}: see exec_stream.py
     {"op": "execs", "id"}
     {"op": "attach" | "resize", …}: see attach_stream.py
@@ -186,7 +186,7 @@ class StreamServer:
                 rows = await asyncio.to_thread(self._top, _id(request))
                 message = {"type": "processes", "data": [to_json(row) for row in rows]}
                 await reader.send(json.dumps(message))
-            case "stat_path" | "copy_out" | "copy_in" | "changes":
+            case "stat_path" | "copy_out" | "copy_in" | "changes" | "list_files" | "read_file":
                 await serve_copy(stream, reader, request, self._files)
             case "exec":
                 await serve_exec(stream, reader, request, self._begin_exec, self._execs)
