@@ -12,6 +12,7 @@ from django.urls import reverse
 from tests.support.seed import seed
 from webui.accounts.models import User
 from webui.containers.models import Container
+from webui.containers.views import DIALOGS, TABS
 from webui.images.models import Image
 from webui.networks.models import Network
 from webui.volumes.models import Volume
@@ -46,7 +47,7 @@ def every_page() -> list[str]:
     detail = reverse("container", args=[container("shop-db").id])
     return [
         *(reverse(name) for name in [*LISTS, "account", "container-create"]),
-        *(f"{detail}?tab={tab}" for tab in ("summary", "stats", "logs", "events", "inspect")),
+        *(f"{detail}?tab={tab}" for tab in TABS),
         reverse("container", args=[container("report-nightly").id]),
         *(reverse("image", args=[image.digest]) for image in Image.objects.all()),
     ]
@@ -104,7 +105,7 @@ def test_a_viewer_sees_everything_and_is_offered_no_change(host: None) -> None:
         main = html[html.index('<main id="main"') :]
         assert "data-action=" not in main, url
         assert 'data-testid="confirm"' not in main
-    for name in ("remove", "kill", "rename", "limits"):
+    for name in DIALOGS:
         url = reverse("container-dialog", args=[container("shop-db").id, name])
         assert client.get(url).status_code == 403
 
@@ -306,3 +307,19 @@ def test_the_host_tells_what_is_unmanaged_and_what_its_network_does(host: None) 
         "10.0.0.0/24",
     ):
         assert told in html
+
+
+def test_making_an_image_says_what_is_in_it_and_names_no_secret(host: None) -> None:
+    client = signed_in("admin")
+    html = page(client, reverse("container-dialog", args=[container("shop-db").id, "commit"]))
+    assert "Not in it: what is at <code>/var/lib/postgresql/data</code>" in html
+    assert "POSTGRES_PASSWORD" in html
+    values = [item.partition("=")[2] for item in container("shop-db").spec["process"]["env"]]
+    assert not any(value in html for value in values if len(value) > 5 and "/" not in value)
+
+
+def test_a_directory_of_the_address_is_text_for_the_script(host: None) -> None:
+    url = reverse("container", args=[container("shop-db").id])
+    html = page(signed_in("admin"), f'{url}?tab=files&path=/a"><script>')
+    assert 'data-path="/a&quot;&gt;&lt;script&gt;"' in html
+    assert "file-browser" not in page(signed_in("viewer"), f"{url}?tab=files")

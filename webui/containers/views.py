@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -26,7 +27,9 @@ from webui.core.pages import may_operate
 from webui.networks.models import Network
 from webui.operations.models import Event, Operation
 
-TABS = ("summary", "stats", "logs", "processes", "terminal", "events", "inspect")
+TABS = (
+    "summary", "stats", "logs", "processes", "terminal", "files", "changes", "events", "inspect"
+)  # fmt: skip
 DIALOGS = ("remove", "kill", "rename", "limits", "commit")
 # What people send; any other is taken as well.
 SIGNALS = (
@@ -104,11 +107,20 @@ def container_detail(request: HttpRequest, container_id: str) -> HttpResponse:
         "tab": tab,
         "tabs": TABS,
     }
+    if tab == "files":
+        context["path"] = request.GET.get("path", "/")
+        context["mounts"] = _places(container)
     if tab == "events":
         events = Event.objects.filter(**related).select_related("user")[:200]
         context["events"] = [payloads.event_row(event) for event in events]
         context["operations"] = [payloads.operation_row(each) for each in operations[:50]]
     return render(request, "pages/container.html", context)
+
+
+def _places(container: Container) -> str:
+    """Where something else than the root file system is, as JSON for the page's script."""
+    mounts = container.spec.get("mounts", [])
+    return json.dumps([{k: m.get(k, "") for k in ("target", "type", "source")} for m in mounts])
 
 
 def _last_oom_kill(container: Container) -> dict[str, Any] | None:

@@ -74,21 +74,37 @@ function readAnswer(status, text) {
 }
 
 /**
- * Upload a form with progress, which fetch cannot tell.
- * @param {string} url @param {FormData} form
+ * Bytes as they are. Throws ApiError.
+ * @param {string} url @returns {Promise<{data: Uint8Array, header: (name: string) => string}>}
+ */
+export async function apiBytes(url) {
+  try {
+    const response = await fetch(url, { credentials: "same-origin" });
+    if (!response.ok) return readAnswer(response.status, await response.text());
+    return { data: new Uint8Array(await response.arrayBuffer()), header: (name) => response.headers.get(name) ?? "" };
+  } catch (error) {
+    if (error instanceof ApiError) throw error;
+    throw new ApiError("unreachable", "What came is not whole.", { hint: "Try it again." }, 0);
+  }
+}
+
+/**
+ * Upload a form, or a file, with progress, which fetch cannot tell.
+ * @param {string} url @param {FormData|Blob} body
  * @param {(sent: number, total: number) => void} onProgress bytes
+ * @param {string} [method]
  * @returns {Promise<any>}
  */
-export function upload(url, form, onProgress) {
+export function upload(url, body, onProgress, method = "POST") {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    request.open("POST", url);
+    request.open(method, url);
     request.setRequestHeader("Accept", "application/json");
     request.setRequestHeader("X-CSRFToken", csrfToken());
     request.upload.addEventListener("progress", (event) => onProgress(event.loaded, event.total));
     request.addEventListener("error", () => {
       reject(new ApiError("unreachable", "The upload broke off.", {
-        hint: "Check the connection and choose Import again.",
+        hint: "Check the connection, and try it again.",
       }, 0));
     });
     request.addEventListener("load", () => {
@@ -98,6 +114,6 @@ export function upload(url, form, onProgress) {
         reject(error);
       }
     });
-    request.send(form);
+    request.send(body);
   });
 }

@@ -16,6 +16,8 @@ import "./elements/log-view.js";
 import "./elements/create-form.js";
 import "./elements/upload-zone.js";
 import "./elements/process-table.js";
+import "./elements/change-list.js";
+import "./elements/file-browser.js";
 import { live } from "./live.js";
 import { startNavigation } from "./navigation.js";
 

@@ -49,6 +49,11 @@ export function familiar(reference) {
   return reference.replace(/^docker\.io\//, "").replace(/^library\//, "");
 }
 
+/** A container's name as it can be shown and sent: what is no UTF-8 becomes a mark. @param {string} name */
+export function wellFormed(name) {
+  return name.replace(/\p{Surrogate}/gu, "\ufffd");
+}
+
 /** "image.pull" → "Image pull". @param {string} kind */
 export function humanise(kind) {
   const text = kind.replace(/[._]/g, " ");

@@ -14,6 +14,11 @@ function markCurrent() {
   }
 }
 
+/** On a narrow screen the tabs scroll: the present one is seen. */
+function showTab() {
+  find(".tabs [aria-current=page]")?.scrollIntoView({ block: "nearest", inline: "center" });
+}
+
 function closeRail() {
   delete document.body.dataset.rail;
   find("[data-rail-open]")?.setAttribute("aria-expanded", "false");
@@ -41,6 +46,7 @@ function applyFilter(form) {
 }
 
 export function startNavigation() {
+  showTab();
   /** @type {HTMLFormElement|null} */
   let filtering = null;
   const filter = throttled(() => {
@@ -96,6 +102,7 @@ export function startNavigation() {
     const swapped = /** @type {CustomEvent} */ (event).detail?.target;
     if (!(swapped instanceof Element) || swapped.id !== "main") return;
     markCurrent();
+    showTab();
     window.scrollTo(0, 0);
     find("#main")?.focus({ preventScroll: true });
     announce(document.title);

@@ -5,6 +5,7 @@ import { api } from "../api.js";
 import { announce, element, find, icon } from "../dom.js";
 import { relative } from "../format.js";
 
+const OPEN_UP_TO = 12; // members of an object that is shown open
 const EXACT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
 /** @type {Set<RelativeTime>} */
@@ -153,17 +154,33 @@ class SecretValue extends HTMLElement {
   }
 }
 
-/** `<json-view data-url="…">`: an object of the API, indented. */
+/** `<json-view data-url="…">`: an object of the API as a tree to open and close; its `pre` holds the text to copy. */
 class JsonView extends HTMLElement {
   async connectedCallback() {
-    const pre = this.querySelector("pre");
-    if (!pre || !this.dataset.url) return;
+    const tree = find("[data-tree]", this);
+    if (!tree || !this.dataset.url) return;
     try {
-      pre.textContent = JSON.stringify(await api("GET", this.dataset.url), null, 2);
+      const data = await api("GET", this.dataset.url);
+      const text = find("pre", this);
+      if (text) text.textContent = JSON.stringify(data, null, 2);
+      tree.replaceChildren(...Object.entries(data).map(([key, value]) => branch(key, value)));
     } catch (error) {
-      pre.textContent = error instanceof Error ? error.message : String(error);
+      tree.textContent = error instanceof Error ? error.message : String(error);
     }
   }
+}
+
+/** @param {string} key @param {unknown} value @returns {HTMLElement} */
+function branch(key, value) {
+  const name = element("span", { class: "json-key" }, key);
+  const parts = value && typeof value === "object" ? Object.entries(value) : [];
+  if (!parts.length) {
+    const kind = value === null ? "null" : typeof value;
+    return element("div", { class: "json-leaf" }, name, ": ", element("span", { class: `json-${kind}` }, JSON.stringify(value) ?? ""));
+  }
+  const count = Array.isArray(value) ? `[${parts.length}]` : `{${parts.length}}`;
+  const open = parts.length <= OPEN_UP_TO;
+  return element("details", { open }, element("summary", {}, name, " ", element("span", { class: "faint" }, count)), ...parts.map(([below, inner]) => branch(below, inner)));
 }
 
 customElements.define("relative-time", RelativeTime);
