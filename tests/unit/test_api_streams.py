@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +14,13 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.test import AsyncClient
 
-from runtime.errors import NotFound
+from runtime.errors import KernelFailure, NotFound
 from runtime.model.stats import HostSample, StatsSample
 from runtime.store.logs import STDERR, STDOUT, LogWriter
 from runtime.store.paths import Config
 from tests.support.streams import Nobody, NoFiles, no_exec
 from tests.support.web import Site, close_connections
+from webui.api import execs
 from webui.containers.models import Container
 from workers.watcher.stats import Sampler
 from workers.watcher.stream_server import StreamServer
@@ -196,3 +198,23 @@ async def test_strangers_and_unknown_containers(site: Site, client: Reader) -> N
     for path in ("stats", "logs"):
         assert (await AsyncClient().get(f"/api/v1/containers/web/{path}")).status_code == 401
         assert (await client.get(f"/api/v1/containers/web/{path}")).status_code == 404
+
+
+async def test_a_command_that_could_not_be_begun_is_no_mistake_of_ours(
+    web: Container, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has an exit code is the command's end, the rest an error."""
+
+    def begin(*_: object, **__: object) -> None:
+        raise KernelFailure("fork", errno.EAGAIN, stage="exec")
+
+    monkeypatch.setattr(execs, "begin_exec", begin)
+    token = await sync_to_async(site.token)("operator")
+    answer = await AsyncClient().post(
+        "/api/v1/containers/web/exec",
+        {"command": "true"},
+        content_type="application/json",
+        headers={"Authorization": f"Bearer {token}"},
+    )
+    await sync_to_async(close_connections)()
+    assert answer.json()["code"] == "kernel_failure"

@@ -65,7 +65,7 @@ async def container_exec(request: HttpRequest, key: str, body: ExecBody) -> Any:
             async with asyncio.timeout(body.timeout):
                 return await _collect(process, body.stdin)
     except EngineError as error:
-        if error.extra.get("stage") == "exec":
+        if error.extra.get("stage") == "exec" and "exit_code" in error.extra:
             return _result(
                 error.extra["exit_code"], {"stderr": f"{error.message}\n".encode()}, False
             )
