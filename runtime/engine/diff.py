@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections import deque
@@ -11,11 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 from runtime.engine.layers import MergedTree
-from runtime.errors import KernelFailure
+from runtime.errors import KernelFailure, error_context
 from runtime.kernel import syscalls
 from runtime.kernel.constants import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS
 
 _OPAQUE = "trusted.overlay.opaque"
+# Removed or exchanged since, or so deep that it has no path.
+_PASSED_OVER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +32,13 @@ def changes(upper: Path, lower: MergedTree) -> Iterator[Change]:
     """As `docker diff`, directories before what is in them; volumes are not part of it.
 
     What comes and goes meanwhile is passed over, and so is what lies so deep that it has no path. A directory
-    is opened without following any link: the container may exchange it for one. Raises OSError.
+    is opened without following any link: the container may exchange it for one. Raises KernelFailure.
     """
+    with error_context("changes"):
+        yield from _changes(upper, lower)
+
+
+def _changes(upper: Path, lower: MergedTree) -> Iterator[Change]:
     root = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         ahead = deque(["."])
@@ -40,7 +48,9 @@ def changes(upper: Path, lower: MergedTree) -> Iterator[Change]:
                 flags = os.O_RDONLY | os.O_DIRECTORY
                 resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
                 fd = syscalls.openat2(root, directory, flags, resolve=resolve)
-            except KernelFailure:
+            except KernelFailure as error:
+                if error.errno not in _PASSED_OVER:
+                    raise
                 continue
             try:
                 for change, is_directory in _of(fd, directory.removeprefix("."), lower):
@@ -64,7 +74,9 @@ def changes_in(upper: Path, lower: MergedTree, directory: str) -> list[Change]:
             os.O_RDONLY | os.O_DIRECTORY,
             resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
         )
-    except KernelFailure:
+    except KernelFailure as error:
+        if error.errno not in _PASSED_OVER:
+            raise
         return []
     finally:
         os.close(root)
@@ -82,7 +94,9 @@ def _of(fd: int, directory: str, lower: MergedTree) -> Iterator[tuple[Change, bo
         try:
             facts = os.stat(name, dir_fd=fd, follow_symlinks=False)
             there = lower.find(prefix + name) is not None
-        except OSError:
+        except OSError as error:
+            if error.errno not in _PASSED_OVER:
+                raise
             continue
         path = f"/{prefix}{name}"
         if stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0:
@@ -99,5 +113,7 @@ def _of(fd: int, directory: str, lower: MergedTree) -> Iterator[tuple[Change, bo
 def _is_opaque(fd: int) -> bool:
     try:
         return os.getxattr(fd, _OPAQUE) == b"y"
-    except OSError:
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.ENOTSUP):
+            raise
         return False

@@ -186,7 +186,8 @@ class Files:
         more = bool(rows) and "more" in rows[-1]
         changes: dict[str, str] = {}
         if place["on_root"]:
-            found = changes_in(*self._tree(container_id), place["path"])
+            with error_context("changes", id=container_id):
+                found = changes_in(*self._tree(container_id), place["path"])
             changes = {posixpath.basename(change.path): change.kind for change in found}
         names = rows[:-1] if more else rows
         return Listing(

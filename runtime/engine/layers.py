@@ -107,8 +107,9 @@ def _is_opaque(path: str) -> bool:
         try:
             if os.getxattr(path, name, follow_symlinks=False) == b"y":
                 return True
-        except OSError:
-            continue
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, errno.ENOTSUP):
+                raise
     return False
 
 

@@ -37,6 +37,7 @@ _KINDS = {
     stat.S_IFCHR: tarfile.CHRTYPE,
     stat.S_IFBLK: tarfile.BLKTYPE,
 }
+_WITHOUT = (errno.ENODATA, errno.ENOTSUP)  # has no such attribute, or none at all
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
@@ -142,7 +143,9 @@ class LayerTar(io.RawIOBase):
             if kind == stat.S_IFLNK:
                 try:
                     member.linkname = os.readlink(name, dir_fd=parent)
-                except OSError:
+                except OSError as error:
+                    if error.errno not in (*_GONE, errno.EINVAL):
+                        raise
                     return  # exchanged since
             device = (os.major(facts.st_rdev), os.minor(facts.st_rdev))
             if kind in (stat.S_IFCHR, stat.S_IFBLK):
@@ -217,7 +220,9 @@ def _attributes(fd: int, path: str) -> dict[str, str]:
     found: dict[str, str] = {}
     try:
         names = os.listxattr(fd)
-    except OSError:
+    except OSError as error:
+        if error.errno not in _WITHOUT:
+            raise
         return found
     for name in names:
         if name in _ELSEWHERE:
@@ -234,15 +239,20 @@ def _attributes(fd: int, path: str) -> dict[str, str]:
             found[f"SCHILY.xattr.{name}".encode().decode()] = value.decode(
                 "utf-8", "surrogateescape"
             )
-        except (OSError, UnicodeEncodeError):
-            continue  # gone since, or a name that is no text
+        except UnicodeEncodeError:
+            continue  # a name that is no text
+        except OSError as error:
+            if error.errno not in _WITHOUT:  # gone since
+                raise
     return found
 
 
 def _is_opaque(fd: int) -> bool:
     try:
         return os.getxattr(fd, _OPAQUE) == b"y"
-    except OSError:
+    except OSError as error:
+        if error.errno not in _WITHOUT:
+            raise
         return False
 
 

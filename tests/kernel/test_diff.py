@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from runtime.errors import NotFound
+from runtime.errors import KernelFailure, NotFound
+from runtime.kernel import syscalls
 from runtime.model.spec import Security
 from tests.support.engine import Instance
 
@@ -55,3 +57,20 @@ def test_one_that_has_not_run_has_changed_nothing(instance: Instance) -> None:
     assert list(instance.engine.changes(spec.id)) == []
     with pytest.raises(NotFound):
         list(instance.engine.changes("0" * 64))
+
+
+def test_what_cannot_be_looked_into_is_no_change_left_out(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = instance.run(instance.shell("mkdir /new; echo 1 > /new/file"))
+    instance.engine.wait(spec.id, 10)
+    openat2 = syscalls.openat2
+
+    def failing(directory: int, path: str, *args: int, **options: int) -> int:
+        if path == "new":
+            raise KernelFailure("openat2", errno.EMFILE, path)
+        return openat2(directory, path, *args, **options)
+
+    monkeypatch.setattr(syscalls, "openat2", failing)
+    with pytest.raises(KernelFailure):
+        list(instance.engine.changes(spec.id))
