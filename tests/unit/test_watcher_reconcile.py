@@ -13,7 +13,7 @@ from runtime.model.state import ExitReason, ExitRecord, Observed, RunState, Stat
 from webui.containers.models import Container
 from webui.hosts.models import Host
 from webui.operations.models import Operation
-from workers.watcher.policy import SHIM_LOST_PAUSE, Policy, comes_back
+from workers.watcher.policy import REMOVAL_PAUSE, SHIM_LOST_PAUSE, Policy, comes_back
 from workers.watcher.reconcile import Reconciler
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -182,6 +182,19 @@ def test_an_auto_remove_container_is_removed_once(world: World) -> None:
     world.reconciler.look(A)
     assert world.asked() == ["container.remove"]
     assert Operation.objects.get().via == "system"
+
+
+def test_an_auto_remove_container_whose_removal_failed_is_removed_again(world: World) -> None:
+    world.container(auto_remove=True)
+    world.engine.has(A, ended("exited"))
+    world.reconciler.look(A)
+    Operation.objects.update(status=Operation.Status.FAILED)
+    world.engine.observed[A] = Observed(A, Status.DEAD, None, error="Something held it.")
+    world.reconciler.round()
+    assert world.asked() == ["container.remove"]
+    world.time += REMOVAL_PAUSE
+    world.reconciler.round()
+    assert world.asked() == ["container.remove"] * 2
 
 
 def test_an_auto_remove_container_that_ends_within_its_own_start_is_removed_after_it(

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 # A container whose monitor keeps dying is started again, but not in a loop.
 SHIM_LOST_PAUSE = 30.0  # seconds
+# A container whose removal failed is removed again, but what resists may do so for long.
+REMOVAL_PAUSE = 10.0
 _FOREVER = ("always", "unless-stopped")
 
 
@@ -37,10 +39,16 @@ class Policy:
         self._restarted: dict[
             str, float
         ] = {}  # id -> when it was last started after a lost monitor
+        self._removed: dict[str, float] = {}  # id -> when its removal was last asked for
 
     def ended(self, observed: Observed) -> None:
         """Act on the end of a container, once: auto-remove it, or start it when its monitor died."""
         run = observed.run
+        if observed.status == Status.DEAD:
+            container = Container.objects.filter(pk=observed.id).first()
+            if container is not None and container.spec.get("auto_remove"):
+                self._remove(container)
+            return
         if observed.status != Status.EXITED or run is None:
             return
         end = run.exit
@@ -51,9 +59,9 @@ class Policy:
         if container is None:
             return
         if container.spec.get("auto_remove"):
-            if not self._ask(container, "remove", {"force": True, "volumes": True}):
-                return  # what started or stopped it is still at work; the next round asks again
-        elif end is not None and end.reason == "shim_lost" and not run.user_stopped:
+            self._remove(container)
+            return  # as long as it is there, the next round looks again
+        if end is not None and end.reason == "shim_lost" and not run.user_stopped:
             started = self._start_after_loss(container)
             if not started:
                 return  # not yet; the next round asks again
@@ -72,6 +80,15 @@ class Policy:
         # Last, so that a watcher that dies half-way does the rest when it is back; what it has already
         # asked for is live or running by then.
         Host.objects.filter(pk=self._host_id).update(boot_id=self._boot_id)
+
+    def _remove(self, container: Container) -> None:
+        """Unless that was tried just now, or what started or stopped it is still at work."""
+        now = self._clock()
+        last = self._removed.get(container.pk)
+        if last is not None and now - last < REMOVAL_PAUSE:
+            return
+        if self._ask(container, "remove", {"force": True, "volumes": True}):
+            self._removed[container.pk] = now
 
     def _start_after_loss(self, container: Container) -> bool:
         if _restart(container) == "no":

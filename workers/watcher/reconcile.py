@@ -169,6 +169,9 @@ class Reconciler:
         return False
 
     def _after(self, observed: Observed) -> None:
+        if observed.status == Status.DEAD:
+            self._policy.ended(observed)
+            return
         if observed.status != Status.EXITED or observed.run is None:
             return
         finished = observed.run.finished_at
