@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from runtime.errors import KernelFailure, NotFound
+from runtime.errors import EngineError, NotFound
 from runtime.model.spec import ContainerSpec
 from runtime.model.state import Observed
 from webui.containers.models import Container
@@ -57,7 +57,9 @@ def _observed(job: Job) -> Observed:
     for wait in _LOOK_WAITS:
         try:
             return job.engine.observe(job.target)
-        except KernelFailure:
+        except NotFound:
+            raise
+        except EngineError:
             time.sleep(wait)
     return job.engine.observe(job.target)
 
