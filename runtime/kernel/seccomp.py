@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ ALLOW = 0x7FFF0000
 _ERRNO, _KILL_PROCESS, _KILL_THREAD = 0x00050000, 0x80000000, 0x00000000
 _TRAP, _LOG, _TRACE = 0x00030000, 0x7FFC0000, 0x7FF00000
 _EPERM, _ENOSYS = 1, 38
+_MAX_ERRNO, _ARGS, _WORD = 4095, 6, 2**64 - 1
 _ACTIONS = {
     "SCMP_ACT_ALLOW": ALLOW,
     "SCMP_ACT_ERRNO": _ERRNO,
@@ -128,8 +130,16 @@ def parse_profile(text: str, caps: int) -> Profile:
 
 
 def _action(name: str, errno: int | None) -> int:
+    """The verdict; `errno` comes with SCMP_ACT_ERRNO, and to a tracer with SCMP_ACT_TRACE."""
+    if name == "SCMP_ACT_NOTIFY":
+        raise ValueError("SCMP_ACT_NOTIFY needs a program beside the container that decides")
     action = _ACTIONS[name]
-    return action | (_EPERM if errno is None else errno) if action == _ERRNO else action
+    if action not in (_ERRNO, _TRACE):
+        return action
+    number = _EPERM if errno is None else int(errno)
+    if not 0 <= number <= _MAX_ERRNO:
+        raise ValueError(f"errnoRet {number} is no errno")
+    return action | number
 
 
 def _alternatives(args: Iterable[dict[str, Any]]) -> list[tuple[Condition, ...]]:
@@ -144,12 +154,16 @@ def _alternatives(args: Iterable[dict[str, Any]]) -> list[tuple[Condition, ...]]
 
 
 def _condition(data: dict[str, Any]) -> Condition:
-    value, second = int(data["value"]), int(data.get("valueTwo") or 0)
+    value, second, index = int(data["value"]), int(data.get("valueTwo") or 0), int(data["index"])
+    if not 0 <= index < _ARGS:
+        raise ValueError(f"a system call has no argument {index}")
+    if not (0 <= value <= _WORD and 0 <= second <= _WORD):
+        raise ValueError("a value is larger than 64 bits")
     if data["op"] == "SCMP_CMP_MASKED_EQ":
-        return Condition(int(data["index"]), data["op"], second, value)
+        return Condition(index, data["op"], second, value)
     if data["op"] not in _COMPARE:
         raise KeyError(data["op"])
-    return Condition(int(data["index"]), data["op"], value)
+    return Condition(index, data["op"], value)
 
 
 def _applies(entry: dict[str, Any], caps: int) -> bool:
@@ -161,7 +175,20 @@ def _applies(entry: dict[str, Any], caps: int) -> bool:
         and not (_caps(excludes) & has)
         and (not includes.get("arches") or arch in includes["arches"])
         and arch not in (excludes.get("arches") or ())
+        and _kernel_is(includes.get("minKernel") or "0.0")
+        and not (excludes.get("minKernel") and _kernel_is(excludes["minKernel"]))
     )
+
+
+def _kernel_is(least: str) -> bool:
+    """This kernel is `least` ("4.8") or newer."""
+    return _version(os.uname().release) >= _version(least)
+
+
+def _version(text: str) -> tuple[int, int]:
+    if (found := re.match(r"(\d+)\.(\d+)", text, re.ASCII)) is None:
+        raise ValueError(f"{text!r} is no version of a kernel")
+    return int(found[1]), int(found[2])
 
 
 def _caps(block: dict[str, Any]) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import types
 from typing import Any
 
 import pytest
@@ -174,6 +175,28 @@ def test_rules_can_depend_on_capabilities_and_architecture() -> None:
     assert [verdict(program, n) for n in names] == [EPERM, ALLOW, EPERM, EPERM]
 
 
+def test_rules_can_depend_on_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Docker's own profile has it for ptrace."""
+    rules = (
+        {"names": ["ptrace"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "4.8"}},
+        {"names": ["kcmp"], "action": "SCMP_ACT_ALLOW", "excludes": {"minKernel": "5.10"}},
+        {"names": ["bpf"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "99.0"}},
+    )
+    for release, expected in (
+        ("6.1.0-9-amd64", [ALLOW, EPERM, EPERM]),
+        ("4.7", [EPERM, ALLOW, EPERM]),
+    ):
+        facts = types.SimpleNamespace(release=release, machine="x86_64")
+        monkeypatch.setattr(seccomp.os, "uname", lambda facts=facts: facts)
+        program = compiled(*rules)
+        assert [verdict(program, n) for n in ("ptrace", "kcmp", "bpf")] == expected
+
+
+def test_a_tracer_is_told_the_number_of_the_rule() -> None:
+    program = compiled({"names": ["chmod"], "action": "SCMP_ACT_TRACE", "errnoRet": 7})
+    assert verdict(program, "chmod") == 0x7FF00007
+
+
 def test_unknown_calls_in_a_profile_are_passed_over() -> None:
     program = compiled({"names": ["no_such_call", "read"], "action": "SCMP_ACT_ALLOW"})
     assert verdict(program, "read") == ALLOW
@@ -188,6 +211,18 @@ def test_unknown_calls_in_a_profile_are_passed_over() -> None:
         '{"defaultAction": "SCMP_ACT_NONSENSE"}',
         '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"]}]}',
         '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["a"], "action": "FLY"}]}',
+        '{"defaultAction": "SCMP_ACT_NOTIFY"}',
+        '{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 2147418112}',
+        *(
+            '{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["read"], "action": '
+            f'"SCMP_ACT_ALLOW", {more}}}]}}'
+            for more in (
+                '"args": [{"index": 6, "value": 1, "op": "SCMP_CMP_EQ"}]',
+                '"args": [{"index": 0, "value": 18446744073709551616, "op": "SCMP_CMP_EQ"}]',
+                '"args": [{"index": 0, "value": -1, "op": "SCMP_CMP_EQ"}]',
+                '"includes": {"minKernel": "new"}',
+            )
+        ),
     ],
 )
 def test_a_profile_that_cannot_be_read_names_its_field(text: str) -> None:
