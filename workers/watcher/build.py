@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from runtime.kernel import procfs
+from runtime.model.stats import StatsSample
 from webui.containers.services import container_usage
 from workers import instance
 from workers.app import app
@@ -12,6 +13,7 @@ from workers.watcher.facts import Facts
 from workers.watcher.host import HostFacts
 from workers.watcher.oom import OomKills, oom_record
 from workers.watcher.policy import Policy
+from workers.watcher.pressure import Pressure
 from workers.watcher.reconcile import Reconciler
 from workers.watcher.service import Watcher
 from workers.watcher.sweep import Sweep
@@ -24,6 +26,12 @@ def build() -> Watcher:
     engine.sweep()
     host_id = instance.host_id()
     kills, throttling = OomKills(oom_record), Throttling(throttling_record)
+    pressure = Pressure(throttling_record)
+
+    def looked(container_id: str, sample: StatsSample) -> None:
+        throttling.look(container_id, sample)
+        pressure.look(container_id, sample)
+
     return Watcher(
         config=instance.config(),
         engine=engine,
@@ -31,9 +39,10 @@ def build() -> Watcher:
             engine=engine, host_id=host_id, policy=Policy(host_id=host_id, boot_id=procfs.boot_id())
         ),
         sweep=Sweep(host_id=host_id, send=send),
-        facts=Facts(engine, write=write_usage, counted=kills.from_counter, looked=throttling.look),
+        facts=Facts(engine, write=write_usage, counted=kills.from_counter, looked=looked),
         kills=kills,
         throttling=throttling,
+        pressure=pressure,
         heartbeat=HostFacts(engine=engine, host_id=host_id).beat,
     )
 

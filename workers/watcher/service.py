@@ -21,6 +21,7 @@ from workers.watcher.facts import INTERVAL as FACTS_INTERVAL
 from workers.watcher.facts import Facts
 from workers.watcher.kernel_log import KernelLog, OomKill
 from workers.watcher.oom import OomKills, pid_in_container
+from workers.watcher.pressure import Pressure
 from workers.watcher.reconcile import Reconciler
 from workers.watcher.stats import Sampler
 from workers.watcher.stream_server import StreamServer
@@ -51,6 +52,7 @@ class Watcher:
         facts: Facts,
         kills: OomKills,
         throttling: Throttling,
+        pressure: Pressure,
         heartbeat: Callable[[], None],
     ) -> None:
         self._config = config
@@ -60,6 +62,7 @@ class Watcher:
         self._facts = facts
         self._kills = kills
         self._throttling = throttling
+        self._pressure = pressure
         self._heartbeat = heartbeat
         self._threads = {
             name: ThreadPoolExecutor(1, thread_name_prefix=name)
@@ -185,3 +188,4 @@ class Watcher:
             await self._in("facts", self._facts.round, active)
             self._kills.forget(active)
             self._throttling.forget(active)
+            self._pressure.forget(active)

@@ -108,6 +108,15 @@ def _three(amount: float) -> str:
 
 
 @register.filter
+def cores(limits: dict[str, Any]) -> str:
+    """ "1 core", "0.5 cores": what limits allow, however it was said; "" without a limit."""
+    amount = limits.get("cpus")
+    if not amount and (quota := limits.get("cpu_quota") or 0) > 0:
+        amount = quota / (limits.get("cpu_period") or 100_000)
+    return f"{amount:g} core{'' if amount == 1 else 's'}" if amount else ""
+
+
+@register.filter
 def short_id(value: str | None) -> str:
     """The twelve digits that people compare, without "sha256:"."""
     return (value or "").removeprefix("sha256:")[:12]
@@ -147,6 +156,8 @@ def verb(kind: str) -> str:
         "oom": "out of memory",
         "throttled": "held back by its CPU limit",
         "unthrottled": "no longer held back",
+        "pressure": "waits much of the time",
+        "pressure_passed": "no longer waits",
         "exec": "command run",
         "attach": "attached to",
     }
