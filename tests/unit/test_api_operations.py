@@ -68,6 +68,13 @@ def test_events_are_listed_newest_first_and_filtered(site: Site) -> None:
     assert api.get("events")[0]["type"] == "image.added"
     assert len(api.get("events?type=container.")) == 2
     assert api.get("events?target=nothing") == []
+    everything = api.get("events")
+    assert api.get("events?since=1h") == everything
+    assert api.get("events?until=2020-01-01T00:00:00Z") == api.get("events?since=4000000000") == []
+    middle = everything[1]["time"]
+    assert api.get(f"events?until={middle}")[0]["time"] <= middle
+    for wrong in ("nan", "1e30", "soon"):
+        assert api.get(f"events?since={wrong}", expect=422)["extra"]["field"] == "since"
     site.stranger().get("events", expect=401)
 
 

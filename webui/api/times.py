@@ -14,20 +14,24 @@ def parse_time(text: str, field: str) -> float | None:
     if not text:
         return None
     try:
+        seconds = _seconds(text, field)
+        datetime.fromtimestamp(seconds, UTC)  # no calendar has what is far beyond
+        return seconds
+    except (SpecInvalid, ValueError, OverflowError, OSError):
+        raise SpecInvalid(
+            field,
+            f"{field}: {text!r} is not a time.",
+            hint="Write 2026-01-31T12:00:00Z, Unix seconds, or a duration such as 10m.",
+        ) from None
+
+
+def _seconds(text: str, field: str) -> float:
+    try:
         return float(text)
     except ValueError:
         pass
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        pass
-    else:
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    try:
         return time.time() - parse_duration(text, field)
-    except SpecInvalid:
-        raise SpecInvalid(
-            field,
-            f"{field}: {text!r} is not a time.",
-            hint="Write 2026-01-31T12:00:00Z, Unix seconds, or a duration such as 10m.",
-        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
