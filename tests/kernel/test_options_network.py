@@ -73,6 +73,11 @@ def test_address_mac_and_aliases(instance: Instance) -> None:
         other = started(instance, on=network)
         for name in ("sql", "db.internal", seen.spec.name):
             wait_until(lambda n=name: address in _lookup(other, n), what=name)  # type: ignore[misc]
+        # As it runs, a new name takes the place of the old one.
+        instance.engine.rename(seen.spec.id, "renamed")
+        wait_until(lambda: address in _lookup(other, "renamed"))
+        assert address not in _lookup(other, seen.spec.name)
+        assert address in _lookup(other, "sql")
 
 
 def test_link_local_addresses_stand_beside_its_own(instance: Instance) -> None:

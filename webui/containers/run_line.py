@@ -249,6 +249,22 @@ def _unknown(flag: str) -> SpecInvalid:
 
 # Options that Docker has, and what to do instead.
 _ABSENT = {
+    "--gpus": (
+        "it takes a vendor's own hook in the runtime.",
+        "Name the card's device files with --device, such as /dev/dri.",
+    ),
+    "--runtime": ("containers have one runtime, Slipway's own.", "Leave it out."),
+    "--cgroup-parent": (
+        "containers have their groups below Slipway's own.",
+        "Limit the container itself.",
+    ),
+    "--volume-driver": (
+        "volumes are directories of this host.",
+        "Mount the storage on the host, and name its path with -v.",
+    ),
+    "--cpu-rt-period": ("kernels of today have no groups for it.", "Use --ulimit rtprio."),
+    "--cpu-rt-runtime": ("kernels of today have no groups for it.", "Use --ulimit rtprio."),
+    "--kernel-memory": ("Linux has dropped that limit.", "-m limits all of it together."),
     "--storage-opt": (
         "the writable layer has no quota of its own.",
         "Mount a volume or a tmpfs with a size where it writes much.",
