@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, WebSocketRoute, expect
 
 from tests.support.browser import SOON
 from tests.support.platform import Api
@@ -148,14 +149,77 @@ def test_limits_change_under_a_running_container_or_not_at_all(
     dialog.locator("input[name='limits.memory']").fill("96m")
     dialog.locator("details[data-fold=cpu] > summary").click()
     dialog.locator("input[name='limits.cpu_shares']").fill("300")
+    dialog.locator("details[data-fold=ulimits] > summary").click()
+    dialog.locator("textarea[name=ulimits]").fill("core=0\nnofile=64:128")
+    dialog.locator("details[data-fold=memory] > summary").click()
+    expect(dialog.locator("input[name=shm_size]")).to_have_value("64m")
+    dialog.locator("input[name=shm_size]").fill("2m")
     dialog.locator("select[name='restart']").select_option("always")
     dialog.get_by_test_id("confirm").click()
     expect(page.locator("#container-summary")).to_contain_text("300 (usual: 1024)", timeout=SOON)
     changed = api.get("/containers/limited")
     assert (changed["limits"]["memory"], changed["limits"]["pids"]) == (96 << 20, 50)
     assert changed["restart"]["name"] == "always"
+    expect(page.locator("#container-summary")).to_contain_text("64, at most 128")
+    for command, shown in (("ulimit -n", "64"), ("df -k /dev/shm | tail -1", "2048")):
+        ran = api.post("/containers/limited/exec", {"command": ["sh", "-c", command]})
+        assert shown in ran["stdout"].split()
     assert changed["started_at"] == made["started_at"]
     api.delete(f"/containers/{made['id']}", force=True)
+
+
+def test_what_it_used_and_said_is_seen_with_its_pressure_and_by_time(
+    page: Page, api: Api, starter: str
+) -> None:
+    made = api.post(
+        "/containers",
+        {"image": starter, "name": "watched", "start": True, "limits": {"cpus": 0.05, "pids": 20},
+         "command": ["sh", "-c", "echo first; echo bad >&2; while :; do :; done"], "init": False},
+    )  # fmt: skip
+    page.route_web_socket("**/ws/**", _with_pressure)
+    page.goto(f"/containers/{made['id']}/?tab=stats")
+    cpu, pids, pressure = (
+        page.locator(f"stat-chart[data-metric={name}]") for name in ("cpu", "pids", "pressure")
+    )
+    expect(cpu.get_by_test_id("note")).to_contain_text(
+        re.compile(r"Held back in [\d,]+ of [\d,]+ periods, for [\d.]+ s in all"), timeout=SOON
+    )
+    expect(pids.get_by_test_id("value")).to_have_text("1 of 20")
+    expect(pressure.get_by_test_id("value")).to_have_text("41.5 % of the time")
+    expect(pressure.get_by_test_id("note")).to_have_text("Nothing ran for want of memory: 3.0 %")
+
+    page.goto(f"/containers/{made['id']}/?tab=logs")
+    lines, time = page.locator(".log-line"), page.get_by_test_id("log-time")
+    expect(lines).to_have_count(2, timeout=SOON)
+    time.select_option("start")
+    expect(lines).to_have_count(2)
+    page.get_by_test_id("log-stderr").uncheck()
+    expect(lines).to_have_text(["first"])
+    download = page.get_by_label("Download the log")
+    expect(download).to_have_attribute("href", re.compile(r"&since=\d+(\.\d+)?&stderr=false$"))
+    time.select_option("between")
+    page.get_by_test_id("log-from").fill("2020-01-01T00:00:00")
+    page.get_by_test_id("log-to").fill("2020-01-02T00:00:00")
+    expect(page.locator(".log-empty")).to_have_text("No output in this time.")
+    expect(page.locator("[data-log-count]")).to_contain_text("0 lines · the end")
+    time.select_option("")
+    expect(lines).to_have_text(["first"])
+    api.delete(f"/containers/{made['id']}", force=True)
+
+
+def _with_pressure(page: WebSocketRoute) -> None:
+    """As a host with cgroup v2 measures it."""
+    server = page.connect_to_server()
+
+    def down(message: str | bytes) -> None:
+        parsed = json.loads(message)
+        if isinstance(parsed.get("data"), dict) and "cpu_periods" in parsed["data"]:
+            parsed["data"]["pressure"] = {
+                "cpu.some.avg10": 41.5, "memory.some.avg10": 4.0, "memory.full.avg10": 3.0,
+            }  # fmt: skip
+        page.send(json.dumps(parsed))
+
+    server.on_message(down)
 
 
 def test_a_file_fills_a_field(page: Page, starter: str, tmp_path: Path) -> None:
@@ -169,11 +233,11 @@ def test_a_file_fills_a_field(page: Page, starter: str, tmp_path: Path) -> None:
     expect(page.locator("[data-fold=env] [data-fold-set]")).to_have_text("A=1, B=2")
 
 
-LINE = """docker run -d --name pasted -p 127.0.0.1:18181:80 -p 18182-18183:82-83/udp -v data:/data:ro \\
+LINE = """docker run -d --name pasted -p 127.0.0.1:18181:80 -p 90 -p 5000:5000/sctp -p 18182-18183:82-83/udp -v data:/data:ro \\
   -v /srv:/srv:rslave --tmpfs /run:size=1m,exec -e 'GREETING=hello world' -m 64m --cpus 0.5 \\
   --restart on-failure:2 --add-host up:host-gateway --cap-drop ALL --ulimit nofile=10:20 -it \\
   --label team=shop --log-opt max-size=1m --read-only --stop-signal SIGINT --env-file site.env \\
-  slipway/starter:latest sh -c 'sleep 600; true'"""
+  --entrypoint '' --link-local-ip 169.254.7.7 slipway/starter:latest sh -c 'sleep 600; true'"""
 
 
 def test_a_line_that_is_pasted_fills_the_form(page: Page, starter: str) -> None:
@@ -192,7 +256,8 @@ def test_a_line_that_is_pasted_fills_the_form(page: Page, starter: str) -> None:
     expect(page.locator("input[name=command]")).to_have_value("sh -c 'sleep 600; true'")
     line = page.get_by_test_id("run-line")
     shown = line.inner_text()
-    for words in ("-p 127.0.0.1:18181:80", "-p 18182-18183:82-83/udp", "-v data:/data:ro",
+    for words in ("-p 127.0.0.1:18181:80", "-p 18182-18183:82-83/udp", "-p 90 ", "-p 5000:5000/sctp",
+                  "--entrypoint ''", "--link-local-ip 169.254.7.7", "-v data:/data:ro",
                   "-v /srv:/srv:rslave", "--tmpfs /run:size=1m,exec", "-e 'GREETING=hello world'",
                   "--restart on-failure:2", "--add-host up:host-gateway", "--label team=shop"):  # fmt: skip
         assert words in shown

@@ -201,6 +201,27 @@ async def test_a_log_goes_on_after_the_watcher_restarted(
     assert asked[1]["since"] == pytest.approx(1893456001.0, abs=1e-3)
 
 
+async def test_a_part_of_a_log_is_read_once_and_ends(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    async def logs(container_id: str, **options: Any) -> AsyncIterator[list[dict[str, Any]]]:
+        asked.append(options)
+        if not options["follow"]:
+            return
+        yield []
+
+    monkeypatch.setattr(stream_client, "logs", logs)
+    socket = await connect()
+    topic = f"logs:{ID}"
+    await socket.ask("subscribe", topic, **{topic: {"tail": 5, "since": 100, "until": 200.5}})
+    messages = await socket.messages(2)
+    # A page that had shown another part knows that there is nothing in this one.
+    assert [(m["type"], m["data"]) for m in messages] == [("snapshot", []), ("end", {})]
+    assert (asked[0]["since"], asked[0]["until"], asked[0]["follow"]) == (100.0, 200.5, False)
+
+
 async def test_a_session_that_ended_closes_the_socket(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:

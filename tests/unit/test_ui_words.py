@@ -37,6 +37,21 @@ def test_sizes_are_binary_with_about_three_digits(value: int | None, text: str) 
 
 
 @pytest.mark.parametrize(
+    ("limits", "text"),
+    [
+        ({}, ""),
+        ({"cpus": 1.0}, "1 core"),
+        ({"cpus": 0.5}, "0.5 cores"),
+        ({"cpus": None, "cpu_quota": 150_000}, "1.5 cores"),
+        ({"cpu_quota": 20_000, "cpu_period": 50_000}, "0.4 cores"),
+        ({"cpu_quota": -1, "cpu_period": 50_000}, ""),
+    ],
+)
+def test_a_limit_of_cpu_is_told_however_it_was_said(limits: dict[str, Any], text: str) -> None:
+    assert ui.cores(limits) == text
+
+
+@pytest.mark.parametrize(
     ("changes", "text"),
     [
         ({"exit_code": 137}, "exit 137 (SIGKILL) after 3 s"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import time
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Literal
@@ -24,24 +26,33 @@ async def follow(topic: str, options: dict[str, Any], outbox: Outbox) -> None:
     """Send the last lines and then every new one, as fast as the browser takes them.
 
     The first message is a "snapshot", which replaces what a page showed before its connection broke; the
-    others are "lines" that come after it. `options` may hold "tail" (lines) and "streams". When the watcher restarts, the log goes on after the
-    last line that was sent.
+    others are "lines" that come after it. `options` may hold "tail" (lines), "streams", and "since" and "until" (Unix
+    seconds); once "until" has passed nothing new is waited for. When the watcher restarts, the log goes on after
+    the last line that was sent.
     """
     container_id = topics.object_id(topic)
     tail: int | None = _tail(options.get("tail"))
     streams = [s for s in _STREAMS if s in (options.get("streams") or _STREAMS)]
+    since, until = _moment(options.get("since")), _moment(options.get("until"))
     place = Place()
     kind = "snapshot"
     while True:
         try:
             batches = stream_client.logs(
-                container_id, tail=tail, follow=True, since=place.since, streams=streams
+                container_id,
+                tail=tail,
+                follow=until is None or until > time.time(),
+                since=since if place.since is None else place.since,
+                until=until,
+                streams=streams,
             )
             async with aclosing(batches):
                 async for batch in batches:
                     if lines := place.after(batch):
                         await outbox.put_lines(_message(topic, kind, lines))
                         kind, tail = "lines", None
+            if kind == "snapshot":
+                outbox.append(_message(topic, kind, []))  # nothing was written in that time
             outbox.append(_message(topic, "end", {}))
             return
         except StreamUnavailable:
@@ -74,15 +85,15 @@ class Place:
         """The lines of `batch` that were not seen before."""
         fresh = []
         for line in batch:
-            time = line["time"]
-            if time < self._time and self._skip:
+            written = line["time"]
+            if written < self._time and self._skip:
                 continue
-            if time == self._time and self._skip:
+            if written == self._time and self._skip:
                 self._skip -= 1
                 continue
             self._skip = 0
-            self._count = self._count + 1 if time == self._time else 1
-            self._time = time
+            self._count = self._count + 1 if written == self._time else 1
+            self._time = written
             fresh.append(line)
         return fresh
 
@@ -91,6 +102,12 @@ def _tail(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return max(0, min(value, MAX_TAIL))
     return DEFAULT_TAIL
+
+
+def _moment(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if math.isfinite(value) else None
 
 
 def _message(topic: str, kind: str, data: Any) -> str:

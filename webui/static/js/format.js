@@ -28,6 +28,11 @@ export function percent(value) {
   return `${value < 99.95 ? value.toFixed(1) : value.toFixed(0)} %`;
 }
 
+/** 12345 → "12,345". @param {number} value */
+export function count(value) {
+  return Math.round(value).toLocaleString("en");
+}
+
 /** Seconds in the largest unit that fits. @param {number} seconds */
 export function span(seconds) {
   if (seconds >= 129600) return `${Math.round(seconds / 86400)} d`;

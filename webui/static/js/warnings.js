@@ -72,7 +72,7 @@ function limitWarnings(body, capacity) {
       set: { name: "memory", value: `${Math.floor(capacity.memory / 2 / 1048576)}m` },
     });
   }
-  if (!body.limits?.cpus) {
+  if (!body.limits?.cpus && !body.limits?.cpu_quota) {
     found.push({
       rule: "cpu",
       place: "limits",

@@ -8,6 +8,7 @@
 import { pieces, plain } from "../ansi.js";
 import { element, find, icon, throttled } from "../dom.js";
 import { listen, unlisten } from "../live.js";
+import { LogRange } from "../log-range.js";
 
 /** @typedef {{time: number|string, stream: string, text: string, partial?: boolean}} Line */
 /** @typedef {{from: number, to: number, node: HTMLElement, filled: boolean, height: number}} Block */
@@ -17,6 +18,7 @@ const LINE_HEIGHT = 18;
 const MOST = 200_000;
 const DROP = 20_000;
 const TAIL = 2000;
+const RANGE_TAIL = 10_000; // of a part that was chosen
 const LONGEST = 1 << 20; // characters; a line that goes on beyond is shown in several
 const NEAR_END = 24;
 const SILENCE = 800; // ms
@@ -38,6 +40,10 @@ class LogView extends HTMLElement {
   #streams = { stdout: true, stderr: true };
   #ended = false;
   #cleared = false;
+  /** @type {LogRange|null} */
+  #range = null;
+  /** @type {HTMLElement|null} */
+  #download = null;
   /** @type {HTMLElement|null} */
   #scroll = null;
   /** @type {HTMLElement|null} */
@@ -55,9 +61,38 @@ class LogView extends HTMLElement {
     this.dataset.keep = "";
     this.#build();
     this.#eye = new IntersectionObserver((entries) => this.#seen(entries), { root: this.#scroll, rootMargin: "1200px 0px" });
-    listen(this, `logs:${this.dataset.id}`, (message) => this.#heard(message), { tail: TAIL, streams: ["stdout", "stderr"] });
+    this.#listen();
+  }
+
+  #listen() {
+    const range = this.#range?.range ?? {};
+    const tail = this.#range?.isAll === false ? RANGE_TAIL : TAIL;
+    listen(this, `logs:${this.dataset.id}`, (message) => this.#heard(message), { tail, streams: ["stdout", "stderr"], ...range });
     // A container that has written nothing yet gets no first message to answer with.
     setTimeout(() => this.#tell(), SILENCE);
+  }
+
+  /** Another part of the log is wanted. */
+  #ranged() {
+    unlisten(this);
+    this.#ended = this.#cleared = false;
+    this.#forget();
+    this.#link();
+    this.#listen();
+  }
+
+  #forget() {
+    this.#waiting = [];
+    this.#lines = [];
+    this.#open = {};
+    this.#again();
+  }
+
+  /** The download has what is shown, and more of it. */
+  #link() {
+    const hidden = ["stdout", "stderr"].filter((name) => !this.#streams[/** @type {"stdout"|"stderr"} */ (name)]);
+    const streams = hidden.map((name) => `&${name}=false`).join("");
+    this.#download?.setAttribute("href", `/api/v1/containers/${this.dataset.id}/logs?timestamps=true&tail=100000${this.#range?.query ?? ""}${streams}`);
   }
 
   disconnectedCallback() {
@@ -76,6 +111,9 @@ class LogView extends HTMLElement {
       this.#go(event.shiftKey ? -1 : 1);
     });
     const found = element("span", { class: "log-found", role: "status" });
+    this.#range = new LogRange(this.dataset.id ?? "", () => this.#ranged());
+    this.#download = element("a", { class: "icon-button", download: `${this.dataset.name ?? "container"}.log`, "hx-boost": "false", "aria-label": "Download the log", title: "Download" }, icon("download"));
+    this.#link();
     const tools = element("div", { class: "log-tools", role: "toolbar", "aria-label": "Log" },
       element("div", { class: "filter-text" }, icon("search"), search),
       found,
@@ -83,11 +121,12 @@ class LogView extends HTMLElement {
       this.#button("arrow-down", "Next match", () => this.#go(1)),
       this.#stream("stdout"),
       this.#stream("stderr"),
+      this.#range.node,
       element("div", { class: "end-group" },
         this.#toggle("time", "Timestamps", "times"),
         this.#toggle("wrap", "Wrap lines", "wrap"),
         this.#button("clear", "Clear the view", () => this.#clear()),
-        element("a", { class: "icon-button", href: `/api/v1/containers/${this.dataset.id}/logs?timestamps=true&tail=100000`, download: `${this.dataset.name ?? "container"}.log`, "hx-boost": "false", "aria-label": "Download the log", title: "Download" }, icon("download")),
+        this.#download,
         this.#followButton()));
     this.#list = element("div", { class: "log-lines" });
     this.#scroll = element("div", { class: "log-scroll", tabindex: "0", role: "log", "aria-live": "off", "aria-label": "Output" }, this.#list);
@@ -133,6 +172,7 @@ class LogView extends HTMLElement {
     const box = /** @type {HTMLInputElement} */ (element("input", { type: "checkbox", checked: true, "data-testid": `log-${name}` }));
     box.addEventListener("change", () => {
       this.#streams[name] = box.checked;
+      this.#link();
       this.#again();
     });
     return element("label", { class: "check small-text" }, box, name);
@@ -142,10 +182,7 @@ class LogView extends HTMLElement {
   #heard(message) {
     if (message.type === "snapshot") {
       // After a lost connection the snapshot says everything again.
-      this.#waiting = [];
-      this.#lines = [];
-      this.#open = {};
-      this.#again();
+      this.#forget();
       this.#receive(Array.isArray(message.data) ? message.data : []);
     } else if (message.type === "lines") this.#receive(message.data ?? []);
     else if (message.type === "end") {
@@ -324,9 +361,7 @@ class LogView extends HTMLElement {
 
   #clear() {
     this.#cleared = true;
-    this.#lines = [];
-    this.#open = {};
-    this.#again();
+    this.#forget();
   }
 
   /** @param {string} text */
@@ -402,7 +437,7 @@ class LogView extends HTMLElement {
     let empty = find(".log-empty", this.#list);
     if (this.#shown.length) empty?.remove();
     else if (!empty) {
-      empty = element("p", { class: "log-empty" }, this.#cleared ? "Cleared. New lines appear here." : "No output yet. What it writes to stdout and stderr appears here.");
+      empty = element("p", { class: "log-empty" }, this.#cleared ? "Cleared. New lines appear here." : this.#range?.isAll === false ? "No output in this time." : "No output yet. What it writes to stdout and stderr appears here.");
       this.#list.append(empty);
     }
   }

@@ -1,25 +1,28 @@
 // @ts-check
 /**
- * `<stat-chart data-id data-metric="cpu|memory|network|block">`: a moving chart of one container.
- * The crosshair is shared by all charts of a page; the last value stands in words above the plot, so
- * that nothing depends on seeing the curve.
+ * `<stat-chart data-id data-metric="cpu|memory|network|block|pids|pressure">`: a moving chart of one
+ * container. The crosshair is shared by all charts of a page; the last value stands in words above the
+ * plot, so that nothing depends on seeing the curve. What the host does not measure is not shown.
  */
 
 import uPlot from "../../vendor/uplot.js";
 import { element } from "../dom.js";
-import { bytes, percent, rate } from "../format.js";
+import { bytes, count, percent, rate, span } from "../format.js";
 import { seen, watch } from "../stats.js";
 
 /** @typedef {import("../stats.js").Sample} Sample */
 
 const Plot = /** @type {any} */ (uPlot);
 const WINDOW = 300; // seconds shown
+const DASHES = [undefined, [5, 4], [2, 3]];
+const UNITS_OF_BYTES = new Set(["memory", "network", "block"]);
 // Ticks of bytes fall on round binary numbers.
 const BINARY_STEPS = Array.from({ length: 44 }, (_, power) => 2 ** power);
 
 /**
- * title; series: [label, value of a sample]; text of a value; the headline; limit of the scale.
- * @type {Record<string, {title: string, series: [string, (s: Sample) => number|null][], text: (v: number) => string, headline: (s: Sample) => string, limit?: (s: Sample) => number, least: number}>}
+ * title; series: [label, value of a sample]; text of a value; the headline; a line of further numbers; limit
+ * of the scale; whether there is any.
+ * @type {Record<string, {title: string, series: [string, (s: Sample) => number|null][], text: (v: number) => string, headline: (s: Sample) => string, note?: (s: Sample) => string, limit?: (s: Sample) => number, there?: (s: Sample) => boolean, least: number}>}
  */
 const METRICS = {
   cpu: {
@@ -27,6 +30,7 @@ const METRICS = {
     series: [["use", (s) => s.cpu_percent ?? null], ["held back (share of periods)", (s) => s.throttled_percent ?? null]],
     text: (value) => percent(value),
     headline: (s) => `${percent(s.cpu_percent)}${s.cpu_limit ? ` of ${s.cpu_limit} core${s.cpu_limit === 1 ? "" : "s"}` : ", no limit"}`,
+    note: (s) => s.cpu_periods ? `Held back in ${count(s.cpu_throttled_periods ?? 0)} of ${count(s.cpu_periods)} periods, for ${heldFor(s.cpu_throttled_time ?? 0)} in all` : "",
     limit: (s) => (s.cpu_limit ?? 0) * 100,
     least: 5,
   },
@@ -35,8 +39,27 @@ const METRICS = {
     series: [["use", (s) => s.memory ?? null], ["file cache", (s) => s.memory_cache ?? null]],
     text: (value) => bytes(value),
     headline: (s) => `${bytes(s.memory)}${s.memory_limit ? ` of ${bytes(s.memory_limit)}` : ", no limit"}${s.oom_kills ? ` · ${s.oom_kills} OOM kill${s.oom_kills === 1 ? "" : "s"}` : ""}`,
+    note: (s) => [s.memory_peak ? `Peak ${bytes(s.memory_peak)}` : "", s.swap ? `swap ${bytes(s.swap)}` : ""].filter(Boolean).join(" · "),
     limit: (s) => s.memory_limit ?? 0,
     least: 1024 * 1024,
+  },
+  pids: {
+    title: "Processes",
+    series: [["processes and threads", (s) => s.pids ?? null]],
+    text: (value) => count(value),
+    headline: (s) => `${count(s.pids ?? 0)}${s.pids_limit ? ` of ${count(s.pids_limit)}` : ", no limit"}`,
+    limit: (s) => s.pids_limit ?? 0,
+    least: 4,
+  },
+  // Share of the last ten seconds in which some of its processes waited (PSI).
+  pressure: {
+    title: "Pressure",
+    series: [["waited for CPU", stall("cpu")], ["for memory", stall("memory")], ["for disks", stall("io")]],
+    text: (value) => percent(value),
+    headline: (s) => `${percent(Math.max(...["cpu", "memory", "io"].map((each) => stall(each)(s) ?? 0)))} of the time`,
+    note: (s) => ["memory", "io"].filter((each) => s.pressure?.[`${each}.full.avg10`]).map((each) => `Nothing ran for want of ${each === "io" ? "disks" : each}: ${percent(s.pressure[`${each}.full.avg10`])}`).join(" · "),
+    there: (s) => Object.keys(s.pressure ?? {}).length > 0,
+    least: 5,
   },
   network: {
     title: "Network",
@@ -54,6 +77,17 @@ const METRICS = {
   },
 };
 
+/** @param {string} resource @returns {(s: Sample) => number|null} */
+function stall(resource) {
+  return (sample) => sample.pressure?.[`${resource}.some.avg10`] ?? null;
+}
+
+/** @param {number} nanoseconds */
+function heldFor(nanoseconds) {
+  const seconds = nanoseconds / 1e9;
+  return seconds < 10 ? `${seconds.toFixed(1)} s` : span(seconds);
+}
+
 class StatChart extends HTMLElement {
   /** @type {any} */
   #plot = null;
@@ -65,6 +99,8 @@ class StatChart extends HTMLElement {
   #holder = null;
   /** @type {HTMLElement|null} */
   #value = null;
+  /** @type {HTMLElement|null} */
+  #note = null;
   /** @type {HTMLElement[]} */
   #keys = [];
 
@@ -76,8 +112,10 @@ class StatChart extends HTMLElement {
     this.#holder = element("div", { class: "chart-plot" }, element("p", { class: "waiting" }, this.#waiting()));
     this.#keys = metric.series.map(([label], index) => element("span", { class: "key", "data-series": String(index + 1) }, label));
     const legend = element("div", { class: "chart-legend" }, ...this.#keys);
+    this.#note = element("p", { class: "chart-note", "data-testid": "note", hidden: true });
+    if (metric.there) this.hidden = true;
     if (metric.limit) legend.append(element("span", { class: "key", "data-series": "limit", hidden: true }, "limit"));
-    this.replaceChildren(element("div", { class: "chart-head" }, element("h2", {}, metric.title), this.#value), this.#holder, legend);
+    this.replaceChildren(element("div", { class: "chart-head" }, element("h2", {}, metric.title), this.#value), this.#holder, legend, this.#note);
     this.#stop = watch(this.dataset.id ?? "", () => this.#draw());
     this.#resize = new ResizeObserver(() => this.#fit());
     this.#resize.observe(this.#holder);
@@ -128,7 +166,14 @@ class StatChart extends HTMLElement {
     const last = seen(this.dataset.id ?? "").at(-1);
     if (!last || !this.#holder || !this.#value) return;
     const metric = this.#metric();
+    if (metric.there) this.hidden = !metric.there(last);
+    if (this.hidden) return;
     this.#value.textContent = metric.headline(last);
+    const note = metric.note?.(last) ?? "";
+    if (this.#note) {
+      this.#note.hidden = !note;
+      this.#note.textContent = note;
+    }
     const limited = Boolean(metric.limit?.(last));
     const key = this.querySelector("[data-series=limit]");
     if (key instanceof HTMLElement) key.hidden = !limited;
@@ -144,8 +189,7 @@ class StatChart extends HTMLElement {
     const axis = { stroke: colour("--text-faint"), grid: { stroke: colour("--series-grid"), width: 1 }, ticks: { show: false }, font: "11px Inter, sans-serif" };
     const series = [
       {},
-      { label: metric.series[0][0], stroke: colour("--series-1"), width: 1.75, points: { show: false } },
-      { label: metric.series[1][0], stroke: colour("--series-2"), width: 1.5, dash: [5, 4], points: { show: false } },
+      ...metric.series.map(([label], index) => ({ label, stroke: colour(`--series-${index + 1}`), width: index ? 1.5 : 1.75, dash: DASHES[index], points: { show: false } })),
       ...(metric.limit ? [{ label: "limit", stroke: colour("--bad"), width: 1, points: { show: false } }] : []),
     ];
     this.#plot = new Plot({
@@ -160,7 +204,7 @@ class StatChart extends HTMLElement {
       },
       axes: [
         { ...axis, space: 70, size: 28, values: (/** @type {any} */ _u, /** @type {number[]} */ ticks) => ticks.map(clock) },
-        { ...axis, size: 72, space: 36, ...(this.dataset.metric === "cpu" ? {} : { incrs: BINARY_STEPS }), values: (/** @type {any} */ _u, /** @type {number[]} */ ticks) => ticks.map((tick) => metric.text(tick).replace(/\.0(?= %)/, "")) },
+        { ...axis, size: 72, space: 36, ...(UNITS_OF_BYTES.has(this.dataset.metric ?? "") ? { incrs: BINARY_STEPS } : {}), values: (/** @type {any} */ _u, /** @type {number[]} */ ticks) => ticks.map((tick) => metric.text(tick).replace(/\.0(?= %)/, "")) },
       ],
       series,
       hooks: { setCursor: [(/** @type {any} */ plot) => this.#cursor(plot)] },
