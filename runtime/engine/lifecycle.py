@@ -12,6 +12,7 @@ from pathlib import Path
 
 from runtime.cgroups.manager import DEVICE_RULES, CgroupManager
 from runtime.engine.etc import write_etc_files
+from runtime.engine.holders import what_holds
 from runtime.engine.host_checks import check_against_host
 from runtime.engine.observe import Observer
 from runtime.engine.planning import device_rules, make_plan
@@ -356,7 +357,11 @@ class Lifecycle:
             self._bundles.drop_run(container_id)
             remove_snapshot(self._config, container_id)
         except (EngineError, OSError) as error:
-            self._observer.mark_dead(container_id, str(error))
+            bundle, pids = (
+                self._config.bundle(container_id),
+                self._cgroups.open(container_id).pids(),
+            )
+            self._observer.mark_dead(container_id, what_holds(error, bundle, pids))
             raise
         self._bundles.remove(container_id)
         if volumes and spec is not None:

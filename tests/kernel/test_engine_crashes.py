@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 
@@ -14,6 +15,7 @@ import pytest
 
 from runtime.engine import Engine
 from runtime.errors import (
+    BadState,
     EngineError,
     InitFailed,
     KernelFailure,
@@ -23,6 +25,7 @@ from runtime.errors import (
     StorageFull,
 )
 from runtime.kernel import procfs
+from runtime.kernel.syscalls import mount, umount
 from runtime.model.spec import Mount, PortMapping, Restart
 from runtime.model.state import Status
 from tests.support.engine import Instance, free_port
@@ -185,6 +188,36 @@ def test_a_removal_that_fails_leaves_it_dead_and_can_be_repeated(
     assert "EBUSY" in observed.error
     assert observed.status.actions == ("remove",)
     instance.engine.remove(spec.id)
+
+
+@pytest.mark.parametrize("how", ["mount", "chattr"])
+def test_a_dead_container_says_what_holds_it_and_goes_once_that_lets_go(
+    instance: Instance, how: str
+) -> None:
+    spec = instance.create(instance.spec())
+    held = instance.config.bundle(spec.id) / "upper" / "held here"
+    held.mkdir()
+    if how == "mount":
+        mount("tmpfs", str(held), "tmpfs")
+    elif subprocess.run(["chattr", "+i", held], capture_output=True, check=False).returncode:
+        pytest.skip("this file system, or this root, knows no immutable files")
+    try:
+        with pytest.raises(EngineError):
+            instance.engine.remove(spec.id)
+        observed = instance.engine.observe(spec.id)
+        assert observed.status == Status.DEAD
+        assert str(held) in observed.error
+        assert ("Mounted there" if how == "mount" else "immutable") in observed.error
+        with pytest.raises(BadState) as caught:
+            instance.engine.start(spec.id)
+        assert caught.value.extra["allowed"] == ["remove"]
+    finally:
+        if how == "mount":
+            umount(str(held))
+        else:
+            subprocess.run(["chattr", "-i", held], check=True)
+    instance.engine.remove(spec.id)
+    instance.check_nothing_left()
 
 
 def test_another_engine_sees_the_same(instance: Instance) -> None:
