@@ -106,6 +106,41 @@ def parse_hosts(values: Pairs, field: str = "extra_hosts") -> dict[str, str]:
     return result
 
 
+_NETWORK_KEYS = {
+    "name": "name", "ip": "ip", "ip6": "ip6", "mac-address": "mac_address", "alias": "aliases",
+    "link-local-ip": "link_local_ips",
+}  # fmt: skip
+_MANY = ("aliases", "link_local_ips")
+
+
+def parse_network(text: str, field: str = "networks") -> dict[str, str | list[str]]:
+    """The words of `name=shop,ip=172.30.0.9,alias=db,alias=sql`, as `docker run --network` reads them; a name alone
+    is the name.
+
+    >>> parse_network("name=shop,alias=db")
+    {'name': 'shop', 'aliases': ['db']}
+    """
+    if "=" not in text:
+        return {"name": text.strip()}
+    result: dict[str, str | list[str]] = {}
+    for part in text.split(","):
+        key, equals, value = (each.strip() for each in part.partition("="))
+        known = _NETWORK_KEYS.get(key)
+        if known is None or not equals or not value:
+            raise SpecInvalid(
+                field, f"{field}: {part!r} in {text!r} makes no sense.",
+                hint=f"Write name=…, and any of {', '.join(k for k in _NETWORK_KEYS if k != 'name')}.",
+            )  # fmt: skip
+        held = result.setdefault(known, []) if known in _MANY else None
+        if isinstance(held, list):
+            held.append(value)
+        else:
+            result[known] = value
+    if "name" not in result:
+        raise SpecInvalid(field, f"{field}: {text!r} names no network.", hint="Add name=….")
+    return result
+
+
 def _lines(values: Iterable[str] | str) -> list[str]:
     if not isinstance(values, str):
         return list(values)

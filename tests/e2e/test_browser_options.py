@@ -189,7 +189,7 @@ def test_what_it_used_and_said_is_seen_with_its_pressure_and_by_time(
     expect(pressure.get_by_test_id("note")).to_have_text("Nothing ran for want of memory: 3.0 %")
 
     page.goto(f"/containers/{made['id']}/?tab=logs")
-    lines, time = page.locator(".log-line"), page.get_by_test_id("log-time")
+    lines, time = page.locator(".log-line .log-text"), page.get_by_test_id("log-time")
     expect(lines).to_have_count(2, timeout=SOON)
     time.select_option("start")
     expect(lines).to_have_count(2)

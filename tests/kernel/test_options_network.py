@@ -80,6 +80,23 @@ def test_address_mac_and_aliases(instance: Instance) -> None:
         assert address in _lookup(other, "sql")
 
 
+def test_several_networks_are_joined_and_their_names_found(instance: Instance) -> None:
+    front, back = instance.network(), instance.network(internal=True)
+    both = started(instance, on=front, also=(back,))
+    assert interfaces(both) == ["eth0", "eth1", "lo"]
+    assert f"inet {both.spec.endpoints[1].address}/24" in both.run("ip", "addr", "show", "eth1")
+    assert both.run("ip", "route").count("default") == 1
+    one, other = started(instance, on=front), started(instance, on=back)
+    for seen in (one, other):
+        both.run("ping", "-c", "1", "-W", "3", seen.spec.endpoints[0].address)
+    with resolver(instance):
+        for seen in (one, other):
+            name, address = seen.spec.name, seen.spec.endpoints[0].address
+            wait_until(lambda n=name, a=address: a in _lookup(both, n), what=name)  # type: ignore[misc]
+        assert both.spec.endpoints[1].address in _lookup(other, both.spec.name)
+        assert one.spec.endpoints[0].address not in _lookup(other, one.spec.name)
+
+
 def test_link_local_addresses_stand_beside_its_own(instance: Instance) -> None:
     network = instance.network()
     one = started(instance, on=network, link_local_ips=["169.254.7.1", "fe80::7:1"])

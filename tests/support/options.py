@@ -25,10 +25,11 @@ def asked(
     instance: Instance,
     *,
     on: NetworkSpec | None = None,
+    also: tuple[NetworkSpec, ...] = (),
     inherited: tuple[Mount, ...] = (),
     **fields: Any,
 ) -> ContainerSpec:
-    """The specification that REST would make of these fields; `on` is its network (default: none)."""
+    """The specification that REST would make of these fields; `on` is its network (default: none), `also` further ones."""
     if on is None:
         fields.setdefault("network", "none")
     request = ContainerRequest.model_validate(
@@ -50,7 +51,8 @@ def asked(
             "link_local": tuple(request.link_local_ips),
         }
         endpoint = dataclasses.replace(endpoint, **{k: v for k, v in given.items() if v})
-        spec = dataclasses.replace(spec, endpoints=(endpoint,))
+        others = (instance.endpoint(network) for network in also)
+        spec = dataclasses.replace(spec, endpoints=(endpoint, *others))
         # A free one, as the reservation picks it.
         ports = (dataclasses.replace(p, host_port=p.host_port or free_port()) for p in spec.ports)
         spec = dataclasses.replace(spec, ports=tuple(ports))

@@ -10,6 +10,7 @@ from runtime.errors import AddressInUse, EngineError, NotFound, PortInUse, SpecI
 from runtime.model.spec import ContainerSpec, Device, Limits, LogOptions, Mount
 from tests.support.web import CONFIG, Site
 from webui.containers.building import build_spec
+from webui.containers.form import initial_values
 from webui.containers.requests import ContainerRequest
 
 MIB = 2**20
@@ -176,6 +177,43 @@ def test_a_link_local_address_is_taken_once_on_a_network(site: Site) -> None:
     with pytest.raises(AddressInUse, match="first") as caught:
         site.make("second", link_local_ips=["169.254.1.3", "fe80::7"])
     assert caught.value.extra["field"] == "link_local_ips[1]"
+
+
+def test_it_joins_several_networks_when_it_is_made(site: Site) -> None:
+    api = site.api()
+    for name, subnet in (("shop", "172.29.5.0/24"), ("lab", "172.29.6.0/24")):
+        api.post("networks", {"name": name, "subnet": subnet})
+    made = site.make(
+        "both",
+        networks=[
+            {"name": "shop", "ip": "172.29.5.9", "aliases": ["db"]},
+            "name=lab,alias=sql,link-local-ip=169.254.3.3",
+        ],
+    )
+    first, shop, lab = made.spec["endpoints"]
+    assert (shop["address"], shop["aliases"]) == ("172.29.5.9", ["db"])
+    assert (lab["aliases"], lab["link_local"]) == (["sql"], ["169.254.3.3"])
+    row = api.get("containers/both")
+    assert [n["name"] for n in row["networks"]][1:] == ["shop", "lab"]
+    # Each of them is in use, and its addresses are taken.
+    assert api.delete("networks/lab", expect=409)["code"] == "network_in_use"
+    for networks, field in (
+        (["shop", "nowhere"], "networks[1]"),
+        (["lab", "shop", {"name": "lab"}], "networks[2]"),
+        (["name=shop,ip=172.29.5.9"], "networks[0].ip"),
+        (["name=shop,ip=10.0.0.1"], "networks[0].ip"),
+        (["name=shop,alias=a b"], "networks[0].aliases"),
+        (["shop,alias=x"], "networks[0]"),
+    ):
+        with pytest.raises((SpecInvalid, NotFound, AddressInUse)) as caught:
+            site.make("other", networks=networks)
+        assert caught.value.extra["field"] == field
+    with pytest.raises(SpecInvalid) as caught:
+        site.make("other", network="none", networks=["shop"])
+    assert caught.value.extra["field"] == "networks"
+    assert first["network_id"] not in (shop["network_id"], lab["network_id"])
+    copy = initial_values(made)["request"]
+    assert copy["networks"] == ["name=shop,alias=db", "name=lab,alias=sql"]
 
 
 def test_namespaces_of_another_container_are_kept_by_id(site: Site) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from runtime.model.codec import to_json
 from runtime.model.spec import (
     ContainerSpec,
+    EndpointSpec,
     LogOptions,
     Mount,
     PortMapping,
@@ -114,7 +115,15 @@ def _network(spec: ContainerSpec, networks: dict[str, str], names: dict[str, str
         if endpoint.mac_address != mac_for(endpoint.address):
             request["mac_address"] = endpoint.mac_address
         request["link_local_ips"] = list(endpoint.link_local)
+        request["networks"] = [_joined(each, networks) for each in spec.endpoints[1:]]
     return request
+
+
+def _joined(endpoint: EndpointSpec, networks: dict[str, str]) -> str:
+    """Without what only one container can have."""
+    name = networks.get(endpoint.network_id, endpoint.network_id)
+    aliases = "".join(f",alias={alias}" for alias in endpoint.aliases)
+    return f"name={name}{aliases}" if aliases else name
 
 
 def _mode(mode: str, names: dict[str, str]) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from runtime.errors import NotFound, SpecInvalid
+from runtime.errors import EngineError, NotFound, SpecInvalid
 from runtime.model.codec import from_json
-from runtime.model.spec import ContainerSpec, Mount
+from runtime.model.parse_options import parse_network
+from runtime.model.spec import ContainerSpec, EndpointSpec, Mount
 from webui.containers.models import Container
-from webui.containers.requests import ContainerRequest
+from webui.containers.requests import ContainerRequest, NetworkRequest
 from webui.containers.reserving import choose_address, find_network
 from webui.containers.selectors import containers
 from webui.hosts.models import Host
@@ -17,7 +18,7 @@ _FIELDS = {"network": "network", "pid": "pid", "ipc": "ipc"}
 
 
 def attach(host: Host, spec: ContainerSpec, request: ContainerRequest) -> ContainerSpec:
-    """The spec with one endpoint on the chosen network (none for host, none and container:X), and with
+    """The spec with an endpoint on each chosen network (none for host, none and container:X), and with
     the ids of the containers whose namespaces it shares. Raises NotFound with the field.
     """
     modes = {}
@@ -38,11 +39,31 @@ def attach(host: Host, spec: ContainerSpec, request: ContainerRequest) -> Contai
         aliases=request.network_aliases,
         link_local=request.link_local_ips,
     )
-    return replace(spec, endpoints=(endpoint,))
+    others = (_further(host, each, f"networks[{i}]") for i, each in enumerate(request.networks))
+    return replace(spec, endpoints=(endpoint, *others))
+
+
+def _further(host: Host, asked: NetworkRequest | str, field: str) -> EndpointSpec:
+    """An endpoint on another network; errors name its field of the request's list."""
+    if isinstance(asked, str):
+        asked = NetworkRequest.model_validate(parse_network(asked, field))
+    try:
+        return choose_address(
+            find_network(host, asked.name),
+            address=asked.ip,
+            address6=asked.ip6,
+            mac_address=asked.mac_address,
+            aliases=asked.aliases,
+            link_local=asked.link_local_ips,
+        )
+    except EngineError as error:
+        inner = str(error.extra.get("field", ""))
+        error.extra["field"] = field if inner == "network" else f"{field}.{inner}"
+        raise
 
 
 def _refuse_addresses(request: ContainerRequest) -> None:
-    for name in ("ip", "ip6", "mac_address", "link_local_ips", "network_aliases"):
+    for name in ("networks", "ip", "ip6", "mac_address", "link_local_ips", "network_aliases"):
         if getattr(request, name):
             raise SpecInvalid(
                 name,

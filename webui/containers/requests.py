@@ -94,6 +94,17 @@ class RestartRequest(Request):
         return Restart(name=self.name, max_retries=self.max_retries)
 
 
+class NetworkRequest(Request):
+    """Also as a text: "shop", or "name=shop,ip=172.30.0.9,alias=db"."""
+
+    name: str = Field(min_length=1)
+    aliases: list[str] = Field(default_factory=list)
+    ip: str = ""
+    ip6: str = ""
+    mac_address: str = ""
+    link_local_ips: list[str] = Field(default_factory=list)
+
+
 class MountRequest(Request):
     """Also as a text: "type=bind,source=/srv,target=/data,readonly"."""
 
@@ -170,6 +181,7 @@ class ContainerRequest(Request):
     ulimits: list[str] = Field(default_factory=list)
     restart: RestartRequest | str = Field(default_factory=RestartRequest)
     network: str = ""  # a network's name, "host", "none" or "container:<name>"
+    networks: list[NetworkRequest | str] = Field(default_factory=list)  # beside that one
     network_aliases: list[str] = Field(default_factory=list)
     ip: str = ""
     ip6: str = ""

@@ -17,6 +17,7 @@ from runtime.errors import SpecInvalid
 from runtime.model.codec import to_json
 from runtime.model.parse import parse_env, parse_restart
 from runtime.model.parse_mounts import parse_mount, parse_tmpfs, parse_volume_spec
+from runtime.model.parse_options import parse_network
 from runtime.model.parse_ports import parse_port_spec
 from webui.containers.asking import mount_request
 from webui.containers.fields import SECTIONS
@@ -143,7 +144,7 @@ _FIELDS = {
     if f.flag and " " not in f.flag
 }
 _PLAIN = {
-    "name": "name", "workdir": "working_dir", "user": "user", "network": "network",
+    "name": "name", "workdir": "working_dir", "user": "user",
     "memory": "limits.memory", "cpus": "limits.cpus",
     "pids-limit": "limits.pids",
 }  # fmt: skip
@@ -187,6 +188,17 @@ def _take_field(run: _Run, name: str, kind: str, value: str | None) -> None:
         run.add(name, int(text))
     else:
         run.add(name, text)
+
+
+def _network(run: _Run, text: str) -> None:
+    """The first has the options of its own name (--ip, --network-alias); each further one says them itself."""
+    words = parse_network(text, FIELD)
+    if "network" in run.request:
+        run.add("networks", [text])
+        return
+    for name, value in words.items():
+        names = {"name": "network", "aliases": "network_aliases"}
+        run.add(names.get(name, name), value)
 
 
 def _publish(run: _Run, text: str) -> None:
@@ -278,6 +290,7 @@ _ABSENT = {
 
 _SPECIAL: dict[str, Callable[[_Run, str], None]] = {
     "publish": _publish,
+    "network": _network,
     "volume": lambda run, text: run.add("mounts", [mount_request(parse_volume_spec(text, FIELD))]),
     "mount": lambda run, text: run.add("mounts", [mount_request(parse_mount(text, FIELD))]),
     "tmpfs": lambda run, text: run.add("mounts", [mount_request(parse_tmpfs(text, FIELD))]),

@@ -35,6 +35,7 @@ _NAMES = {
     "dns.extra_hosts": "extra_hosts",
     "security": "",
 }
+_FURTHER = re.compile(r"endpoints\[(\d+)\](.*)")
 _INDEXED = re.compile(r"(ports|mounts)\[(\d+)\](.*)")
 
 
@@ -66,6 +67,10 @@ def request_field(field: str, request: ContainerRequest) -> str:
     if found := _INDEXED.fullmatch(field):
         name, index, rest = found[1], int(found[2]), found[3]
         return _port(index, request) if name == "ports" else _mount(index, rest, request)
+    if (found := _FURTHER.fullmatch(field)) and int(found[1]) > 0:
+        inner = _NAMES.get(f"endpoints[0]{found[2]}", "").replace("network_aliases", "aliases")
+        named = f".{inner}" if inner not in ("", "network") else ""
+        return f"networks[{int(found[1]) - 1}]{named}"
     for inside, outside in _NAMES.items():
         if field == inside or field.startswith((f"{inside}.", f"{inside}[")):
             return f"{outside}{field.removeprefix(inside)}".removeprefix(".")
