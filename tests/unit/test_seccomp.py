@@ -187,7 +187,7 @@ def test_rules_can_depend_on_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None
         ("4.7", [EPERM, ALLOW, EPERM]),
     ):
         facts = types.SimpleNamespace(release=release, machine="x86_64")
-        monkeypatch.setattr(seccomp.os, "uname", lambda facts=facts: facts)
+        monkeypatch.setattr("os.uname", lambda facts=facts: facts)
         program = compiled(*rules)
         assert [verdict(program, n) for n in ("ptrace", "kcmp", "bpf")] == expected
 
