@@ -69,8 +69,10 @@ _MOUNT_KEYS = {
     "source": "source", "src": "source", "target": "target", "dst": "target",
     "destination": "target", "readonly": "readonly", "ro": "readonly", "volume-nocopy": "nocopy",
     "volume-subpath": "subpath", "bind-propagation": "propagation", "bind-recursive": "recursive",
-    "tmpfs-size": "size", "tmpfs-mode": "mode",
+    "tmpfs-size": "size", "tmpfs-mode": "mode", "bind-nonrecursive": "nonrecursive",
 }  # fmt: skip
+# What means nothing here: how macOS keeps copies, and the driver that every volume of ours has.
+_PASSED_OVER = re.compile(r"consistency(=.*)?|volume-driver=local")
 
 
 def parse_mount(text: str, field: str = "mounts") -> Mount:
@@ -81,6 +83,8 @@ def parse_mount(text: str, field: str = "mounts") -> Mount:
         key, equals, value = part.partition("=")
         if key.strip() == "type":
             kind = value.strip()
+            continue
+        if _PASSED_OVER.fullmatch(part.strip()):
             continue
         known = _MOUNT_KEYS.get(key.strip())
         if known is None:
@@ -102,7 +106,9 @@ def parse_mount(text: str, field: str = "mounts") -> Mount:
     propagation = values.get("propagation", "rprivate")
     if propagation not in get_args(Propagation):
         raise SpecInvalid(field, f"{field}: {propagation!r} is not a propagation.")
-    recursive = values.get("recursive", "enabled")
+    # Docker's older word for it.
+    alone = values.get("nonrecursive", "false").lower() in ("true", "1")
+    recursive = values.get("recursive", "disabled" if alone else "enabled")
     if recursive not in get_args(Recursion):
         raise SpecInvalid(
             field,

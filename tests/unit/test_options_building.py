@@ -87,6 +87,7 @@ def test_limits_of_devices() -> None:
         limits={
             "memory": "64m",
             "memory_swap": "-1",
+            "memory_swappiness": -1,
             "cpu_shares": 0,
             "blkio_weight_device": ["/dev/sda:300"],
             "device_read_bps": {"/dev/sda": "10m"},

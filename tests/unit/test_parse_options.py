@@ -72,6 +72,9 @@ def test_file_systems_in_memory(text: str, mount: Mount) -> None:
 def test_submounts_of_a_bind() -> None:
     mount = parse_mount("type=bind,src=/srv,dst=/srv,readonly,bind-recursive=writable")
     assert (mount.recursive, mount.read_only) == ("writable", True)
+    mount = parse_mount("type=bind,src=/srv,dst=/srv,bind-nonrecursive,consistency=cached")
+    assert mount.recursive == "disabled"
+    assert parse_mount("source=a,target=/a,volume-driver=local").source == "a"
 
 
 @pytest.mark.parametrize(
@@ -87,6 +90,7 @@ def test_submounts_of_a_bind() -> None:
         lambda: parse_tmpfs("/run:lowerdir=/", "x"),
         lambda: parse_tmpfs("/run:mode=rwx", "x"),
         lambda: parse_mount("type=bind,src=/a,dst=/a,bind-recursive=often", "x"),
+        lambda: parse_mount("source=a,target=/a,volume-driver=nfs", "x"),
     ],
 )
 def test_what_is_none_is_refused_with_its_field(refused: Callable[[], Any]) -> None:

@@ -57,6 +57,8 @@ class LimitsRequest(Request):
             values[name] = _number(kind, values[name], f"limits.{name}") if given else None
         for name in ("cpu_period", "cpu_quota", "cpu_shares", "blkio_weight"):
             values[name] = values[name] or None  # 0 is Docker's word for unset
+        if values["memory_swappiness"] == -1:
+            values["memory_swappiness"] = None  # and -1 here
         values["oom_score_adj"] = values["oom_score_adj"] or 0
         for name in ("cpuset_cpus", "cpuset_mems"):
             values[name] = values[name] or ""

@@ -36,7 +36,7 @@ _OTHER_NAMES = {
 _IGNORED = {
     "detach": False, "sig-proxy": False, "quiet": False, "disable-content-trust": False,
     "attach": True, "pull": True, "platform": True, "cidfile": True, "detach-keys": True,
-    "log-driver": True,
+    "log-driver": True, "annotation": True,
 }  # fmt: skip
 _FILES = ("env-file", "label-file")  # of the machine where the line was written
 _LOG_OPTIONS = {"max-size": "max_size", "max-file": "max_files", "max-buffer-size": "max_buffer"}
