@@ -15,6 +15,7 @@ from webui.containers.models import Container
 from webui.containers.views import DIALOGS, TABS
 from webui.images.models import Image
 from webui.networks.models import Network
+from webui.operations.services import event_record
 from webui.volumes.models import Volume
 
 pytestmark = pytest.mark.django_db
@@ -166,6 +167,28 @@ def test_how_a_container_ended_is_shown(host: None) -> None:
     assert "OOM-killed after 43 s (exit 137)" in html
     throttled = page(client, reverse("container", args=[container("shop-worker").id]))
     assert "throttled 14 %" in throttled
+
+
+def test_the_last_ends_are_told_on_the_summary(host: None) -> None:
+    db = container("shop-db")
+    for number in range(7):
+        event_record(
+            host=db.host, type="container.exited", target_type="container", target_id=db.pk,
+            target_name=db.name, data={"exit_code": number, "reason": "exited", "ran_for": 3.2},
+        )  # fmt: skip
+    event_record(
+        host=db.host, type="container.oom_killed", target_type="container", target_id=db.pk,
+        target_name=db.name, data={"exit_code": 137, "reason": "oom_killed", "ran_for": 90.0},
+    )  # fmt: skip
+    html = page(signed_in("viewer"), reverse("container", args=[db.id]))
+    ends = html[html.index('data-testid="ends"') :]
+    ends = ends[: ends.index("</section>")]
+    assert "OOM-killed after 90 s (exit 137)" in ends
+    assert "Exit 6 after 3 s" in ends
+    assert "Exit 3 after 3 s" in ends
+    assert "Exit 2" not in ends, "five are enough"
+    never = page(signed_in("viewer"), reverse("container", args=[container("shop-web").id]))
+    assert 'data-testid="ends"' not in never
 
 
 def test_secrets_in_the_environment_are_masked(host: None) -> None:

@@ -34,10 +34,10 @@ def health_of(request: HealthRequest, config: dict[str, Any]) -> Health | None:
         found = dataclasses.replace(found, test=test) if found else Health(test)
     changes: dict[str, Any] = {}
     for name in _DURATIONS:
-        if (value := getattr(request, name)) not in (None, ""):
-            # 0 is Docker's word for what the image says, or the usual.
-            if (seconds := parse_duration(value, f"health.{name}")) > 0:
-                changes[name] = seconds
+        value = getattr(request, name)
+        # 0 is Docker's word for what the image says, or the usual.
+        if value not in (None, "") and (seconds := parse_duration(value, f"health.{name}")) > 0:
+            changes[name] = seconds
     if request.retries is not None:
         changes["retries"] = request.retries
     if found is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 from csp.constants import SELF, UNSAFE_INLINE
@@ -30,6 +31,7 @@ from webui.operations.models import Event, Operation
 TABS = (
     "summary", "stats", "logs", "processes", "terminal", "files", "changes", "events", "inspect"
 )  # fmt: skip
+ENDS = 5  # of a container, told on its page
 DIALOGS = ("remove", "kill", "rename", "limits", "commit")
 # What people send; any other is taken as well.
 SIGNALS = (
@@ -106,6 +108,7 @@ def container_detail(request: HttpRequest, container_id: str) -> HttpResponse:
         "failed": payloads.operation_row(failed) if failed else None,
         "tab": tab,
         "tabs": TABS,
+        "ends": _ends(container) if tab == "summary" else (),
     }
     if tab == "files":
         context["path"] = request.GET.get("path", "/")
@@ -121,6 +124,27 @@ def _places(container: Container) -> str:
     """Where something else than the root file system is, as JSON for the page's script."""
     mounts = container.spec.get("mounts", [])
     return json.dumps([{k: m.get(k, "") for k in ("target", "type", "source")} for m in mounts])
+
+
+def _ends(container: Container) -> list[dict[str, Any]]:
+    """Its last ends, newest first: what a container's row would say of each."""
+    kinds = ("container.exited", "container.oom_killed")
+    found = Event.objects.filter(target_type="container", target_id=container.pk, type__in=kinds)
+    rows = []
+    for event in found.order_by("-time")[:ENDS]:
+        began = event.time - timedelta(seconds=float(event.data.get("ran_for") or 0))
+        rows.append(
+            {
+                "status": "exited",
+                "exit_reason": event.data.get("reason", ""),
+                "exit_code": event.data.get("exit_code"),
+                "oom_killed": event.type == "container.oom_killed",
+                "started_at": payloads.stamp(began),
+                "finished_at": payloads.stamp(event.time),
+                "error": event.data.get("error", ""),
+            }
+        )
+    return rows
 
 
 def _last_oom_kill(container: Container) -> dict[str, Any] | None:
