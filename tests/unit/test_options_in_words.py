@@ -149,3 +149,8 @@ def test_addresses_that_were_chosen_are_said() -> None:
         ("Link-local addresses", "169.254.1.2, fe80::7"),
         ("MAC address", "02:00:00:00:00:77"),
     ]
+    both = container(endpoints=(endpoint, dataclasses.replace(endpoint, network_id="c" * 64)))
+    assert [label for label, _ in words_of(both)["network"]] == [
+        "Further names on <bbbb>", "Link-local addresses on <bbbb>", "MAC address on <bbbb>",
+        "Further names on <cccc>", "Link-local addresses on <cccc>", "MAC address on <cccc>",
+    ]  # fmt: skip

@@ -14,7 +14,7 @@ from webui.containers.health import health_words
 from webui.core.templatetags.ui import size
 
 Words = list[tuple[str, str]]  # label, text
-NameOf = Callable[[str], str]  # of a container, by id
+NameOf = Callable[[str], str]  # of a container or a network, by id
 
 _NONE = ContainerSpec("", "", "", "", Process(()))
 
@@ -109,12 +109,13 @@ def _network(spec: ContainerSpec, name_of: NameOf) -> Iterator[tuple[str, str]]:
         words = {"host": "the host's own", "none": "none: loopback only"}
         yield "Network", words.get(mode) or _shared(mode, name_of)
     for endpoint in spec.endpoints:
+        there = f" on {name_of(endpoint.network_id)}" if len(spec.endpoints) > 1 else ""
         if endpoint.aliases:
-            yield "Further names", ", ".join(endpoint.aliases)
+            yield f"Further names{there}", ", ".join(endpoint.aliases)
         if endpoint.link_local:
-            yield "Link-local addresses", ", ".join(endpoint.link_local)
+            yield f"Link-local addresses{there}", ", ".join(endpoint.link_local)
         if endpoint.mac_address != mac_for(endpoint.address):
-            yield "MAC address", endpoint.mac_address
+            yield f"MAC address{there}", endpoint.mac_address
     published = {f"{port.container_port}/{port.protocol}" for port in spec.ports}
     if quiet := [port for port in spec.exposed if port not in published]:
         yield "Also listens on", ", ".join(quiet)

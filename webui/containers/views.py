@@ -154,9 +154,11 @@ def _last_oom_kill(container: Container) -> dict[str, Any] | None:
     return last if last and last["time"] >= started else None
 
 
-def _name_of(container_id: str) -> str:
-    name = Container.objects.filter(pk=container_id).values_list("name", flat=True).first()
-    return name or container_id[:12]
+def _name_of(identity: str) -> str:
+    """Of a container or a network: their ids are drawn at random, and none is both."""
+    found = (kind.objects.filter(pk=identity).values_list("name", flat=True).first()
+             for kind in (Container, Network))  # fmt: skip
+    return next((name for name in found if name), identity[:12])
 
 
 # xterm.js writes style sheets of its own; so it has a document of its own, in a frame of the tab.
