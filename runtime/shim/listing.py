@@ -111,12 +111,23 @@ def open_file(path: str) -> tuple[int, dict[str, Any]]:
 
 
 def _open(path: str) -> int:
-    # Not blocking: it may be a pipe that nobody writes to.
+    """Raises SpecInvalid for what is no regular file: to open a device may already do something."""
+    _require_file(os.stat(path), path)
+    # Not blocking: it may have become a pipe that nobody writes to.
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    try:
+        _require_file(os.fstat(fd), path)
+    except SpecInvalid:
         os.close(fd)
-        raise SpecInvalid("path", f"{path} is not a file.")
+        raise
     return fd
+
+
+def _require_file(facts: os.stat_result, path: str) -> None:
+    if not stat.S_ISREG(facts.st_mode):
+        raise SpecInvalid(
+            "path", f"{path} is not a file.", hint="Take a directory as a tar stream."
+        )
 
 
 def blocks_of(fd: int, limit: int | None) -> Iterator[bytes]:

@@ -125,6 +125,12 @@ def test_streams_may_be_compressed_and_keep_ids(api: Api, container: str) -> Non
     assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
     assert api.http.put(put, params={"path": "/root"}, content=packed({"d": b"f"})).is_success
     assert unpacked(api, container, "/root/d")["d"][1] == b"f"
+    assert not api.http.put(put, params={"path": "/none"}, content=packed({"d": b"f"})).is_success
+    events = [e for e in api.get("/events") if e["target_id"] in container]
+    noted = [(e["type"], e["data"]["path"]) for e in events if "files" in e["type"]]
+    assert noted.count(("container.files_written", "/root")) == 3
+    assert noted.count(("container.files_read", "/root/d")) == 1
+    assert not any(path == "/none" for _, path in noted)
 
 
 def test_what_cannot_be_put_is_refused_with_what_stays(

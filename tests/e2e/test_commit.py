@@ -28,7 +28,7 @@ def test_what_a_container_has_changed_runs_as_an_image(
     body = {
         "reference": "made/here:1",
         "message": "the first",
-        "changes": ["CMD cat /root/file; echo A=$A; cat /etc/passwd; pwd", "WORKDIR /root"],
+        "changes": ["CMD cat /root/file; echo A=$A; cat /etc/passwd 2>&1; pwd", "WORKDIR /root"],
     }
     with Live(platform.browser_session(), platform.url) as live:
         live.subscribe("images")

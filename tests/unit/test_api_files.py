@@ -11,6 +11,7 @@ import pytest
 from tests.support.web import Site
 from webui.containers.models import Container
 from webui.live import stream_client
+from webui.operations.models import Event
 
 PATHS = ("files?path=/", "files/content?path=/f", "archive?path=/f", "export", "changes")
 
@@ -49,6 +50,7 @@ def test_only_operators_may_look(site: Site, web: Container, asked: list[Any], p
         api.get(f"containers/web/{path}", expect=status)
     site.api().get(f"containers/nobody/{path}", expect=404)
     assert asked == []
+    assert not Event.objects.filter(type__startswith="container.files").exists()
 
 
 def test_a_directory_is_asked_for_in_parts(site: Site, web: Container, asked: list[Any]) -> None:
@@ -76,5 +78,10 @@ def test_content_is_a_file_to_keep_and_never_a_page(
     assert asked == [(web.pk, '/x/page".html', 10)]
     odd = client.get(url, {"path": "/new\nline ä"})
     assert odd["Content-Disposition"] == "attachment; filename*=utf-8''new_line%20%C3%A4"
+    noted = [(e.type, e.user, e.data["path"]) for e in Event.objects.filter(target_id=web.pk)]
+    assert noted[:2] == [
+        ("container.files_read", site.users["operator"], "/new\nline ä"),
+        ("container.files_read", site.users["operator"], '/x/page".html'),
+    ]
     for bad in ({}, {"path": "/f", "limit": 0}):
         assert client.get(url, bad).status_code == 422

@@ -7,7 +7,8 @@ import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, Literal
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -18,6 +19,7 @@ from pydantic import Field
 
 from webui.api.auth import operator
 from webui.api.uploads import too_large
+from webui.containers.execs import copy_record
 from webui.containers.models import Container
 from webui.containers.selectors import container_find
 from webui.core.bodies import upload_of
@@ -43,6 +45,7 @@ async def container_archive(request: HttpRequest, key: str, path: str) -> Any:
     messages = stream_client.copy_out(container.pk, path)
     return await _streamed(
         messages,
+        partial(_note, request, container, "files_read", path),
         "application/x-tar",
         lambda stat: f"{stat['name'].strip('/') or container.name}.tar",
     )
@@ -75,6 +78,8 @@ async def container_archive_put(
 
     async def take() -> bytes:
         nonlocal received
+        if not received:  # the directory is there
+            await sync_to_async(_note)(request, container, "files_written", query.path)
         block = await body.block()
         received += len(block)
         if received > limit:
@@ -106,7 +111,8 @@ async def container_export(request: HttpRequest, key: str) -> Any:
     """Its whole root file system as a tar stream, without what is in its volumes."""
     container = await sync_to_async(_allowed)(request, key)
     messages = stream_client.copy_out(container.pk, "/", export=True)
-    return await _streamed(messages, "application/x-tar", lambda _: f"{container.name}.tar")
+    note = partial(_note, request, container, "exported", "/")
+    return await _streamed(messages, note, "application/x-tar", lambda _: f"{container.name}.tar")
 
 
 class FilesQuery(Schema):
@@ -141,7 +147,8 @@ async def container_file(
     """The content of the file that `path` leads to, `limit` bytes at most; the header X-Slipway-Path-Stat as above."""
     container = await sync_to_async(_allowed)(request, key)
     messages = stream_client.read_file(container.pk, path, limit)
-    return await _streamed(messages, "application/octet-stream", lambda stat: stat["name"])
+    note = partial(_note, request, container, "files_read", path)
+    return await _streamed(messages, note, "application/octet-stream", lambda stat: stat["name"])
 
 
 @router.get("/{key}/changes", response=Any)
@@ -163,16 +170,31 @@ def _allowed(request: HttpRequest, key: str) -> Container:
     return container_find(key)
 
 
+def _note(
+    request: HttpRequest,
+    container: Container,
+    kind: Literal["files_read", "files_written", "exported"],
+    path: str,
+) -> None:
+    """An event says who does it, before a byte goes."""
+    user, via = operator(request)
+    copy_record(container=container, user=user, kind=kind, path=path, via=via)
+
+
 def _encoded(stat: dict[str, Any]) -> str:
     return base64.b64encode(json.dumps(stat).encode()).decode()
 
 
 async def _streamed(
-    messages: AsyncGenerator[dict[str, Any], None], kind: str, name: Callable[[dict[str, Any]], str]
+    messages: AsyncGenerator[dict[str, Any], None],
+    note: Callable[[], None],
+    kind: str,
+    name: Callable[[dict[str, Any]], str],
 ) -> StreamingHttpResponse:
     """An answer to be kept as a file, never shown as a page of ours."""
     # What goes wrong at the beginning is still an answer with a number.
     stat = (await anext(messages))["data"]
+    await sync_to_async(note)()
     answer = StreamingHttpResponse(_blocks(messages), content_type=kind)
     answer[_STAT] = _encoded(stat)
     # A container's names may hold anything; a header takes no line breaks.

@@ -1,8 +1,8 @@
-"""Who ran what in a container, and who attached to it."""
+"""Who ran what in a container, who attached to it, and who took files out or put some in."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from runtime.errors import BadState
 from runtime.model.state import Action, Status
@@ -10,7 +10,7 @@ from webui.accounts.models import User
 from webui.containers.models import Container
 from webui.operations.services import event_record
 
-_SHOWN = 500  # characters of a command that an event keeps
+_SHOWN = 500  # characters of a command or path that an event keeps
 
 
 def exec_record(
@@ -26,6 +26,19 @@ def attach_record(*, container: Container, user: User, stdin: bool, via: str) ->
     """Note it before it is done; `stdin`: to write, too. Raises BadState unless the container runs."""
     _require(container, "attach", "attach to")
     _record("container.attach", container, user, {"stdin": stdin, "via": via})
+
+
+def copy_record(
+    *,
+    container: Container,
+    user: User,
+    kind: Literal["files_read", "files_written", "exported"],
+    path: str,
+    via: str,
+) -> None:
+    """Note it when it is known to be possible, and before it is done. To look what is in a directory is noted nowhere."""
+    data = {"path": path.replace("\0", "")[:_SHOWN], "via": via}
+    _record(f"container.{kind}", container, user, data)
 
 
 def _require(container: Container, action: Action, words: str) -> None:

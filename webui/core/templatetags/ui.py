@@ -160,6 +160,9 @@ def verb(kind: str) -> str:
         "pressure_passed": "no longer waits",
         "exec": "command run",
         "attach": "attached to",
+        "files_read": "files taken out",
+        "files_written": "files put in",
+        "committed": "made an image of",
     }
     return known.get(text, text.replace("_", " "))
 
@@ -315,6 +318,9 @@ def event_icon(kind: str) -> str:
         "created": "add",
         "exec": "terminal",
         "attach": "terminal",
+        "files_read": "download",
+        "exported": "download",
+        "files_written": "import",
         "started": "play",
         "unpaused": "play",
         "exited": "stop",

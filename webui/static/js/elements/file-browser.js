@@ -5,7 +5,7 @@
  */
 
 import { api, ApiError, upload } from "../api.js";
-import { announce, element, icon } from "../dom.js";
+import { element, icon } from "../dom.js";
 import { ask } from "../dialogs.js";
 import { bytes, wellFormed } from "../format.js";
 import { tarOf } from "../tar.js";
@@ -34,6 +34,8 @@ class FileBrowser extends HTMLElement {
   #bar = element("div", { class: "upload-progress", hidden: true }, element("span", { class: "bar" }, element("span")), element("span", { class: "small-text soft" }));
   #choose = /** @type {HTMLInputElement} */ (element("input", { type: "file", multiple: true, hidden: true, "aria-label": "Files to upload" }));
   #actions = element("div", { class: "actions" });
+  /** What has just been done here, to be said with what is here now. */
+  #done = "";
   /** @type {Listing} */
   #listing = { path: "/", in_layer: true, entries: [], deleted: [], more: false };
 
@@ -90,7 +92,8 @@ class FileBrowser extends HTMLElement {
     this.#wrap.hidden = !entries.length && !deleted.length;
     this.#more.hidden = !more;
     this.#where();
-    this.#note.textContent = `${this.#counted()} ${this.#fate()}`;
+    this.#note.textContent = `${this.#done}${this.#counted()} ${this.#fate()}`;
+    this.#done = "";
     // Links made here are links of the shell like any other.
     const shell = /** @type {{htmx?: {process: (node: Element) => void}}} */ (/** @type {unknown} */ (window)).htmx;
     shell?.process(this);
@@ -212,7 +215,7 @@ class FileBrowser extends HTMLElement {
         fill.style.width = `${total ? (sent / total) * 100 : 0}%`;
         text.textContent = `${bytes(sent)} of ${bytes(total)} sent`;
       }, "PUT");
-      announce(`${done.members} uploaded`);
+      this.#done = `Uploaded ${done.members === 1 ? files[0].name : `${done.members} files`}. `;
     } catch (error) {
       this.#fail(error);
     } finally {

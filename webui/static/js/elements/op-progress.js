@@ -137,6 +137,14 @@ function bar(share) {
   return whole;
 }
 
+/** @param {Operation} row @returns {[string, {kind: "success", hint: string}]} */
+function committed({ target_name: name, result }) {
+  const image = familiar(result.references?.[0] ?? "") || String(result.id).slice(7, 19);
+  const left = result.left_out ?? [];
+  const hint = left.length ? `Left out, because no image may hold devices: ${left.slice(0, 5).join(", ")}` : "";
+  return [`The image ${image} is made of ${name}.`, { kind: "success", hint }];
+}
+
 /** In the top bar: how many are under way, and a panel with the latest. */
 class OpTray extends HTMLElement {
   connectedCallback() {
@@ -172,6 +180,8 @@ class OpTray extends HTMLElement {
     announce(`${what} ${row.status}`);
     const shown = document.querySelector(`main op-progress[data-id="${CSS.escape(row.id)}"]`)
       || document.getElementById("main")?.dataset.page === "container" && location.pathname.includes(row.target_id);
+    // The image is on another page than its container.
+    if (row.kind === "container.commit" && row.status === "succeeded") toast(...committed(row));
     if (row.status === "failed" && !shown) toast(`${what} failed. ${row.error?.message ?? ""}`, { kind: "danger", hint: row.error?.hint ?? "" });
   };
 
