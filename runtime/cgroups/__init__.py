@@ -55,6 +55,9 @@ class Cgroup(Protocol):
     def remove(self) -> None:
         """Remove the groups and those below. Nothing is missing when there are none."""
 
+    def renew(self) -> None:
+        """Between two lives in the same groups: take away what the processes of the first made of them."""
+
     def exists(self) -> bool: ...
 
     def counters(self, read: Callable[[str], str] = files.read) -> dict[str, Any]:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import errno
 
 from runtime.cgroups import Cgroup
-from runtime.cgroups.limits import Setting, cleared
+from runtime.cgroups.limits import Setting, cleared, everything
 from runtime.cgroups.parse import UNLIMITED_V1, flat_keyed
 from runtime.errors import EngineError, KernelFailure, SpecInvalid, Unsupported
 
 _MISSING = frozenset({errno.ENOENT, errno.EOPNOTSUPP, errno.ENODEV})
 _NO_WEIGHTS = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM})
+_NOT_HERE = "this kernel, or the group that this host was given, does without the controller"
+_OTHERS = {
+    "memory_high": "only cgroup v2 has it",
+    "memory_swappiness": "only cgroup v1 has it",
+    "oom_kill_disable": "only cgroup v1 has it",
+}
 # Tables of devices; an update takes rows away that are asked for no longer.
 TABLES = {
     "blkio": (
@@ -48,6 +54,8 @@ def change_all(cgroup: Cgroup, values: list[Setting]) -> None:
         for setting in _ordered(cgroup, values) + _stale_rows(cgroup, values):
             try:
                 before = cgroup.read(setting.controller, setting.file)
+                if setting.controller == "cpuset" and not setting.asked and not before:
+                    continue  # never given (v2)
                 _write(cgroup, setting)
             except (OSError, KeyError) as error:
                 number = error.errno if isinstance(error, OSError) else errno.ENOENT
@@ -77,6 +85,9 @@ def _restoring(setting: Setting, before: str) -> str:
         return rows.get(setting.key, cleared(setting.file, setting.key))
     if setting.file == "memory.oom_control":
         return str(flat_keyed(before).get("oom_kill_disable", 0))
+    if setting.controller == "cpuset" and not before:
+        # Of a group with processes no set can be emptied again.
+        return everything(setting.file.removeprefix("cpuset."))
     if setting.file.endswith("_in_bytes") and int(before) >= UNLIMITED_V1:
         return "-1"
     # io.weight shows a table whose first row is the default.
@@ -162,7 +173,7 @@ def translate(setting: Setting, error: OSError | KeyError) -> EngineError:
         return Unsupported(
             f"The limit {setting.field}",
             f"the cgroup file {setting.file} ({setting.controller} controller)",
-            hint=f"Leave {field} out, or enable the controller in the kernel.",
+            hint=f"Leave {field} out: {_OTHERS.get(setting.field, _NOT_HERE)}.",
             field=field,
         )
     if number == errno.EBUSY and setting.controller == "memory":

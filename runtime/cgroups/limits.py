@@ -5,14 +5,15 @@
 | memory               | memory.limit_in_bytes                          | memory.max                      |
 | memory_swap          | memory.memsw.limit_in_bytes (memory + swap)    | memory.swap.max (swap alone)    |
 | memory_reservation   | memory.soft_limit_in_bytes                     | memory.low                      |
+| memory_high          | –                                              | memory.high                     |
 | memory_swappiness    | memory.swappiness                              | –                               |
 | oom_kill_disable     | memory.oom_control                             | –                               |
 | cpus, quota, period  | cpu.cfs_quota_us, cpu.cfs_period_us            | cpu.max                         |
 | cpu_shares           | cpu.shares                                     | cpu.weight (see weight_of)      |
 | cpuset_cpus, _mems   | cpuset.cpus, cpuset.mems                       | the same                        |
 | pids                 | pids.max                                       | pids.max                        |
-| blkio_weight         | blkio.weight or blkio.bfq.weight               | io.weight or io.bfq.weight      |
-| blkio_weight_device  | blkio.weight_device or blkio.bfq.weight_device | the same file as the weight     |
+| blkio_weight         | blkio.weight or blkio.bfq.weight               | io.weight and io.bfq.weight     |
+| blkio_weight_device  | blkio.weight_device or blkio.bfq.weight_device | the one its scheduler goes by   |
 | device_read_bps, …   | blkio.throttle.read_bps_device, …              | io.max                          |
 | hugetlb              | hugetlb.<size>.limit_in_bytes                  | hugetlb.<size>.max              |
 
@@ -105,6 +106,8 @@ def _v1(limits: Limits, exists: Exists, reset: bool) -> Iterator[Setting]:
         soft = -1 if limits.memory_reservation is None else limits.memory_reservation
         yield Setting("memory", "memory.soft_limit_in_bytes", str(soft), "memory_reservation",
                       limits.memory_reservation is not None)  # fmt: skip
+    if limits.memory_high is not None:
+        yield Setting("memory", "memory.high", str(limits.memory_high), "memory_high")
     if limits.memory_swappiness is not None:
         yield Setting("memory", "memory.swappiness", str(limits.memory_swappiness),
                       "memory_swappiness")  # fmt: skip
@@ -123,7 +126,7 @@ def _v1(limits: Limits, exists: Exists, reset: bool) -> Iterator[Setting]:
     if limits.cpu_shares is not None or reset:
         yield Setting("cpu", "cpu.shares", str(limits.cpu_shares or 1024), "cpu_shares",
                       limits.cpu_shares is not None)  # fmt: skip
-    yield from _common(limits, reset, everything)
+    yield from _common(limits, reset)
     weight = "blkio.weight" if exists("blkio", "blkio.weight") else "blkio.bfq.weight"
     if limits.blkio_weight is not None or reset:
         yield Setting("blkio", weight, str(limits.blkio_weight or (500 if weight == "blkio.weight" else 100)),
@@ -158,6 +161,9 @@ def _v2(limits: Limits, exists: Exists, reset: bool) -> Iterator[Setting]:
     if limits.memory_reservation is not None or reset:
         yield Setting("memory", "memory.low", str(limits.memory_reservation or 0),
                       "memory_reservation", limits.memory_reservation is not None)  # fmt: skip
+    if limits.memory_high is not None or reset:
+        high = "max" if limits.memory_high is None else str(limits.memory_high)
+        yield Setting("memory", "memory.high", high, "memory_high", limits.memory_high is not None)
     if limits.memory_swappiness is not None:
         yield Setting("memory", "memory.swappiness", str(limits.memory_swappiness),
                       "memory_swappiness")  # fmt: skip
@@ -171,17 +177,8 @@ def _v2(limits: Limits, exists: Exists, reset: bool) -> Iterator[Setting]:
     if limits.cpu_shares is not None or reset:
         yield Setting("cpu", "cpu.weight", str(weight_of(limits.cpu_shares or 1024)), "cpu_shares",
                       limits.cpu_shares is not None)  # fmt: skip
-    yield from _common(limits, reset, lambda name: "\n")
-    bfq = not exists("io", "io.weight") and exists("io", "io.bfq.weight")
-    file = "io.bfq.weight" if bfq else "io.weight"
-    scale = (lambda w: w) if bfq else io_weight_of
-    if limits.blkio_weight is not None or reset:
-        value = 100 if limits.blkio_weight is None else scale(limits.blkio_weight)
-        yield Setting("io", file, f"default {value}", "blkio_weight",
-                      limits.blkio_weight is not None)  # fmt: skip
-    for path, weight in limits.blkio_weight_device.items():
-        key = device_number(path, "blkio_weight_device")
-        yield Setting("io", file, f"{key} {scale(weight)}", "blkio_weight_device", key=key)
+    yield from _common(limits, reset)
+    yield from _io_weights(limits, exists, reset)
     rows: dict[str, list[str]] = {}
     fields: dict[str, str] = {}
     for field, word in _THROTTLES.items():
@@ -195,6 +192,33 @@ def _v2(limits: Limits, exists: Exists, reset: bool) -> Iterator[Setting]:
         rest = [f"{w}=max" for w in _THROTTLES.values() if w not in given]
         yield Setting("io", "io.max", " ".join([key, *words, *rest]), fields[key], key=key)
     yield from _huge_pages(limits, reset, "max", "max")
+
+
+# The cost model and the scheduler bfq have a file each, with a range of its own; both may be there.
+_IO_WEIGHTS: dict[str, Callable[[int], int]] = {"io.weight": io_weight_of, "io.bfq.weight": int}
+
+
+def _io_weights(limits: Limits, exists: Exists, reset: bool) -> Iterator[Setting]:
+    files_here = [name for name in _IO_WEIGHTS if exists("io", name)] or ["io.weight"]
+    if limits.blkio_weight is not None or reset:
+        for file in files_here:
+            given = limits.blkio_weight
+            value = 100 if given is None else _IO_WEIGHTS[file](given)
+            yield Setting("io", file, f"default {value}", "blkio_weight", given is not None)
+    for path, weight in limits.blkio_weight_device.items():
+        key = device_number(path, "blkio_weight_device")
+        file = files_here[-1] if _scheduler(key) == "bfq" else files_here[0]
+        value = _IO_WEIGHTS[file](weight)
+        yield Setting("io", file, f"{key} {value}", "blkio_weight_device", key=key)
+
+
+def _scheduler(key: str) -> str:
+    """The I/O scheduler of the device "8:0"; "" when it has none."""
+    try:
+        known = files.read(f"/sys/dev/block/{key}/queue/scheduler")
+    except OSError:
+        return ""
+    return known.partition("[")[2].partition("]")[0]
 
 
 def _huge_pages(limits: Limits, reset: bool, file: str, unlimited: str) -> Iterator[Setting]:
@@ -226,7 +250,7 @@ def everything(name: str) -> str:
     return files.read(f"/sys/devices/system/{kind}/online").strip()
 
 
-def _common(limits: Limits, reset: bool, unset: Callable[[str], str]) -> Iterator[Setting]:
+def _common(limits: Limits, reset: bool) -> Iterator[Setting]:
     """Controllers whose files are the same in both versions."""
     if limits.pids is not None or reset:
         value = "max" if limits.pids in (None, -1) else str(limits.pids)
@@ -236,7 +260,8 @@ def _common(limits: Limits, reset: bool, unset: Callable[[str], str]) -> Iterato
         if text:
             yield Setting("cpuset", f"cpuset.{name}", text, f"cpuset_{name}")
         elif reset:
-            yield Setting("cpuset", f"cpuset.{name}", unset(name), f"cpuset_{name}", False)
+            # v2 would begin with empty sets, but takes none for a group with processes.
+            yield Setting("cpuset", f"cpuset.{name}", everything(name), f"cpuset_{name}", False)
 
 
 def device_number(path: str, field: str) -> str:

@@ -128,6 +128,15 @@ class LegacyCgroup:
             except OSError as error:
                 raise KernelFailure("cgroup remove", error.errno or 0, directory) from error
 
+    def renew(self) -> None:
+        for directory in self._directories:
+            try:
+                for below in files.subdirectories(directory):
+                    files.remove_tree(below)
+            except OSError as error:
+                raise KernelFailure("cgroup renew", error.errno or 0, directory) from error
+        self.thaw()
+
     # -- counters -----------------------------------------------------------------------------
 
     def oom_kills(self) -> int:

@@ -18,7 +18,7 @@ from runtime.cgroups.parse import cpu_max, flat_keyed, io_stat, number, picked, 
 from runtime.errors import KernelFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 class UnifiedCgroup:
@@ -31,7 +31,18 @@ class UnifiedCgroup:
     # -- membership ---------------------------------------------------------------------------
 
     def enter(self) -> None:
-        self._set("cgroup.procs", "0")
+        # A container that may write its groups (privileged, with an init such as systemd) can hand its
+        # controllers to groups of its own; the kernel then takes no process but there ("no internal
+        # processes"), and whoever joins it lives where its own processes do.
+        for directory in self._populated():
+            try:
+                files.write(f"{directory}/cgroup.procs", "0")
+            except OSError as error:
+                if error.errno in (errno.EBUSY, errno.EOPNOTSUPP, errno.ENOENT):
+                    continue
+                raise KernelFailure("cgroup attach", error.errno or 0, directory) from error
+            return
+        raise KernelFailure("cgroup attach", errno.EBUSY, self.directory)
 
     def doors(self) -> list[int]:
         try:
@@ -43,17 +54,22 @@ class UnifiedCgroup:
         self._set("cgroup.procs", str(pid))
 
     def pids(self) -> list[int]:
-        result: list[int] = []
+        return [pid for directory in self._below() for pid in _processes(directory)]
+
+    def _below(self) -> Iterator[str]:
+        """The group and those below, those nearer to it first."""
         pending = [self.directory]
         while pending:
-            directory = pending.pop()
-            try:
-                result += map(int, files.read(f"{directory}/cgroup.procs").split())
-            except OSError:
-                # Gone, or a threaded group (EOPNOTSUPP), whose processes its parent lists.
-                continue
-            pending += files.subdirectories(directory)
-        return result
+            directory = pending.pop(0)
+            yield directory
+            pending += sorted(files.subdirectories(directory))
+
+    def _populated(self) -> Iterator[str]:
+        """The group itself, then those below that have processes."""
+        yield self.directory
+        for directory in self._below():
+            if directory != self.directory and _processes(directory):
+                yield directory
 
     def exists(self) -> bool:
         return os.path.isdir(self.directory)
@@ -63,6 +79,8 @@ class UnifiedCgroup:
     def kill(self) -> None:
         try:
             files.write(f"{self.directory}/cgroup.kill", "1")
+            # The kernel kills what is frozen, too, but the next life would begin frozen.
+            self.thaw()
             return
         except FileNotFoundError:
             if not self.exists():
@@ -101,6 +119,18 @@ class UnifiedCgroup:
             files.remove_tree(self.directory)
         except OSError as error:
             raise KernelFailure("cgroup remove", error.errno or 0, self.directory) from error
+
+    def renew(self) -> None:
+        if not self.exists():
+            return
+        try:
+            for directory in files.subdirectories(self.directory):
+                files.remove_tree(directory)
+            for name in self._try("cgroup.subtree_control").split():
+                files.write(f"{self.directory}/cgroup.subtree_control", f"-{name}")
+        except OSError as error:
+            raise KernelFailure("cgroup renew", error.errno or 0, self.directory) from error
+        self.thaw()
 
     # -- counters -----------------------------------------------------------------------------
 
@@ -160,3 +190,11 @@ class UnifiedCgroup:
         except OSError as error:
             path = f"{self.directory}/{file}"
             raise KernelFailure("cgroup write", error.errno or 0, path) from error
+
+
+def _processes(directory: str) -> list[int]:
+    try:
+        return [int(word) for word in files.read(f"{directory}/cgroup.procs").split()]
+    except OSError:
+        # Gone, or a threaded group (EOPNOTSUPP), whose processes its parent lists.
+        return []

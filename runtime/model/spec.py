@@ -28,6 +28,7 @@ class Limits:
         None  # bytes of memory + swap; -1 unlimited; None = twice memory (Docker)
     )
     memory_reservation: int | None = None  # bytes, soft
+    memory_high: int | None = None  # bytes above which it is slowed down, cgroup v2
     memory_swappiness: int | None = None  # 0..100, cgroup v1
     oom_kill_disable: bool = False  # cgroup v1
     oom_score_adj: int = 0  # -1000..1000

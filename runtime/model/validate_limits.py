@@ -33,6 +33,13 @@ def validate_limits(limits: Limits, field: str = "limits") -> None:
             refuse("memory_reservation", "A memory reservation must be 6 MiB or more.")
         if memory is not None and reservation > memory:
             refuse("memory_reservation", "The memory reservation exceeds the memory limit.")
+    high = limits.memory_high
+    if high is not None:
+        if high < MIN_MEMORY:
+            refuse("memory_high", "The amount above which memory is slowed must be 6 MiB or more.")
+        if memory is not None and high > memory:
+            refuse("memory_high", "Above the memory limit nothing can be slowed.",
+                   "Give less than the memory limit.")  # fmt: skip
     swap = limits.memory_swap
     if swap is not None and swap != -1:
         if memory is None:

@@ -253,6 +253,7 @@ class Monitor:
         life: Life | None = None
         error: EngineError | None
         try:
+            self.cgroup.renew()
             self._oom_before = self.cgroup.oom_kills()
             life = Life.again(self.plan["run_dir"], self._netns)
             error = life.execute()

@@ -103,7 +103,7 @@ def _v2(raw: dict[str, str]) -> dict[str, Any]:
         "cpu weight": int(w) if (w := raw.get("cpu.weight", "100")) != "100" else None,
         "pids": _number(raw.get("pids.max")),
         "disk weight": int(weight) if weight not in ("100", str(io_weight_of(500))) else None,
-        "cores allowed": raw.get("cpuset.cpus", "").strip() or None,
+        "cores allowed": c if (c := raw.get("cpuset.cpus")) != table.everything("cpus") else None,
     }
 
 

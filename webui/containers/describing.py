@@ -71,6 +71,8 @@ def _limits(limits: Limits, shm_size: int) -> Iterator[tuple[str, str]]:
         yield "Swap", "no limit" if swap == -1 else "none" if swap == memory else text
     if limits.memory_reservation:
         yield "Soft memory limit", size(limits.memory_reservation)
+    if limits.memory_high:
+        yield "Slowed above", size(limits.memory_high)
     if limits.memory_swappiness is not None:
         yield "Swappiness", str(limits.memory_swappiness)
     if limits.oom_kill_disable:

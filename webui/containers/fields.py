@@ -84,6 +84,8 @@ MEMORY = Section(
               "twice the memory", "The same as the memory: no swap. -1: no limit.", live=True),
         Field("limits.memory_reservation", "Soft limit", "size", "--memory-reservation", "none",
               "It is pushed below this when the host is short.", live=True),
+        Field("limits.memory_high", "Slowed above", "size", "", "none",
+              "Above this it waits and gives memory back; cgroup v2 only.", live=True),
         Field("limits.memory_swappiness", "Swappiness", "number", "--memory-swappiness",
               "the host's", "0 to 100; cgroup v1 only.", live=True),
         Field("limits.oom_score_adj", "OOM score", "number", "--oom-score-adj", "0",

@@ -29,6 +29,7 @@ class LimitsRequest(Request):
     memory: int | str | None = None
     memory_swap: int | str | None = None
     memory_reservation: int | str | None = None
+    memory_high: int | str | None = None
     memory_swappiness: int | None = None
     oom_kill_disable: bool = False
     oom_score_adj: int | None = 0
@@ -50,7 +51,7 @@ class LimitsRequest(Request):
     def to_limits(self) -> Limits:
         """Numbers the kernel takes. Raises SpecInvalid with the field."""
         values = self.model_dump()
-        for name in ("memory", "memory_swap", "memory_reservation"):
+        for name in ("memory", "memory_swap", "memory_reservation", "memory_high"):
             values[name] = _size(values[name], f"limits.{name}")
         for name, kind in (("cpus", float), ("pids", int)):
             given = values[name] not in (None, "", 0)
