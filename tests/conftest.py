@@ -12,9 +12,26 @@ from pathlib import Path
 import pytest
 
 from runtime.store.paths import Config
+from tests.support.vm.protocol import inside
 
 # A test's directory says what it needs.
-_MARKER_OF_DIRECTORY = {"kernel": "kernel", "e2e": "e2e"}
+_MARKER_OF_DIRECTORY = {"kernel": "kernel", "vm": "vm", "e2e": "e2e"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--vm",
+        action="store_true",
+        help="run the kernel tests, and no others, in a virtual machine with unified cgroup v2",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not inside():
+        # Late, as the guest has neither use for it nor time to load it.
+        from tests.support.vm.plugin import GuestTests
+
+        config.pluginmanager.register(GuestTests(config))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -26,6 +43,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             # Who cannot give what is needed skips it, with the reason.
             if os.geteuid() != 0:
                 item.add_marker(pytest.mark.skip(reason="needs root"))
+        if inside() and item.get_closest_marker("native"):
+            item.add_marker(pytest.mark.skip(reason="measures speed, and this is an emulation"))
     if "nightly" not in str(config.getoption("markexpr")):
         _keep(config, items, [i for i in items if not i.get_closest_marker("nightly")])
     if "SLIPWAY_TEST_DATABASE_URL" in os.environ:

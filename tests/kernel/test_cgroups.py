@@ -302,6 +302,7 @@ def _seconds_to_enter(group: Cgroup) -> float:
         return float(file.read())
 
 
+@pytest.mark.native
 def test_a_sample_is_cheap(manager: CgroupManager) -> None:
     manager.create(ID, Limits(memory=64 * MIB, cpus=0.5, pids=20))
     group = manager.open(ID)

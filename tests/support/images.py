@@ -126,10 +126,10 @@ def nginx_image_archive() -> Path:
             "debootstrap",
             "--variant=minbase",
             f"--include={_PACKAGES}",
-            _suite(),
+            suite(),
             str(root),
         ]
-        done = subprocess.run([*command, *_mirror()], capture_output=True, text=True, check=False)
+        done = subprocess.run([*command, *mirror()], capture_output=True, text=True, check=False)
         if done.returncode:
             raise AssertionError(f"debootstrap failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         _prepare(root)
@@ -162,7 +162,7 @@ def _prepare(root: Path) -> None:
     (root / "var/www/html/index.html").write_text("<h1>Welcome to nginx!</h1>\n")
 
 
-def _suite() -> str:
+def suite() -> str:
     facts = dict(
         line.split("=", 1)
         for line in Path("/etc/os-release").read_text().splitlines()
@@ -171,7 +171,7 @@ def _suite() -> str:
     return facts["VERSION_CODENAME"].strip('"')
 
 
-def _mirror() -> list[str]:
+def mirror() -> list[str]:
     """The mirror that this machine's own apt uses; debootstrap's default when none is found."""
     sources = Path("/etc/apt/sources.list.d/debian.sources")
     lines = sources.read_text().splitlines() if sources.exists() else []

@@ -74,7 +74,8 @@ def parser() -> argparse.ArgumentParser:
         "test",
         "run every test and linter",
         "Install what the tests need, then run pytest (ruff, mypy and import-linter are tests).\n"
-        "Further arguments go to pytest: ./slipway test -m 'not e2e' -k logs. Needs root.",
+        "Further arguments go to pytest: ./slipway test -m 'not e2e' -k logs. With --vm the kernel tests\n"
+        "run in a virtual machine with unified cgroup v2, and no others. Needs root.",
     )
     test.add_argument("arguments", nargs=argparse.REMAINDER, metavar="pytest arguments")
     trace = add(

@@ -22,6 +22,8 @@ RUN = (
 )
 # To test: a registry to pull from, a browser, the other database, and what real images are made with.
 TEST = ("chromium", "debootstrap", "docker-registry", "postgresql", "xz-utils", "zstd")
+# To test on a unified host: an emulator, and what unpacks Debian's packages to a disk for it.
+VM = ("e2fsprogs", "mmdebstrap", "qemu-system-x86")
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _LISTS = Path("/var/lib/apt/lists")

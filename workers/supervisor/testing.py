@@ -13,7 +13,7 @@ from workers.supervisor.instance import CHECKOUT, Instance
 def test(instance: Instance, arguments: list[str]) -> int:
     """pytest's exit code."""
     if shutil.which("apt-get"):
-        packages.ensure((*packages.RUN, *packages.TEST))
+        packages.ensure((*packages.RUN, *packages.TEST, *packages.VM))
     environment.ensure(instance, environment.DEV_LOCK)
     typescript.ensure(instance)
     prepare.users()
