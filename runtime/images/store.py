@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from runtime.errors import (
     ArchiveInvalid,
+    DigestMismatch,
     EngineError,
     ImageInUse,
     LockTimeout,
@@ -175,9 +176,13 @@ class ImageStore:
         Raises ArchiveInvalid, DigestMismatch, StorageFull, Cancelled; nothing is left then.
         """
         with self._incoming(cancelled), error_context("import"):
-            if archives.is_image_archive(path, cancelled):
-                return self._import_image(path, progress, cancelled)
-            return self._import_rootfs(path, reference, progress, cancelled)
+            try:
+                if archives.is_image_archive(path, cancelled):
+                    return self._import_image(path, progress, cancelled)
+                return self._import_rootfs(path, reference, progress, cancelled)
+            except (ArchiveInvalid, DigestMismatch) as error:
+                error.extra.setdefault("field", "archive")
+                raise
 
     def starter(self) -> ImageRecord:
         """The starter image, made of the host's busybox; the same again when it is there already."""

@@ -59,6 +59,7 @@ _REQUESTS: list[tuple[str, dict[str, Any], int, str]] = [
     ("memory too small", {"limits": {"memory": "1k"}}, 422, "limits.memory"),
     ("memory not a size", {"limits": {"memory": "much"}}, 422, "limits.memory"),
     ("cpus below zero", {"limits": {"cpus": -1}}, 422, "limits.cpus"),
+    ("image that is no reference", {"image": "UPPER//x:"}, 422, "image"),
     ("bad port", {"ports": ["70000:80"]}, 422, "ports"),
     ("volume that escapes", {"volumes": ["../etc:/data"]}, 422, "volumes"),
     ("relative target", {"volumes": ["data:relative"]}, 422, "volumes"),
@@ -158,7 +159,7 @@ def test_a_corrupt_archive_is_refused_and_leaves_nothing(platform: Platform, api
             files={"file": ("bad.tar", content)},
             expect=422,
         )
-        assert error["code"] == "archive_invalid"
+        assert (error["code"], error["extra"]["field"]) == ("archive_invalid", "archive")
     assert stored() == before
     assert not list(platform.config.tmp.glob("*"))
     assert not list(platform.config.spool.glob("*"))

@@ -37,7 +37,7 @@ from webui.core.payloads import container_row
 from webui.core.publish import publish_gone, publish_row
 from webui.hosts.models import Host
 from webui.hosts.services import host_lock
-from webui.images.selectors import image_find
+from webui.images.selectors import image_to_run
 from webui.operations.models import Operation
 from webui.operations.services import event_record, operation_create
 from webui.volumes.services import volumes_unmade
@@ -56,7 +56,7 @@ def container_create(
     All of it or nothing, in one transaction. Raises SpecInvalid, NotFound, AlreadyExists, PortInUse,
     AddressInUse, each naming its field.
     """
-    image = image_find(host, request.image, field="image")
+    image = image_to_run(host, request.image)
     with request_words(request), transaction.atomic():
         spec = build_spec(
             request,

@@ -99,4 +99,8 @@ def from_complaint(complaint: Any) -> errors.SpecInvalid:
         message = "is required"
     elif complaint["type"] == "extra_forbidden":
         message = "is not a known field"
-    return errors.SpecInvalid(field, f"{field or 'The request'}: {message}.".replace("..", "."))
+    return errors.SpecInvalid(
+        field,
+        f"{field or 'The request'}: {message}.".replace("..", "."),
+        hint="/api/v1/docs shows every field and what it takes.",
+    )

@@ -39,6 +39,15 @@ def image_find(host: Host, key: str, *, field: str = "image") -> Image:
     return row.image
 
 
+def image_to_run(host: Host, text: str, *, field: str = "image") -> Image:
+    """As image_find; a text that cannot name an image is told so. Raises NotFound, SpecInvalid."""
+    try:
+        return image_find(host, text, field=field)
+    except NotFound:
+        Reference.parse(text, field)
+        raise
+
+
 def image_built_at(*, host: Host, time: str) -> str:
     """The digest of the image made at just this moment (RFC 3339), "" when there is none."""
     found = Image.objects.filter(host=host, built_at=datetime.fromisoformat(time))
