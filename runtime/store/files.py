@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from _thread import get_ident  # threading itself would be carried by every shim
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def write_atomic(path: Path | str, data: bytes, *, mode: int = 0o644, durable: b
     """
     path = os.fspath(path)
     directory = os.path.dirname(path) or "."
-    temporary = f"{path}.{os.getpid()}.tmp"
+    temporary = f"{path}.{os.getpid()}-{get_ident()}.tmp"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         view = memoryview(data)

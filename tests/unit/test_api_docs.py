@@ -23,6 +23,19 @@ def test_the_document_describes_every_endpoint(site: Site) -> None:
         assert path in paths
 
 
+def test_the_document_has_the_form_of_errors_for_every_operation(site: Site) -> None:
+    document = Client().get("/api/v1/openapi.json").json()
+    assert set(document["components"]["schemas"]["Error"]["required"]) == {
+        "code",
+        "message",
+        "extra",
+    }
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            content = operation["responses"]["default"]["content"]["application/json"]
+            assert content["schema"] == {"$ref": "#/components/schemas/Error"}
+
+
 def test_the_page_loads_nothing_from_elsewhere_and_runs_no_inline_script(site: Site) -> None:
     browser = Client()
     assert browser.get("/api/v1/docs").status_code == 302

@@ -19,6 +19,8 @@ def test_operations_are_listed_newest_first_and_filtered(site: Site) -> None:
     assert len(api.get("operations?status=pending&limit=1")) == 1
     assert api.get("operations?status=failed") == []
     assert api.get("operations?offset=1")[0]["target_id"] != second.pk
+    assert api.get(f"operations?offset={10**24}") == []
+    assert api.get(f"events?offset={10**24}") == []
 
 
 def test_one_operation_shows_progress_and_result(site: Site) -> None:

@@ -25,6 +25,26 @@ def store(config: Config) -> BundleStore:
     return BundleStore(config)
 
 
+def test_threads_that_write_one_file_at_once_do_not_meet(config: Config) -> None:
+    path = config.root / "file"
+    failed: list[OSError] = []
+
+    def write(text: bytes) -> None:
+        try:
+            for _ in range(200):
+                write_atomic(path, text, durable=False)
+        except OSError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=write, args=(c * 4096,)) for c in (b"a", b"b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert path.read_bytes() in (b"a" * 4096, b"b" * 4096)
+
+
 def test_a_spec_comes_back_as_it_was_written(store: BundleStore) -> None:
     spec = container(
         limits=Limits(memory=2**30, cpus=1.5, device_read_bps={"/dev/sda": 5}),

@@ -10,6 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
+from ninja.openapi.schema import OpenAPISchema
 from pydantic import ValidationError as PydanticError
 
 from runtime.errors import EngineError, NotFound
@@ -34,7 +35,15 @@ from webui.core import errors
 
 logger = logging.getLogger(__name__)
 
-api = NinjaAPI(
+
+class Api(NinjaAPI):
+    def get_openapi_schema(self, **options: Any) -> OpenAPISchema:
+        schema = super().get_openapi_schema(**options)
+        docs.add_errors(schema)
+        return schema
+
+
+api = Api(
     title="Slipway",
     version="1",
     description="Run and manage Linux containers. Changes answer 202 with an operation, or with "

@@ -13,6 +13,9 @@ from webui.core.dispatch import wait_for
 from webui.core.payloads import operation_row
 from webui.operations.models import Operation
 
+# Databases count rows in 64 bits; no list is longer than this.
+FURTHEST = 2**31 - 1
+
 Row = dict[str, Any]
 Answer = Status[Any]
 

@@ -12,6 +12,28 @@ from ninja.openapi.docs import DocsBase
 
 Schema = dict[str, Any]
 
+_ERROR_NAME = "#/components/schemas/Error"
+_ERROR: Schema = {
+    "title": "Error",
+    "type": "object",
+    "required": ["code", "message", "extra"],
+    "properties": {
+        "code": {"type": "string", "description": "For programs: not_found, spec_invalid, …"},
+        "message": {"type": "string", "description": "For people: what is wrong."},
+        "extra": {
+            "type": "object",
+            "description": "What else is known.",
+            "properties": {
+                "field": {"type": "string", "description": "Of the request: limits.memory"},
+                "hint": {"type": "string", "description": "The way out."},
+                "operation": {"type": "string", "description": "The operation that failed."},
+                "retryable": {"type": "boolean", "description": "The same may work later."},
+            },
+            "additionalProperties": True,
+        },
+    },
+}
+
 
 class Page(DocsBase):
     def render_page(self, request: HttpRequest, api: NinjaAPI, **_: Any) -> HttpResponse:
@@ -24,6 +46,17 @@ class Page(DocsBase):
                 tag = (operation.get("tags") or ["other"])[0]
                 groups.setdefault(tag, []).append(_endpoint(schema, path, method, operation))
         return render(request, "pages/api_docs.html", {"groups": groups, "schema": schema})
+
+
+def add_errors(schema: Schema) -> None:
+    """Say in the document that whatever else an operation answers is an error, and of which form."""
+    schema["components"]["schemas"]["Error"] = _ERROR
+    for methods in schema["paths"].values():
+        for operation in methods.values():
+            operation["responses"]["default"] = {
+                "description": "An error; its status says of which kind.",
+                "content": {"application/json": {"schema": {"$ref": _ERROR_NAME}}},
+            }
 
 
 def _endpoint(schema: Schema, path: str, method: str, operation: Schema) -> Schema:

@@ -8,6 +8,7 @@ from typing import Any
 from django.http import HttpRequest
 from ninja import Router
 
+from webui.api.answers import FURTHEST
 from webui.api.auth import reader
 from webui.api.times import parse_time
 from webui.core.payloads import event_row
@@ -38,5 +39,5 @@ def event_list(
     for name, text, lookup in (("since", since, "time__gte"), ("until", until, "time__lte")):
         if (moment := parse_time(text, name)) is not None:
             found = found.filter(**{lookup: datetime.fromtimestamp(moment, UTC)})
-    start = max(offset, 0)
+    start = min(max(offset, 0), FURTHEST)
     return [event_row(e) for e in found[start : start + min(max(limit, 1), 500)]]

@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from ninja import Router
 
 from runtime.errors import NotFound
+from webui.api.answers import FURTHEST
 from webui.api.auth import operator, reader
 from webui.core.payloads import operation_row
 from webui.operations import services
@@ -28,7 +29,7 @@ def operation_list(
         found = found.filter(status=status)
     if target:
         found = found.filter(target_id=target)
-    start = max(offset, 0)
+    start = min(max(offset, 0), FURTHEST)
     return [operation_row(o) for o in found[start : start + min(max(limit, 1), 500)]]
 
 
