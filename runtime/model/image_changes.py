@@ -194,7 +194,7 @@ class _Changing:
     def _list(self, text: str) -> tuple[str, ...]:
         try:
             words = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             words = None
         if not isinstance(words, list) or not all(
             isinstance(word, str) and "\0" not in word for word in words

@@ -95,7 +95,7 @@ def test_what_it_has_changed_is_listed_and_made_an_image(
     }
     page.get_by_role("button", name="Deleted").click()
     expect(rows).to_have_count(1)
-    page.get_by_role("button", name="Make an image").first.click()
+    page.get_by_role("button", name="Commit as image").first.click()
     dialog = page.locator("dialog#dialog")
     expect(dialog).to_contain_text("Not in it: what is at /kept")
     dialog.locator("summary").click()

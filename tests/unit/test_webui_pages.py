@@ -117,6 +117,7 @@ def test_removing_a_container_says_what_is_lost_and_what_is_kept(host: None) -> 
     assert "It is running and will be killed" in lost
     assert "623 MiB" in lost
     assert "/srv/shop/cache" in lost
+    assert "commit it as an image" in lost
     kept = page(client, reverse("container-dialog", args=[container("shop-db").id, "remove"]))
     assert "Kept: volume" in kept
     assert "shop-db-data" in kept

@@ -38,7 +38,7 @@ class ChangeList extends HTMLElement {
     if (this.firstChild) return;
     const refresh = element("button", { type: "button", class: "button" }, icon("restart"), "Refresh");
     refresh.addEventListener("click", () => this.#load());
-    const commit = element("button", { type: "button", class: "button", "data-dialog": this.dataset.commit }, icon("image"), "Make an image");
+    const commit = element("button", { type: "button", class: "button", "data-dialog": this.dataset.commit }, icon("image"), "Commit as image");
     const heads = ["Change", "Path", "Size"].map((text) => element("th", { scope: "col", class: text === "Size" ? "number" : null }, text));
     const caption = element("caption", { class: "visually-hidden" }, "What has changed");
     this.#wrap.append(element("table", { class: "table" }, caption, element("thead", {}, element("tr", {}, ...heads)), this.#body));
