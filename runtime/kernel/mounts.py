@@ -225,6 +225,11 @@ def _attach(tree: int, target: int, step: MountStep) -> None:
         os.close(tree)
 
 
+def lay_over(source: int, target: int) -> None:
+    """Mount the file that `source` is open on over the one that `target` is: no path is looked up."""
+    _attach(_copy(source, recursive=False), target, {"kind": "bind", "target": ""})
+
+
 def _filesystem(step: MountStep, root: int) -> None:
     fstype = step.get("fstype", "")
     make = step.get("make") or ""

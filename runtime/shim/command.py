@@ -30,15 +30,15 @@ _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 UMASK = 0o022  # Docker's; that of whoever started the platform is no concern of containers
 
 
-def run_command(plan: Plan, *, status: int, terminal: int, make_directory: bool = True) -> NoReturn:
+def run_command(plan: Plan, *, status: int, terminal: int, first: bool = True) -> NoReturn:
     """The last steps, inside the container: become the plan's user, with its limits and privileges, and
-    execute its command. Its directory is made when it is not there, unless told otherwise. Raises InitFailed,
-    EngineError.
+    execute its command. The container's `first` process makes its directory, and has its terminal as console.
+    Raises InitFailed, EngineError.
     """
     os.umask(UMASK)
     if terminal >= 0:
         with error_context("tty"):
-            become_controlling(terminal)
+            become_controlling(terminal, console=first)
     user = resolve_user(plan["user"], plan["groups"])
     _check_ids(plan, user)
     environment = _environment(plan, user)
@@ -48,7 +48,7 @@ def run_command(plan: Plan, *, status: int, terminal: int, make_directory: bool 
     # CVE-2024-21626. `status` closes on exec like all the rest.
     syscalls.close_range(3, 0xFFFFFFFF, c.CLOSE_RANGE_CLOEXEC)
     _reset_signals()
-    _change_directory(plan["cwd"], make=make_directory)
+    _change_directory(plan["cwd"], make=first)
     with error_context("privileges"):
         _drop_privileges(plan, user)
         # When the monitor dies nobody supervises us: die with it. Set here because a change of

@@ -225,6 +225,6 @@ def _become(plan: Plan, ends: _Ends) -> NoReturn:
             os.dup2(fd, standard)
         for _, fd in ends.kept:
             os.close(fd)
-        run_command(plan, status=ends.status, terminal=ends.terminal, make_directory=False)
+        run_command(plan, status=ends.status, terminal=ends.terminal, first=False)
     except BaseException as error:  # noqa: BLE001 - nothing may escape into the shim's own code
         os._exit(report(ends.status, error))

@@ -65,6 +65,10 @@ def test_a_terminal(instance: Instance) -> None:
     # Its session leads the terminal: signals of the keyboard reach it.
     assert seen.proc("stat").rpartition(")")[2].split()[4] != "0"
     assert "TERM=xterm" in seen.words("environ")
+    assert seen.mount("/dev/console").fstype == "devpts"
+    seen.run("sh", "-c", "echo to the console > /dev/console")
+    instance.wait_for_output(seen.spec, "to the console")
+    assert not started(instance).file("/dev/console").exists()
 
 
 def test_standard_input_is_kept_open_when_asked(instance: Instance) -> None:

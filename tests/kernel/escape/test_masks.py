@@ -6,8 +6,9 @@
 - CVE-2025-52881 (runc): a security label or a sysctl was written to whatever the container had below /proc.
 
 Here: masks are the host's own /dev/null, on a read-only mount so that not even its mode can be changed, and empty
-read-only tmpfs (`_mask` in `runtime/kernel/mounts.py`). /dev is a tmpfs of the container's, there is no /dev/console,
-and a terminal's other side is opened by descriptor (`runtime/shim/tty.py`). Sysctls are written before the
+read-only tmpfs (`_mask` in `runtime/kernel/mounts.py`). /dev is a fresh tmpfs of the container's; a terminal's
+other side is opened by descriptor and, after the masks, mounted by descriptors over a /dev/console made on the spot
+(`runtime/shim/tty.py`). Sysctls are written before the
 pivot, through the host's /proc (`runtime/shim/init.py`); labels see test_mounts.py.
 """
 
@@ -21,7 +22,7 @@ import pytest
 
 from runtime.engine.mounts import MASKED_PATHS, READONLY_PATHS
 from runtime.errors import InitFailed, SpecInvalid
-from runtime.model.spec import Mount, Restart
+from runtime.model.spec import Device, Mount, Restart
 from runtime.shim.client import ShimClient
 from tests.support.engine import Instance
 from tests.support.escape import Kind, box, image, says, volume
@@ -119,9 +120,23 @@ def test_a_terminal_is_of_the_container_s_own(instance: Instance, userns: Kind) 
     pts = os.stat(f"/proc/{seen.pid}/root/dev/pts").st_dev
     assert os.stat(f"/proc/{seen.pid}/fd/0").st_dev == pts
     assert pts != os.stat("/dev/pts").st_dev
-    # No node that would be laid over another.
-    assert not Path(f"/proc/{seen.pid}/root/dev/console").exists()
-    assert "/dev/console" not in seen.proc("mountinfo")
+    # The console is that terminal and nothing else, and so is what the kernel has laid over its name.
+    console, terminal = (
+        os.stat(f"/proc/{seen.pid}/{path}") for path in ("root/dev/console", "fd/0")
+    )
+    assert os.path.samestat(console, terminal)
+    assert console.st_rdev == terminal.st_rdev
+    laid = seen.mount("/dev/console")
+    assert (laid.fstype, laid.root) == ("devpts", "/0")
+    # Who asked for another console has that.
+    other = box(
+        instance,
+        userns="host",
+        process={"tty": True},
+        security={"devices": (Device("/dev/null", "/dev/console"),)},
+    )
+    found = os.stat(f"/proc/{other.pid}/root/dev/console")
+    assert found.st_rdev == os.stat("/dev/null").st_rdev
 
 
 @pytest.mark.parametrize(
