@@ -292,7 +292,9 @@ def error_context(stage: str, **extra: Any) -> Iterator[None]:
         path = str(error.filename or "")
         if error.errno in _FULL:
             raise StorageFull(
-                f"No space left while writing {path or stage}.",
+                f"No space left while writing {path}."
+                if path
+                else f"No space left on this host's disk ({stage}).",
                 hint="Free disk space: remove unused images or stopped containers.",
                 stage=stage,
                 path=path,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.test import Client
 
 from tests.support.web import Site
@@ -80,3 +83,22 @@ def test_pages_keep_their_own_errors(site: Site) -> None:
     answer = Client().get("/nothing/")
     assert answer.status_code == 404
     assert answer.headers["Content-Type"].startswith("text/html")
+
+
+def test_a_full_disk_below_the_database_is_named(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: Any) -> None:
+        with closing(sqlite3.connect(":memory:")) as database:
+            database.execute("PRAGMA max_page_count = 1")
+            try:
+                database.execute("CREATE TABLE one (it)")
+            except sqlite3.OperationalError as error:
+                raise OperationalError(str(error)) from error
+
+    monkeypatch.setattr("webui.api.volumes.services.volume_create", full)
+    browser = site.api().client
+    answer = browser.post("/api/v1/volumes", '{"name": "v"}', content_type="application/json")
+    error = _error(answer, 507)
+    assert error["code"] == "storage_full"
+    assert error["extra"]["hint"]

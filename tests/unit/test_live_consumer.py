@@ -9,7 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from asgiref.testing import ApplicationCommunicator
 from channels.layers import get_channel_layer
+from channels.routing import URLRouter
 
 from runtime.errors import NotFound
 from tests.support.websocket import Socket
@@ -17,6 +19,7 @@ from webui.live import consumer, stream_client, topics
 from webui.live.consumer import LiveConsumer
 from webui.live.hub import Hub
 from webui.live.logs import Place
+from webui.live.routing import websocket_urlpatterns
 from webui.live.stream_client import StreamUnavailable
 
 ID = "a" * 64
@@ -61,6 +64,13 @@ async def publish(topic: str, kind: str, data: dict[str, Any], rev: int = 2) -> 
 async def test_a_stranger_is_told_to_sign_in(connect: Connect) -> None:
     socket = await connect(STRANGER)
     assert await socket.close_code() == 4401
+
+
+async def test_a_path_that_is_none_is_refused() -> None:
+    scope = {"type": "websocket", "path": "/ws/nothing/", "headers": []}
+    socket = ApplicationCommunicator(URLRouter(websocket_urlpatterns), scope)
+    await socket.send_input({"type": "websocket.connect"})
+    assert await socket.receive_output() == {"type": "websocket.close"}
 
 
 async def test_a_snapshot_comes_first_and_then_rows(connect: Connect) -> None:

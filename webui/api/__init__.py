@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 from ninja import NinjaAPI
@@ -113,6 +114,12 @@ def on_missing(request: HttpRequest, error: Http404) -> HttpResponse:
 def on_bad_body(request: HttpRequest, error: Exception) -> HttpResponse:
     body: dict[str, Any] = {"code": "bad_request", "message": str(error), "extra": {}}
     return api.create_response(request, body, status=400)
+
+
+@api.exception_handler(OperationalError)
+def on_database(request: HttpRequest, error: OperationalError) -> HttpResponse:
+    full = errors.database_full(error)
+    return _answer(request, full) if full else on_mistake(request, error)
 
 
 @api.exception_handler(Exception)

@@ -86,7 +86,8 @@ def _number(kind: type[int] | type[float], value: Any, field: str) -> Any:
     try:
         return kind(value)
     except ValueError:
-        raise SpecInvalid(field, f"{field}: {value!r} is not a number.") from None
+        hint = "Give a number, or leave it empty."
+        raise SpecInvalid(field, f"{field}: {value!r} is not a number.", hint=hint) from None
 
 
 class RestartRequest(Request):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from typing import Any
 
 from pydantic import ValidationError
@@ -45,6 +46,18 @@ class TimedOut(errors.EngineError):
 
 
 STATUS |= {NotAllowed: 403, NotSignedIn: 401, TooLarge: 413, TimedOut: 408}
+
+
+def database_full(error: BaseException) -> errors.StorageFull | None:
+    """What a database says that has no room left, in our words; None for everything else it says."""
+    cause = error.__cause__
+    code = getattr(cause, "sqlite_errorcode", None)
+    if code != sqlite3.SQLITE_FULL and getattr(cause, "sqlstate", None) != "53100":
+        return None
+    return errors.StorageFull(
+        "The disk that the database lies on is full: nothing can be changed.",
+        hint="Free space on it, then try again.",
+    )
 
 
 def http_status(error: errors.EngineError) -> int:
