@@ -306,18 +306,22 @@ class CreateForm extends HTMLElement {
     }
     button.disabled = true;
     button.setAttribute("aria-busy", "true");
+    this.dataset.asking = "";
     if (status) status.textContent = this.field("start").checked ? "Creating and starting" : "Creating";
     try {
       await this.#discardLeftover();
       const answer = await api("POST", "/api/v1/containers?wait=true&timeout=60", requestBody(this.form));
       location.assign(`/containers/${answer.target_id ?? answer.container?.id ?? answer.id}/`);
     } catch (error) {
+      // What went wrong stands at its field: no toast needs to say it again.
+      this.dataset.operation = error instanceof ApiError ? String(error.extra.operation ?? "") : "";
       await this.#remember(error);
       showError(this.form, withField(error));
       if (status) status.textContent = "";
       button.disabled = false;
     } finally {
       button.removeAttribute("aria-busy");
+      delete this.dataset.asking;
     }
   }
 

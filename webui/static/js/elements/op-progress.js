@@ -178,7 +178,8 @@ class OpTray extends HTMLElement {
     if (!ended || !fresh) return;
     const what = `${humanise(row.kind)} ${familiar(row.target_name || "")}`.trim();
     announce(`${what} ${row.status}`);
-    const shown = document.querySelector(`main op-progress[data-id="${CSS.escape(row.id)}"]`)
+    const shown = document.querySelector(`main op-progress[data-id="${CSS.escape(row.id)}"], create-form[data-operation="${CSS.escape(row.id)}"]`)
+      || row.kind === "container.create" && document.querySelector("create-form[data-asking]")
       || document.getElementById("main")?.dataset.page === "container" && location.pathname.includes(row.target_id);
     // The image is on another page than its container.
     if (row.kind === "container.commit" && row.status === "succeeded") toast(...committed(row));
