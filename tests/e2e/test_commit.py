@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,3 +76,45 @@ def test_what_a_container_has_changed_runs_as_an_image(
     assert "container.committed" in events
     for digest in (image["id"], moved["id"]):
         api.delete(f"/images/{digest}")
+
+
+def test_a_worker_that_dies_meanwhile_leaves_one_image_and_a_container_that_runs(
+    api: Api, platform: Platform, starter: str
+) -> None:
+    script = "head -c 150000000 /dev/zero > /root/large; echo ready; exec sleep 1000"
+    body = {"image": starter, "command": ["sh", "-c", script], "start": True}
+    row = api.post("/containers", body)
+    url = f"/containers/{row['id']}"
+    layers = platform.config.layers
+    try:
+        wait_until(lambda: "ready" in api.http.get(f"{url}/logs").text, what="the file")
+        before = set(layers.iterdir())
+        asked = api.call("POST", f"{url}/commit", json={"reference": "made/twice:1"})
+
+        def operation() -> Any:
+            return api.get(f"/operations/{asked['id']}")
+
+        worker, bundle = platform.pid("worker"), platform.config.bundle(row["id"])
+        noted = partial(os.listxattr, bundle)
+        wait_until(
+            lambda: "trusted.slipway.commit" in noted(), what="that it is frozen", every=0.01
+        )
+        os.kill(worker, signal.SIGKILL)
+        wait_until(
+            lambda: operation()["status"] not in ("pending", "running"), what="its end", timeout=60
+        )
+        ended = operation()
+        assert (ended["status"], ended["attempts"]) == ("succeeded", 2), ended["error"]
+        wait_until(lambda: api.get(url)["status"] == "running", what="that it runs on")
+        pid = json.loads((platform.config.container_run(row["id"]) / "state.json").read_text())[
+            "pid"
+        ]
+        # Frozen it would be D.
+        assert Path(f"/proc/{pid}/stat").read_text().split()[2] == "S"
+        assert api.get("/images/made/twice:1")["id"] == ended["result"]["id"]
+        wait_until(
+            lambda: len(set(layers.iterdir()) - before) == 1, what="the end of what was half"
+        )
+    finally:
+        api.delete(url, force=True)
+        api.delete("/images/made/twice:1")
