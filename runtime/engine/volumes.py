@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from runtime.model.parse import VOLUME_NAME
 from runtime.model.validate import validate_volume_name
 from runtime.store.bundles import BundleStore
 from runtime.store.files import read_json, write_json
-from runtime.store.leftovers import doom, half_made
+from runtime.store.leftovers import doom, give_up, half_made
 from runtime.store.locks import discard, locked
 from runtime.store.paths import Config
 
@@ -89,7 +88,7 @@ class VolumeManager:
                 self._config.volumes.mkdir(parents=True, exist_ok=True, mode=0o700)
                 os.rename(half, directory)
         finally:
-            shutil.rmtree(half, ignore_errors=True)
+            give_up(self._config, half)
 
     def fill(self, name: str, layers: Sequence[Path], target: str) -> bool:
         """Give a volume that is still empty what the image holds at `target`; True when it did.
@@ -110,7 +109,7 @@ class VolumeManager:
                 copy_tree(tree, source, half)
                 os.rename(half, data)
             except BaseException:
-                shutil.rmtree(half, ignore_errors=True)
+                give_up(self._config, half)
                 raise
             return True
 

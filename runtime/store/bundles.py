@@ -20,7 +20,7 @@ from runtime.model.codec import from_json, to_json
 from runtime.model.spec import ContainerSpec
 from runtime.model.state import ExitRecord, RunState
 from runtime.store.files import fsync, read_json, write_atomic, write_json
-from runtime.store.leftovers import doom, half_made
+from runtime.store.leftovers import doom, give_up, half_made
 from runtime.store.paths import Config
 
 SPEC_VERSION = 1
@@ -63,7 +63,7 @@ class BundleStore:
             fsync(half / "spec.json")
             os.rename(half, target)
         except BaseException:
-            shutil.rmtree(half, ignore_errors=True)
+            give_up(self._config, half)
             raise
         return target
 

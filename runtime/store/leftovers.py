@@ -44,6 +44,15 @@ def doom(config: Config, path: Path) -> None:
         remove_tree(doomed)
 
 
+def give_up(config: Config, path: Path) -> None:
+    """Take away what was half made, if it is there; what resists is deleted as by `doom`. Raises nothing."""
+    try:
+        doom(config, path)
+    except OSError:
+        with suppress(OSError):
+            remove_tree(path)
+
+
 def sweep_doomed(config: Config) -> None:
     """Delete what an earlier `doom` could not; costs one look into a directory that is mostly empty."""
     for path in _entries(os.fspath(config.tmp)):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 
-from runtime.store.leftovers import half_made, sweep
+import pytest
+
+from runtime.store.leftovers import give_up, half_made, sweep, sweep_doomed
 from runtime.store.paths import Config
 
 
@@ -37,3 +40,22 @@ def test_only_what_nobody_will_finish_goes(config: Config) -> None:
     assert sorted(sweep(config)) == sorted(map(str, gone))
     assert [p for p in gone if p.exists()] == []
     assert [p for p in kept if not p.exists()] == []
+
+
+def test_what_is_given_up_and_resists_goes_later(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = config.tmp / half_made("bundle")
+    half.mkdir(parents=True)
+    (half / "spec.json").touch()
+    give_up(config, config.tmp / "never-made")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", fail)
+        give_up(config, half)
+    assert not half.exists()
+    sweep_doomed(config)
+    assert os.listdir(config.tmp) == []
