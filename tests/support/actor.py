@@ -15,28 +15,31 @@ from runtime.cgroups.manager import CgroupManager
 from runtime.kernel.procfs import start_time
 from runtime.network.sysctls import has_ipv6
 from runtime.store.paths import Config
+from tests.support.asking import LAG, PATIENCE, Asker, Blows, Failed, Trouble
+from tests.support.inside import Inside
+from tests.support.made import Made
 from tests.support.platform import Api, free_port
-from tests.support.slot import ENDLESS, RETRIES, SCRIPTS, Slot
+from tests.support.slot import ENDLESS, FLEETING, POLICIES, RETRIES, SCRIPTS, Slot
 
 IMAGE = "slipway/starter:latest"
-PATIENCE = 60.0  # seconds for one operation, whatever dies meanwhile
-LAG = 6.0  # seconds for the replica to say what is so
 MIB = 1024 * 1024
 STEADY = ("created", "running", "paused", "exited", "dead")
-
-
-class Trouble(Exception):
-    """Something that must not be."""
-
-
-class Failed(Exception):
-    """The operation failed, and said why."""
-
-    def __init__(self, operation: dict[str, Any]) -> None:
-        self.operation = operation
-        self.error = operation["error"] or {}
-        self.code = self.error.get("code", "")
-        super().__init__(f"{operation['kind']} failed: {self.code}: {self.error.get('message')}")
+# What is done with a container, by its status, and how often.
+CHOICES: dict[str, dict[str, int]] = {
+    "": {"create": 1},
+    "created": {"start": 4, "remove": 1, "rename": 1, "update": 1, "copy": 1, "look": 1},
+    "exited": {
+        "start": 4, "restart": 1, "remove": 2, "rename": 1, "update": 1, "copy": 1, "commit": 1,
+        "look": 1,
+    },
+    "running": {
+        "stop": 3, "kill": 3, "restart": 3, "pause": 2, "rename": 1, "update": 2, "remove": 1,
+        "visit": 2, "exec": 3, "attach": 2, "copy": 2, "sicken": 2, "crash": 2, "commit": 2,
+        "look": 2,
+    },
+    "paused": {"unpause": 4, "kill": 1, "stop": 1, "remove": 1, "copy": 1, "commit": 1},
+    "dead": {"remove": 1},
+}  # fmt: skip
 
 
 class Actor:
@@ -50,19 +53,28 @@ class Actor:
         operations: int,
         slots: int,
         say: Callable[[str], None],
-        excuses: Callable[[Failed], bool] | None = None,
+        blows: Blows,
     ) -> None:
-        self.api, self.config, self.name, self._dice = api, config, name, dice
+        self.config, self.name, self.blows, self._dice = config, name, blows, dice
+        self.asker = Asker(api, name=name, blows=blows, say=say)
         self._operations = operations
         self._say = say
-        self._excuses = excuses or is_about_the_platform
         self.slots = [Slot(f"{name}-{i}", free_port()) for i in range(slots)]
         self._renamed = 0
         self._volumes = [f"{name}-v{i}" for i in range(2)]
         self.volumes: set[str] = set()
         self.network = ""  # name of its own one, while it is there
-        self._seen: set[str] = set()  # operations of ours
         self._groups = CgroupManager(config)
+        self.inside, self.made = Inside(self, dice), Made(self, dice)
+        self._acts: dict[str, Callable[[Slot], None]] = {
+            "create": self._create, "start": self._start, "restart": self._restart,
+            "stop": self._stop, "kill": self._kill, "pause": self._pause,
+            "unpause": self._unpause, "rename": self._rename, "update": self._update,
+            "remove": self._remove, "visit": self._visit, "exec": self.inside.exec,
+            "attach": self.inside.attach, "copy": self.inside.copy,
+            "sicken": self.inside.sicken, "crash": self.inside.crash,
+            "commit": self.made.commit, "look": self.made.look,
+        }  # fmt: skip
         self.troubles: list[str] = []
 
     def run(self) -> None:
@@ -74,7 +86,7 @@ class Actor:
                 what = "" if isinstance(error, Trouble) else f"{type(error).__name__}: "
                 self._note(f"{slot.name}: {what}{error}")
                 with suppress(Trouble):
-                    self._adopt(slot)
+                    self.adopt(slot)
 
     def _note(self, text: str) -> None:
         self._say(f"{self.name}: TROUBLE {text}")
@@ -86,36 +98,26 @@ class Actor:
         if self._dice.random() < 0.12:
             self._dice.choice((self._toggle_volume, self._toggle_network))()
             return
-        choices: dict[str, dict[str, int]] = {
-            "": {"create": 1},
-            "created": {"start": 4, "remove": 1, "rename": 1, "update": 1},
-            "exited": {"start": 4, "restart": 1, "remove": 2, "rename": 1, "update": 1},
-            "running": {
-                "stop": 3, "kill": 3, "restart": 3, "pause": 2, "rename": 1, "update": 2,
-                "remove": 1, "visit": 2,
-            },
-            "paused": {"unpause": 4, "kill": 1, "stop": 1, "remove": 1},
-            "dead": {"remove": 1},
-        }  # fmt: skip
-        weights = choices[slot.status]
+        weights = {
+            action: weight
+            for action, weight in CHOICES[slot.status].items()
+            if slot.can(action, slot.status)
+        }
         action = self._dice.choices(list(weights), list(weights.values()))[0]
         self._say(f"{slot.name} ({slot.kind}, {slot.status or 'none'}, {slot.id[:8]}): {action}")
-        getattr(self, f"_{action}")(slot)
+        self._acts[action](slot)
         self._say(f"{slot.name}: {action} done: {slot.status}")
-        self._hold(slot)
+        self.until(slot.check(self), LAG)
 
-    def _hold(self, slot: Slot) -> None:
-        """The truth about it, as soon as the platform had time to show it."""
-        self._until(slot.check(self), LAG)
-
-    def _until(self, look: Callable[[], list[str]], seconds: float) -> None:
+    def until(self, look: Callable[[], list[str]], seconds: float) -> None:
+        """The truth, as soon as the platform had time to show it."""
         deadline = time.monotonic() + seconds
         while True:
             try:
                 wrong = look()
-            except httpx.HTTPError:
-                # Web was killed just now: the time it is away does not count.
-                self._wait_for_web()
+            except httpx.HTTPError as error:
+                self.asker.broken_off(error)
+                # The time that web is away does not count.
                 deadline = time.monotonic() + seconds
                 continue
             if not wrong:
@@ -127,18 +129,24 @@ class Actor:
     # -- actions on a container -----------------------------------------------------------------
 
     def _create(self, slot: Slot) -> None:
-        slot.kind = self._dice.choice(list(SCRIPTS))
-        slot.code = self._dice.randrange(1, 100)
-        slot.publishes = slot.kind == "steady" and self._dice.random() < 0.6
-        slot.volume = self._dice.choice(("", *self._volumes))
-        slot.network = self._dice.choice(("", self.network))
-        start = self._dice.random() < 0.7
+        dice = self._dice
+        slot.kind = dice.choice(list(SCRIPTS))
+        slot.code = dice.randrange(1, 100)
+        slot.publishes = slot.kind == "steady" and dice.random() < 0.6
+        slot.policy = dice.choice(POLICIES) if slot.kind in ("steady", "echo") else ""
+        slot.checked = slot.kind == "steady" and dice.random() < 0.5
+        slot.userns = dice.choice(("", "", "host"))
+        slot.volume = dice.choice(("", *self._volumes))
+        slot.network, slot.beside = dice.choice((("", ""), (self.network, ""), ("", self.network)))
+        slot.image = dice.choice(("", *self.made.images))
+        slot.base = dict(self.made.images.get(slot.image, {}))
+        start = dice.random() < 0.7
         body = slot.body(IMAGE, start=start)
         try:
-            operation = self._do("POST", "/containers", "container.create", slot.name, body)
+            operation = self.asker.do("POST", "/containers", "container.create", slot.name, body)
         except Failed as failure:
-            self._excuse(failure)
-            self._adopt(slot)
+            self.asker.excuse(failure)
+            self.adopt(slot)
             self._is_not_begun(slot, failure)
             self._see_volumes()
             return
@@ -154,10 +162,22 @@ class Actor:
             slot.status, slot.exit_code = "running", None
             slot.started(self)
             return
+        if slot.kind == FLEETING:
+            self._vanishes(slot)
+            return
         lives = RETRIES + 1 if slot.kind == "flaky" else 1
         slot.lives += lives
         slot.unsure += lives * (operation["attempts"] - 1)
         slot.status, slot.exit_code = "exited", slot.code
+
+    def _vanishes(self, slot: Slot) -> None:
+        """It goes by itself: the system removes it when it has ended."""
+        deadline = time.monotonic() + PATIENCE
+        while self.asker.find(slot.id) is not None:
+            if time.monotonic() > deadline:
+                raise Trouble(f"{slot.name}: it is still there {PATIENCE} s after its end")
+            time.sleep(0.1)
+        slot.forget()
 
     def _start(self, slot: Slot) -> None:
         if operation := self._ask(slot, "start"):
@@ -194,33 +214,48 @@ class Actor:
         before, slot.name = slot.name, f"{self.name}-r{self._renamed}"
         if not self._ask(slot, "rename", {"name": slot.name}):
             slot.name = before
-            self._adopt(slot)
+            self.adopt(slot)
 
     def _update(self, slot: Slot) -> None:
         memory = self._dice.choice((64, 96, 128)) * MIB
-        limits = {"memory": memory, "pids": 200}
-        if self._ask(slot, "update", {"limits": limits}):
-            slot.memory = memory
+        asked: dict[str, Any] = {"limits": {"memory": memory, "pids": 200}}
+        policy = slot.policy
+        if slot.kind in ("steady", "echo") and self._dice.random() < 0.5:
+            policy = self._dice.choice(POLICIES)
+            asked["restart"] = {"name": policy or "no"}
+        if self._ask(slot, "update", asked):
+            slot.memory, slot.policy = memory, policy
 
     def _remove(self, slot: Slot) -> None:
         path = f"/containers/{slot.id}?force=true"
         try:
-            self._do("DELETE", path, "container.remove", slot.id)
+            self.asker.do("DELETE", path, "container.remove", slot.id)
         except Failed as failure:
-            self._excuse(failure)
-            self._adopt(slot)
+            self.asker.excuse(failure)
+            self.adopt(slot)
             return
         slot.forget()
 
     def _visit(self, slot: Slot) -> None:
         """Its published port leads to it."""
-        if slot.publishes and slot.kind == "steady":
-            # Networks of its own have IPv6, the default one has not.
-            for host in ("127.0.0.1", "[::1]") if slot.network and has_ipv6() else ("127.0.0.1",):
-                url = f"http://{host}:{slot.port}/hostname"
+        # Networks of its own have IPv6, the default one has not.
+        for host in ("127.0.0.1", "[::1]") if slot.network and has_ipv6() else ("127.0.0.1",):
+            told = self._served(f"http://{host}:{slot.port}/hostname")
+            if told != slot.id[:12]:
+                raise Trouble(f"{slot.name}: its port leads to {told}")
+
+    @staticmethod
+    def _served(url: str) -> str:
+        deadline = time.monotonic() + LAG
+        while True:
+            try:
                 with urllib.request.urlopen(url, timeout=10) as page:
-                    if page.read().decode().strip() != slot.id[:12]:
-                        raise Trouble(f"{slot.name}: its port leads elsewhere")
+                    return str(page.read().decode().strip())
+            except OSError:
+                # It may have begun to run just now, and not listen yet.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
     # -- volumes and networks -------------------------------------------------------------------
 
@@ -229,40 +264,48 @@ class Actor:
         used = any(slot.id and slot.volume == name for slot in self.slots)
         try:
             if name not in self.volumes:
-                self._do("POST", "/volumes", "volume.create", name, {"name": name})
+                self.asker.do("POST", "/volumes", "volume.create", name, {"name": name})
                 self.volumes.add(name)
             elif not used:
-                self._do("DELETE", f"/volumes/{name}", "volume.remove", name)
+                self.asker.do("DELETE", f"/volumes/{name}", "volume.remove", name)
                 self.volumes.discard(name)
         except Failed as failure:
-            self._excuse(failure)
+            self.asker.excuse(failure)
             self._see_volumes()
 
     def _see_volumes(self) -> None:
-        self.volumes = {v["name"] for v in self._get("/volumes")} & set(self._volumes)
+        self.volumes = {v["name"] for v in self.asker.get("/volumes")} & set(self._volumes)
 
     def _toggle_network(self) -> None:
         name = f"{self.name}-net"
         asked = {"name": name, "ipv6": has_ipv6()}
-        used = any(slot.id and slot.network == name for slot in self.slots)
+        used = any(slot.id and name in (slot.network, slot.beside) for slot in self.slots)
         try:
             if not self.network:
-                self._do("POST", "/networks", "network.create", name, asked)
+                self.asker.do("POST", "/networks", "network.create", name, asked)
                 self.network = name
             elif not used:
-                network = self._get(f"/networks/{name}")["id"]
-                self._do("DELETE", f"/networks/{name}", "network.remove", network)
+                network = self.asker.get(f"/networks/{name}")["id"]
+                self.asker.do("DELETE", f"/networks/{name}", "network.remove", network)
                 self.network = ""
         except Failed as failure:
-            self._excuse(failure)
-            self.network = name if name in {n["name"] for n in self._get("/networks")} else ""
+            self.asker.excuse(failure)
+            there = {n["name"] for n in self.asker.get("/networks")}
+            self.network = name if name in there else ""
+
+    def remove_dead(self) -> None:
+        """What a removal that failed has left goes with the next. Raises Failed."""
+        for slot in self.slots:
+            if slot.status == "dead":
+                self._remove(slot)
 
     def remove_everything(self) -> None:
         for slot in self.slots:
             if slot.id:
                 self._remove(slot)
+        self.made.remove_all()
         for name in sorted(self.volumes):
-            self._do("DELETE", f"/volumes/{name}", "volume.remove", name)
+            self.asker.do("DELETE", f"/volumes/{name}", "volume.remove", name)
         self.volumes.clear()
         if self.network:
             self._toggle_network()
@@ -284,10 +327,10 @@ class Actor:
         ran = slot.status in ("running", "paused")
         pid, born = slot.pid, slot.born
         try:
-            return self._do(method, path, f"container.{action}", slot.id, body)
+            return self.asker.do(method, path, f"container.{action}", slot.id, body)
         except Failed as failure:
-            self._excuse(failure)
-            self._adopt(slot)
+            self.asker.excuse(failure)
+            self.adopt(slot)
             if ran and action not in ("stop", "kill", "restart") and start_time(pid) != born:
                 raise Trouble(f"{slot.name}: it died of a {action}: {failure}") from None
             if action == "start":
@@ -300,116 +343,26 @@ class Actor:
         if slot.status == "running" and failure.code != "worker_lost":
             raise Trouble(f"{slot.name}: it runs, although {failure}")
 
-    def _excuse(self, failure: Failed) -> None:
-        if not self._excuses(failure):
-            raise Trouble(f"{failure.operation['target_name']}: {failure}")
-        self._say(f"{self.name}: excused: {failure}")
-
-    def _adopt(self, slot: Slot) -> None:
+    def adopt(self, slot: Slot) -> None:
         """After a failure: what is there now is what counts from here on, as long as it holds together."""
-        self._wait_for_web()
-        deadline = time.monotonic() + LAG
-        row = self.find(slot.id or slot.name)
-        while row and row["status"] not in STEADY:
-            if time.monotonic() > deadline:
-                self._note(f"{slot.name}: it stays {row['status']}: {row['status_error']}")
-                break
-            time.sleep(0.2)
-            row = self.find(slot.id or slot.name)
+        row = self.asker.find(slot.id or slot.name)
         if not row:
             slot.forget()
             return
         time.sleep(1.0)  # whatever is just ending ends
-        row = self.find(slot.id or slot.name) or row
+        deadline = time.monotonic() + LAG
+        row = self.asker.find(row["id"]) or row
+        while row["status"] not in STEADY:
+            if time.monotonic() > deadline:
+                self._note(f"{slot.name}: it stays {row['status']}: {row['status_error']}")
+                break
+            time.sleep(0.2)
+            row = self.asker.find(row["id"]) or row
         slot.id, slot.name, slot.status = row["id"], row["name"], row["status"]
+        if slot.kind == FLEETING and slot.status == "exited":
+            self._vanishes(slot)
+            return
         slot.exit_code, slot.memory = row["exit_code"], row["limits"]["memory"]
+        slot.policy = slot.policy_on_disk(self)
         slot.lives, slot.unsure = len(slot.exits(self)), 0
         slot.started(self)
-
-    def _do(
-        self, method: str, path: str, kind: str, target: str, body: Any = None
-    ) -> dict[str, Any]:
-        """The operation, once it succeeded. Raises Failed, or Trouble when it is refused or has no end."""
-        deadline = time.monotonic() + PATIENCE
-        identity = self._sent(method, path, kind, target, body)
-        self._seen.add(identity)
-        while True:
-            operation: dict[str, Any] = self._get(f"/operations/{identity}")
-            if operation["status"] == "succeeded":
-                return operation
-            if operation["status"] not in ("pending", "running"):
-                raise Failed(operation)
-            if time.monotonic() > deadline:
-                raise Trouble(
-                    f"{kind} of {target[:20]} is {operation['status']} after {PATIENCE} s"
-                )
-            time.sleep(0.1)
-
-    def _sent(self, method: str, path: str, kind: str, target: str, body: Any) -> str:
-        """The id of the operation that was recorded, although web may die while it answers."""
-        deadline = time.monotonic() + LAG
-        while True:
-            try:
-                answer = self.api.http.request(method, path, json=body)
-            except httpx.HTTPError:
-                self._wait_for_web()
-                if recorded := self._recorded(kind, target):
-                    return recorded
-                deadline = time.monotonic() + LAG
-                continue
-            if answer.status_code == 202:
-                return str(answer.json()["id"])
-            # What the replica does not say yet is refused; it has a moment to say it.
-            if answer.status_code != 409 or time.monotonic() > deadline:
-                raise Trouble(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
-            time.sleep(0.2)
-
-    def _recorded(self, kind: str, target: str) -> str:
-        """An operation of this kind that we asked for without hearing of it."""
-        if kind in ("container.create", "network.create"):
-            thing = self.find(target, f"{kind.partition('.')[0]}s")
-            if thing is None:
-                return ""
-            target = thing["id"]
-        for operation in self._get(f"/operations?target={target}"):
-            if operation["kind"] == kind and operation["via"] != "system":
-                return "" if operation["id"] in self._seen else str(operation["id"])
-        return ""
-
-    def find(self, key: str, what: str = "containers") -> dict[str, Any] | None:
-        """The row by name or id; None when there is none."""
-        while True:
-            try:
-                answer = self.api.http.get(f"/{what}/{key}")
-            except httpx.HTTPError:
-                self._wait_for_web()
-                continue
-            return answer.json() if answer.is_success else None
-
-    def _get(self, path: str) -> Any:
-        while True:
-            try:
-                return self.api.get(path)
-            except httpx.HTTPError:
-                self._wait_for_web()
-
-    def _wait_for_web(self) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                self.api.get("/operations?limit=1")
-                return
-            except httpx.HTTPError:
-                if time.monotonic() > deadline:
-                    raise Trouble("web does not come back") from None
-                time.sleep(0.1)
-
-
-def is_about_the_platform(failure: Failed) -> bool:
-    """While its processes are being killed, an operation may end with their absence as its reason."""
-    return failure.code in ("worker_lost", "launcher_unavailable")
-
-
-def is_honest(failure: Failed) -> bool:
-    """While calls fail, an operation may fail for that: with an error that somebody foresaw."""
-    return failure.code != "internal" and bool(failure.error.get("message"))

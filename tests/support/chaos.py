@@ -12,14 +12,19 @@ import random
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from runtime.kernel.procfs import start_time
-from tests.support.actor import Actor, Trouble, is_about_the_platform, is_honest
+from tests.support.actor import Actor
+from tests.support.asking import Blows, Failed, Trouble
+from tests.support.inside import MARK
 from tests.support.leaks import Account, leaks
 from tests.support.platform import Api, Platform
 from workers.supervisor.supervise import GOOD_RUN
@@ -81,8 +86,7 @@ class Chaos:
         self._over = threading.Event()
         self._began = time.monotonic()
         self.journal: list[str] = []
-        self.killed = 0
-        self._killed_once: set[str] = set()
+        self.killed: Counter[str] = Counter()  # name of a process -> how often
         self._token = platform.api().token
         self.actors = [
             Actor(
@@ -93,7 +97,7 @@ class Chaos:
                 operations=operations // actors,
                 slots=slots,
                 say=self.say,
-                excuses=is_honest if faults else is_about_the_platform,
+                blows=Blows(kills=kills, faults=faults is not None),
             )
             for number in range(actors)
         ]
@@ -117,7 +121,11 @@ class Chaos:
         troubles = [f"{a.name}: {t}" for a in self.actors for t in a.troubles]
         with closing(Api(self.platform.url, self._token)) as api:
             troubles += self._settle(api)
+            for actor in self.actors:
+                with _noted(troubles, actor.name):
+                    actor.remove_dead()
             troubles += [line for actor in self.actors for line in self._verify(actor)]
+            troubles += _eventually(self._strangers, 10.0)
             troubles += self._leaks(api, "while they are there")
             for actor in self.actors:
                 with _noted(troubles, actor.name):
@@ -125,27 +133,34 @@ class Chaos:
             troubles += self._settle(api)
             troubles += self._leaks(api, "after they are gone")
         for actor in self.actors:
-            actor.api.close()
+            actor.asker.api.close()
         return troubles
 
     def _kill_now_and_then(self) -> None:
         if not self._kills:
             return
         dice = random.Random(f"{self.seed}/killer")
-        while not self._over.wait(dice.uniform(*PAUSES)):
+        deck: list[str] = []  # each comes up once before any does again
+        while not self._over.wait(dice.uniform(*PAUSES)) or len(self.killed) < len(PROCESSES):
+            if self._over.is_set():  # quick work, and yet each is to be killed
+                time.sleep(PAUSES[0])
+            if not deck:
+                deck = dice.sample(PROCESSES, len(PROCESSES))
             # Mostly one; now and then several in the same moment.
-            victims = dice.sample(PROCESSES, dice.choice((1, 1, 1, 1, 3)))
+            victims = deck[: dice.choice((1, 1, 1, 1, 3))]
+            deck = deck[len(victims) :]
             # Mostly none that was killed and has not run for long since: one that dies again and again is
             # started later and later, by design, and nothing would ever be done.
             hasty = dice.random() < 0.1
             for process in self._processes():
                 name, lived = process["name"], time.time() - process["since"]
-                fair = hasty or name not in self._killed_once or lived > GOOD_RUN
+                fair = hasty or not self.killed[name] or lived > GOOD_RUN
                 if name in victims and process["pid"] and fair:
                     self.say(f"kill -9 {name} ({process['pid']})")
-                    self._killed_once.add(name)
                     os.kill(process["pid"], signal.SIGKILL)
-                    self.killed += 1
+                    self.killed[name] += 1
+                elif name in victims:
+                    deck.append(name)
 
     def _processes(self) -> list[dict[str, Any]]:
         """As the supervisor has written them down."""
@@ -169,7 +184,22 @@ class Chaos:
 
     def _verify(self, actor: Actor) -> Iterator[str]:
         for slot in actor.slots:
-            yield from (f"{actor.name}: {t}" for t in _eventually(slot.check(actor), 10.0))
+            wrong = _eventually(slot.check(actor), 10.0)
+            wrong += _eventually(partial(actor.inside.named, slot), 10.0)
+            yield from (f"{actor.name}: {line}" for line in wrong)
+
+    def _strangers(self) -> list[str]:
+        """Commands in containers that nobody waits for any more: who asked, or who carried it, was killed."""
+        mark = f"{MARK} {self.platform.config.name}".encode()
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if mark in command:
+                found.append(f"a command runs on that was given up: {pid}")
+        return found
 
     def _leaks(self, api: Api, when: str) -> list[str]:
         def look() -> list[str]:
@@ -182,6 +212,7 @@ class Chaos:
         account = Account(
             networks={n["id"]: n for n in api.get("/networks")},
             volumes={v["name"] for v in api.get("/volumes")},
+            images={i["id"].removeprefix("sha256:") for i in api.get("/images")},
             platform={self.platform.process.pid, *(p["pid"] for p in self._processes())},
         )
         for row in api.get("/containers"):
@@ -208,5 +239,5 @@ def _eventually(look: Callable[[], list[str]], seconds: float) -> list[str]:
 def _noted(troubles: list[str], name: str) -> Iterator[None]:
     try:
         yield
-    except Trouble as trouble:
+    except (Trouble, Failed) as trouble:
         troubles.append(f"{name}: {trouble}")

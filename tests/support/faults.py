@@ -4,13 +4,18 @@
 `SLIPWAY_FAULTS="seed=7,rate=0.002,switch=/path,sites=write+mount"` says how often, and which sites (all of
 them unless named). Faults happen while the first byte of the file `switch` is not zero; each is noted as a
 line in `<switch>.log`. Only what the runtime itself calls fails, never a library's own business.
+
+EINTR comes only where the runtime would meet it: from its own system calls, and in answers of netlink. Python
+begins a call of `os` again by itself that a signal has interrupted (PEP 475).
 """
 
 from __future__ import annotations
 
+import builtins
 import errno
 import mmap
 import os
+import pathlib
 import random
 import stat
 import struct
@@ -39,7 +44,19 @@ _OS: dict[str, tuple[int, ...]] = {
     "fork": (errno.ENOMEM, errno.EAGAIN),
     "pipe2": (errno.EMFILE,),
     "pidfd_open": (errno.EMFILE, errno.ENOMEM),
+    "memfd_create": (errno.EMFILE, errno.ENOMEM),
+    "symlink": (errno.ENOSPC, errno.EIO),
+    "link": (errno.ENOSPC, errno.EIO),
+    "mknod": (errno.ENOSPC, errno.EIO),
+    "chown": (errno.EIO, errno.ENOSPC),
+    "fchown": (errno.EIO, errno.ENOSPC),
+    "chmod": (errno.EIO, errno.ENOSPC),
+    "truncate": (errno.EIO, errno.ENOSPC),
+    "ftruncate": (errno.EIO, errno.ENOSPC),
+    "getxattr": (errno.EIO, errno.ENOMEM),
 }
+# Of a write to a file of the kernel's: cgroups, sysctls, maps of ids.
+_CONTROL = (errno.EBUSY, errno.ENOMEM, errno.ENOSPC, errno.EIO)
 _SYSCALLS: dict[str, tuple[int, ...]] = {
     "mount": (errno.EBUSY, errno.ENOMEM, errno.EINTR),
     "umount": (errno.EBUSY,),
@@ -54,8 +71,13 @@ _SYSCALLS: dict[str, tuple[int, ...]] = {
     "capset": (errno.ENOMEM,),
     "seccomp_set_filter": (errno.ENOMEM,),
     "sethostname": (errno.ENOMEM,),
+    "fsopen": (errno.ENOMEM, errno.EMFILE),
+    "fsconfig": (errno.EINTR, errno.ENOMEM, errno.EBUSY),
+    "fsmount": (errno.EINTR, errno.ENOMEM),
+    "syncfs": (errno.EIO, errno.ENOSPC),
 }
-_NETLINK = (errno.ENOBUFS, errno.ENOMEM, errno.EBUSY, errno.EINTR)
+_NETLINK = (errno.ENOBUFS, errno.ENOMEM, errno.EBUSY, errno.EINTR, errno.ENOSPC)
+_NFT = (errno.ENOMEM, errno.EBUSY, errno.EINTR, errno.ENOSPC)
 # What stands between the runtime and the call it makes.
 _BETWEEN = ("pathlib", "shutil", "os", "contextlib", "tempfile", "runtime.kernel.syscalls")
 
@@ -87,7 +109,7 @@ class Faults:
 
     def strikes(self, site: str, errors: tuple[int, ...]) -> int:
         """The errno with which this call is to fail; 0 mostly."""
-        if self._switch[0] == 0 or self._dice.random() >= self._rate:
+        if not self.is_on() or self._dice.random() >= self._rate:
             return 0
         if (self._sites is not None and site not in self._sites) or not self._is_ours():
             return 0
@@ -99,13 +121,16 @@ class Faults:
         """Only a file runs out of space; a pipe or a socket does not."""
         return stat.S_ISREG(os.fstat(fd).st_mode)
 
+    def is_on(self) -> bool:
+        return self._switch[0] != 0
+
     def _is_ours(self) -> bool:
         """Whether the runtime itself makes the call, perhaps by way of pathlib or shutil."""
         frame: FrameType | None = sys._getframe(3)
         while frame is not None:
             name = str(frame.f_globals.get("__name__", ""))
             if name.startswith(("runtime.", "workers.")) and name != "runtime.kernel.syscalls":
-                return not name.startswith(("runtime.images", "workers.supervisor"))
+                return not name.startswith("workers.supervisor")
             if name not in _BETWEEN:
                 return False
             frame = frame.f_back
@@ -133,6 +158,11 @@ def install(settings: str) -> None:
     faults = Faults(settings)
     for name, errors in _OS.items():
         setattr(os, name, _failing_os(faults, name, errors, getattr(os, name)))
+    # What reads and writes files without these.
+    builtins.open = _failing_os(faults, "open", _OS["open"], open)
+    for name in ("write_text", "write_bytes"):
+        real = getattr(pathlib.Path, name)
+        setattr(pathlib.Path, name, _failing_os(faults, "write", _OS["write"], real))
     from runtime.kernel import syscalls
 
     for name, errors in _SYSCALLS.items():
@@ -158,7 +188,7 @@ def install(settings: str) -> None:
     nft, route = nftables.Nftables.run, netlink.Netlink.run
 
     def failing_nft(self: Any, script: str) -> str:
-        if number := faults.strikes("nft", (errno.ENOMEM, errno.EBUSY, errno.EINTR)):
+        if number := faults.strikes("nft", _NFT):
             raise FirewallFailure(f"nftables: {os.strerror(number)}", reason="other")
         said = nft(self, script)
         if number := faults.strikes("nft-late", (errno.ENOBUFS,)):
@@ -178,14 +208,25 @@ def _failing_os(
     faults: Faults, name: str, errors: tuple[int, ...], real: Callable[..., Any]
 ) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        if name in ("write", "fsync") and not faults.on_file(args[0]):
-            return real(*args, **kwargs)
-        if number := faults.strikes(name, errors):
+        due = errors
+        if name in ("write", "fsync") and isinstance(args[0], int) and faults.is_on():
+            if not faults.on_file(args[0]):
+                return real(*args, **kwargs)
+            if name == "write" and _is_control(args[0]):
+                due = _CONTROL
+        if number := faults.strikes(name, due):
             path = next((a for a in args if isinstance(a, (str, os.PathLike))), None)
             raise OSError(number, os.strerror(number), None if path is None else os.fspath(path))
         return real(*args, **kwargs)
 
     return call
+
+
+def _is_control(fd: int) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}").startswith(("/sys/fs/cgroup/", "/proc/"))
+    except OSError:
+        return False  # where there is no /proc
 
 
 def _failing_call(

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,7 @@ class Account:
     active: dict[str, dict[str, Any]] = field(default_factory=dict)
     networks: dict[str, dict[str, Any]] = field(default_factory=dict)  # id -> subnet, gateway
     volumes: set[str] = field(default_factory=set)
+    images: set[str] = field(default_factory=set)  # hexadecimal digits of their ids
     platform: set[int] = field(default_factory=set)  # pids of supervisor and its processes
 
 
@@ -74,10 +77,12 @@ def _found(config: Config, processes: list[Process]) -> Things:
         "container directory": set(_names(config.containers)),
         "run directory": set(_names(config.run / "containers")),
         "state file": set(_state_files(config)),
-        "active mark": {n for n in _names(config.containers) if _is_marked(config, n)},
+        "active mark": {n for n in _names(config.containers) if "active" in _marks(config, n)},
+        "commit mark": {n for n in _names(config.containers) if "commit" in _marks(config, n)},
         "half-made file": set(_half_made(config)),
         "lock": set(_names(config.locks)),
         "held lock": set(_held_locks(config)),
+        "image": set(_names(config.images)),
         "network file": set(_names(config.networks)),
         "volume": set(_names(config.volumes)),
         "ports file": set(_names(config.ports)),
@@ -88,6 +93,7 @@ def _found(config: Config, processes: list[Process]) -> Things:
         "process": {process.label for process in processes},
         "mounts": set(_mounts(config)),
         "network namespace": set(_network_namespaces(processes)),
+        "container address": set(_container_addresses(config)),
         **_links(config),
         **_firewall(config),
     }
@@ -108,11 +114,13 @@ def _state_files(config: Config) -> Iterator[str]:
                 yield f"{short}/{name}"
 
 
-def _is_marked(config: Config, container_id: str) -> bool:
+def _marks(config: Config, container_id: str) -> set[str]:
+    """Notes on the bundle."""
     try:
-        return "trusted.slipway.active" in os.listxattr(config.bundle(container_id))
+        names = os.listxattr(config.bundle(container_id))
     except FileNotFoundError:
-        return False
+        return set()
+    return {name.removeprefix("trusted.slipway.") for name in names}
 
 
 def _half_made(config: Config) -> Iterator[str]:
@@ -125,6 +133,9 @@ def _half_made(config: Config) -> Iterator[str]:
             for name in (*directories, *files):
                 if name.endswith(".tmp") or name.startswith(("half-", ".mount-", "rehearsal-")):
                     yield f"{path}/{name}"
+    # Beside what is copied into containers.
+    for top in (*config.containers.glob("*/upper"), *config.volumes.glob("*/_data")):
+        yield from map(str, top.rglob(".slipway-*"))
 
 
 def _held_locks(config: Config) -> Iterator[str]:
@@ -170,6 +181,26 @@ def _network_namespaces(processes: Iterable[Process]) -> Iterator[str]:
     ours = os.readlink("/proc/self/ns/net")
     for process in processes:
         yield from (ns for ns in process.network_namespaces() if ns != ours)
+
+
+def _container_addresses(config: Config) -> Iterator[str]:
+    """`<container> <address>` for every address in a network namespace of a container's own."""
+    ours = os.readlink("/proc/self/ns/net")
+    for short in _names(config.run / "containers"):
+        try:
+            state = json.loads((config.run / "containers" / short / "state.json").read_text())
+            if not state["pid"] or os.readlink(f"/proc/{state['pid']}/ns/net") == ours:
+                continue
+            routes = Path(f"/proc/{state['pid']}/net/fib_trie").read_text()
+            addresses = Path(f"/proc/{state['pid']}/net/if_inet6").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        found = re.findall(r"\|-- (\S+)\n +/32 host LOCAL", routes)
+        for line in addresses.splitlines():
+            packed, _, _, scope, _, _ = line.split()
+            if int(scope, 16) == 0:  # global
+                found.append(str(ip_address(bytes.fromhex(packed))))
+        yield from {f"{short} {address}" for address in found if not address.startswith("127.")}
 
 
 def _links(config: Config) -> Things:
@@ -248,6 +279,7 @@ def _wanted(config: Config, account: Account, processes: list[Process]) -> Thing
         "state file": {f"{i[:32]}/{n}" for i in active for n in ("shim.sock", "plan.json")},
         "active mark": set(active),
         "lock": lock_names | {f"volume-{v}.lock" for v in account.volumes},
+        "image": {f"{i}.json" for i in account.images},
         "network file": {f"{n}.json" for n in account.networks},
         "volume": set(account.volumes),
         "ports file": {f"{i}.json" for i, spec in active.items() if spec["ports"]},
@@ -258,6 +290,12 @@ def _wanted(config: Config, account: Account, processes: list[Process]) -> Thing
         "mounts": (web | {p.mount_namespace for p in inits}) - {os.readlink("/proc/self/ns/mnt")},
         "network namespace": {p.network_namespace for p in inits}
         | set(_network_namespaces([by_pid[p] for p in due.starters])),
+        "container address": {
+            f"{i[:32]} {e[kind]}"
+            for i, e in attached
+            for kind in ("address", "address6")
+            if e[kind]
+        },
         "link": {config.bridge(n) for n in account.networks}
         | {_veth(config, i, e["network_id"]) for i, e in attached},
         "address": {
@@ -326,6 +364,7 @@ def _addresses(network: dict[str, Any]) -> Iterator[str]:
 
 def _published(container_id: str, spec: dict[str, Any]) -> Iterator[PublishedPort]:
     end = spec["endpoints"][0] if spec["ports"] else {}
+    end6: dict[str, Any] = next((e for e in spec["endpoints"] if e["address6"]), {})
     for port in spec["ports"]:
         six = ":" in port.get("host_ip", "")
         yield PublishedPort(
@@ -333,9 +372,9 @@ def _published(container_id: str, spec: dict[str, Any]) -> Iterator[PublishedPor
             protocol=port.get("protocol", "tcp"),
             host_ip=port.get("host_ip") or "0.0.0.0",
             host_port=port["host_port"],
-            address=end["address6" if six else "address"],
+            address=end6["address6"] if six else end["address"],
             container_port=port["container_port"],
-            loop=end["gateway6"] if six else "",
+            loop=end6["gateway6"] if six else "",
         )
 
 
