@@ -357,11 +357,7 @@ class Lifecycle:
             self._bundles.drop_run(container_id)
             remove_snapshot(self._config, container_id)
         except (EngineError, OSError) as error:
-            bundle, pids = (
-                self._config.bundle(container_id),
-                self._cgroups.open(container_id).pids(),
-            )
-            self._observer.mark_dead(container_id, what_holds(error, bundle, pids))
+            self._observer.mark_dead(container_id, self._what_holds(container_id, error))
             raise
         self._bundles.remove(container_id)
         if volumes and spec is not None:
@@ -369,6 +365,13 @@ class Lifecycle:
                 if mount.anonymous:
                     with suppress(VolumeInUse):  # another container has it from this one
                         self._volumes.remove(mount.source)
+
+    def _what_holds(self, container_id: str, error: Exception) -> str:
+        try:
+            pids = self._cgroups.open(container_id).pids()
+            return what_holds(error, self._config.bundle(container_id), pids)
+        except (EngineError, OSError):
+            return str(error)  # what kept the removal from its end may keep us from looking
 
     # -- change -------------------------------------------------------------------------------
 
