@@ -17,13 +17,14 @@ from runtime.store.paths import Config
 def _told(config: Config) -> tuple[str, tuple[int, int]]:
     """What the launcher has found: why containers cannot have user namespaces, "" when they can; and their ids.
 
-    Its word counts, not our settings: they may be newer.
+    Its word counts, not our settings: they may be newer. Raises OSError when it cannot be read: a container does
+    not get the host's ids for that.
     """
     try:
         told = read_json(config.user_namespaces)
         first, count = told["ids"] or (0, 0)
         return str(told["reason"]), (int(first), int(count))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return "the launcher has not said so yet", (0, 0)
 
 
@@ -83,7 +84,10 @@ def _read_map(path: Path) -> list[IdMap]:
 
 def facts(config: Config) -> dict[str, Any]:
     """For the host's page: the range of ids, and why it is not used."""
-    reason, (first, count) = _told(config)
+    try:
+        reason, (first, count) = _told(config)
+    except OSError as error:
+        reason, (first, count) = f"it cannot be told ({error})", (0, 0)
     return {"available": not reason, "reason": reason, "first_id": first, "ids": count}
 
 

@@ -13,10 +13,16 @@ from runtime.kernel.idmap import IdsNotMapped, cover
 from runtime.store.files import write_json
 from runtime.store.paths import Config
 
+# What fails for want of memory or descriptors may do so once. Containers with the host's ids are not made for that.
+_TRIES = 3
+
 
 def install(config: Config) -> int:
     """Make the user namespace, and note for the engine why there is none. Returns its descriptor, or -1."""
     namespace, reason = _make(config)
+    for _ in range(_TRIES - 1):
+        if namespace < 0:
+            namespace, reason = _make(config)
     config.run.mkdir(parents=True, exist_ok=True)
     write_json(config.user_namespaces, {"reason": reason, "ids": config.ids}, durable=False)
     return namespace

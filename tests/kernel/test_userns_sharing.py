@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -11,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from runtime.errors import InitFailed, SpecInvalid, Unsupported
+from runtime.errors import InitFailed, KernelFailure, SpecInvalid, Unsupported
 from runtime.kernel import constants as c
-from runtime.kernel import syscalls
+from runtime.kernel import syscalls, userns
 from runtime.launcher.userns import install
 from runtime.model.spec import (
     ContainerSpec,
@@ -305,6 +306,25 @@ def test_what_the_launcher_finds_is_a_fact_of_the_host(instance: Instance, merge
     reason = instance.engine.host_facts()["user_namespaces"]["reason"]
     assert reason == f"{merged}/root lies on overlay, which has no idmapped mounts on this kernel"
     assert list((merged / "root" / "tmp").iterdir()) == []
+
+
+def test_no_container_gets_the_host_s_ids_because_a_call_failed(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    spec = instance.create(instance.spec("true"))
+    with monkeypatch.context() as patched:
+        patched.setattr("runtime.engine.userns.read_json", fail)
+        with pytest.raises(KernelFailure, match="EMFILE"):
+            instance.engine.start(spec.id)
+    make = userns.make
+    calls = iter((fail, make))
+    monkeypatch.setattr(userns, "make", lambda *ids: next(calls)(*ids))
+    namespace = install(instance.config)
+    assert namespace >= 0
+    os.close(namespace)
 
 
 def reason_in_a_mount_namespace(instance: Instance, *binds: tuple[str, str]) -> str:
