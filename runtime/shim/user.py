@@ -41,19 +41,20 @@ def resolve_user(user: str, extra_groups: list[str], *, etc: str = "/etc") -> Us
             f"The image has no user {who!r}.",
             exit_code=126,
             hint="Use a name from the image's /etc/passwd, or a number.",
+            field="process.user",
         )
     groups: list[int] = []
     if group:
-        gid = _group(group, group_table)
+        gid = _group(group, group_table, "process.user")
     elif name:
         groups = [
             _number(row[2]) for row in group_table if name in row[3].split(",") and row[2].isdigit()
         ]
-    groups += [_group(g, group_table) for g in extra_groups]
+    groups += [_group(g, group_table, "process.groups") for g in extra_groups]
     return User(uid, gid, list(dict.fromkeys([gid, *groups])), home, name)
 
 
-def _group(group: str, table: list[list[str]]) -> int:
+def _group(group: str, table: list[list[str]], field: str) -> int:
     row = _find(table, group)
     if row is not None:
         return _number(row[2])
@@ -64,6 +65,7 @@ def _group(group: str, table: list[list[str]]) -> int:
         f"The image has no group {group!r}.",
         exit_code=126,
         hint="Use a name from the image's /etc/group, or a number.",
+        field=field,
     )
 
 

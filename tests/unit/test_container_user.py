@@ -55,6 +55,7 @@ def test_names_the_image_lacks_are_refused(etc: str, user: str, groups: list[str
     with pytest.raises(InitFailed, match="ghost") as caught:
         resolve_user(user, groups, etc=etc)
     assert (caught.value.stage, caught.value.exit_code) == ("user", 126)
+    assert caught.value.extra["field"] == ("process.groups" if groups else "process.user")
 
 
 def test_an_image_without_the_files_has_root_and_numbers(tmp_path: Path) -> None:

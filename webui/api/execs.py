@@ -22,6 +22,8 @@ from webui.live.exec_client import Exec, begin_exec
 
 router = Router()
 
+# The runtime's names of what a command may be given, in the words of the request.
+_FIELDS = {"process.user": "user", "process.cwd": "workdir"}
 LIMIT = 1 << 20  # bytes kept of each stream
 
 
@@ -69,6 +71,8 @@ async def container_exec(request: HttpRequest, key: str, body: ExecBody) -> Any:
             return _result(
                 error.extra["exit_code"], {"stderr": f"{error.message}\n".encode()}, False
             )
+        if (field := error.extra.get("field")) in _FIELDS:
+            error.extra["field"] = _FIELDS[field]
         raise
     except TimeoutError:
         raise TimedOut(

@@ -125,7 +125,8 @@ def container_act(
     status = Status(container.status)
     forced = action == "remove" and bool((params or {}).get("force"))
     if not forced and not status.allows(action):
-        raise BadState(action, status, status.actions, container=container.name)
+        hint = "Stop it first, or remove it by force." if action == "remove" else ""
+        raise BadState(action, status, status.actions, hint=hint, container=container.name)
     return _ask(container, f"container.{action}", params or {}, user, via)
 
 
