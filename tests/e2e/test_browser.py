@@ -205,3 +205,33 @@ def test_the_parts_of_a_long_line_are_one_line(page: Page, api: Api, starter: st
     text = api.http.get(f"/containers/{row['id']}/logs").text
     assert text == f"{'x' * 150_000}\nname? Ada\n"
     api.delete(f"/containers/{row['id']}", force=True)
+
+
+# The page's first websocket never hears of its handshake again.
+_SILENT_ONCE = """
+    const Real = WebSocket;
+    window.WebSocket = class extends EventTarget {
+        constructor() {
+            super();
+            window.WebSocket = Real;
+        }
+        readyState = Real.CONNECTING;
+        send() {}
+        close() {
+            this.dispatchEvent(new CloseEvent("close", { code: 1006 }));
+        }
+    };
+    window.WebSocket.OPEN = Real.OPEN;
+"""
+
+
+def test_a_handshake_without_an_answer_is_given_up_and_made_again(page: Page) -> None:
+    page.add_init_script(_SILENT_ONCE)
+    page.clock.install()
+    page.reload()
+    connection = page.get_by_test_id("connection")
+    expect(connection).to_have_attribute("data-state", "connecting")
+    page.clock.fast_forward(8_000)
+    expect(connection).to_have_attribute("data-state", "reconnecting")
+    page.clock.fast_forward(1_000)
+    expect(connection).to_have_attribute("data-state", "open")

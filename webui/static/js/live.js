@@ -11,6 +11,7 @@
 
 const FIRST_DELAY = 400;
 const LONGEST_DELAY = 10_000;
+const OPENS_WITHIN = 8_000; // a browser whose host's links change may never hear of its handshake again
 const HIDDEN_AFTER = 30_000;
 const SIGNED_OUT = 4401; // the server's close code for a session that has ended
 const PAUSABLE = /^(stats|host)/;
@@ -52,9 +53,16 @@ class Live extends EventTarget {
     const scheme = location.protocol === "https:" ? "wss" : "ws";
     const socket = new WebSocket(`${scheme}://${location.host}/ws/live/`);
     this.#socket = socket;
-    socket.addEventListener("open", () => this.#opened());
+    const opening = setTimeout(() => socket.close(), OPENS_WITHIN);
+    socket.addEventListener("open", () => {
+      clearTimeout(opening);
+      this.#opened();
+    });
     socket.addEventListener("message", (event) => this.#received(event.data));
-    socket.addEventListener("close", (event) => this.#closed(socket, event.code));
+    socket.addEventListener("close", (event) => {
+      clearTimeout(opening);
+      this.#closed(socket, event.code);
+    });
   }
 
   /**
