@@ -22,6 +22,7 @@ from tests.support.streams import Nobody, NoFiles, no_exec
 from tests.support.web import Site, close_connections
 from webui.api import execs
 from webui.containers.models import Container
+from workers.watcher.history import History
 from workers.watcher.stats import Sampler
 from workers.watcher.stream_server import StreamServer
 
@@ -67,6 +68,7 @@ async def watcher(
         task = asyncio.create_task(
             StreamServer(
                 path=config.stream_socket,
+                history=History(),
                 sampler=Sampler(Source(web.pk), clock=lambda: 1000.0),
                 executor=executor,
                 running=lambda: [web.pk],

@@ -168,6 +168,24 @@ async def test_a_message_that_makes_no_sense_is_answered_and_nothing_breaks(
     assert (await socket.message())["type"] == "snapshot"
 
 
+async def test_samples_begin_with_the_past(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def history(of: str) -> str:
+        return json.dumps({"of": of})
+
+    monkeypatch.setattr(stream_client, "history", history)
+    socket = await connect()
+    await socket.ask("subscribe", "host", "stats", f"stats:{ID}")
+    got = [await socket.message() for _ in range(3)]
+    assert {message["topic"]: message["data"]["of"] for message in got} == {
+        "host": "host",
+        "stats": "all",
+        f"stats:{ID}": ID,
+    }
+    assert {message["type"] for message in got} == {"snapshot"}
+
+
 async def test_samples_are_passed_on(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     async def raw_samples(request: dict[str, Any]) -> AsyncIterator[str]:
         wanted = request.get("ids", "host")

@@ -23,6 +23,7 @@ from tests.support.streams import Nobody, NoFiles, no_exec
 from webui.live import stream_client
 from webui.live.stream_client import StreamRefused, StreamUnavailable
 from workers.watcher import stream_server
+from workers.watcher.history import History
 from workers.watcher.stats import Sampler
 from workers.watcher.stream_server import StreamServer
 
@@ -54,8 +55,13 @@ def source() -> Source:
 
 
 @pytest.fixture
+def history() -> History:
+    return History(clock=lambda: 1000.0)
+
+
+@pytest.fixture
 async def server(
-    config: Config, source: Source, monkeypatch: pytest.MonkeyPatch
+    config: Config, source: Source, history: History, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Path]:
     monkeypatch.setenv("SLIPWAY_ROOT", str(config.root))
     monkeypatch.setenv("SLIPWAY_RUN", str(config.run))
@@ -65,6 +71,7 @@ async def server(
         task = asyncio.create_task(
             StreamServer(
                 path=config.stream_socket,
+                history=history,
                 sampler=Sampler(source, clock=lambda: 1000.0),
                 executor=executor,
                 running=lambda: [A],
@@ -150,6 +157,19 @@ async def test_the_host_has_a_sample(server: Path) -> None:
     sample = await stream_client.host_once()
     assert sample is not None
     assert sample["memory_percent"] == 40.0
+
+
+async def test_the_past_is_told_of_one_of_all_and_of_the_host(
+    server: Path, source: Source, history: History
+) -> None:
+    history.look(A, source.stats(A))
+    history.look_at_host(source.host_sample())
+    assert [one["time"] for one in json.loads(await stream_client.history(A))] == [1001.0]
+    assert list(json.loads(await stream_client.history("all"))) == [A]
+    assert json.loads(await stream_client.history("host"))[0]["cores"] == 2
+    assert await stream_client.history(B) == "[]"
+    with pytest.raises(StreamRefused):
+        await stream_client.history("../x")
 
 
 async def test_raw_samples_are_the_same_data(server: Path) -> None:
@@ -336,6 +356,7 @@ async def test_a_socket_left_by_a_killed_watcher_is_replaced(config: Config) -> 
         task = asyncio.create_task(
             StreamServer(
                 path=config.stream_socket,
+                history=History(),
                 sampler=Sampler(Source()),
                 executor=executor,
                 running=list,

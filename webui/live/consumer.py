@@ -21,7 +21,7 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from runtime.errors import EngineError
-from webui.live import topics
+from webui.live import stream_client, topics
 from webui.live.hub import Hub
 from webui.live.logs import follow
 from webui.live.outbox import Outbox, Overflow
@@ -153,6 +153,7 @@ class LiveConsumer:
             self._start(topic, self._load(topic))
         elif kind == "samples":
             await self._hub.subscribe(topic, self)
+            self._start(topic, self._begin(topic))
         else:
             self._start(topic, follow(topic, options, self._outbox))
 
@@ -205,6 +206,17 @@ class LiveConsumer:
             self._outbox.put((topic, "snapshot"), text)
         for key, text in self._held.pop(topic, {}).items():
             self._outbox.put(key, text)
+
+    async def _begin(self, topic: str) -> None:
+        """Send what was read before anybody looked; what is read now may come before it."""
+        of = topics.object_id(topic) or ("all" if topic == "stats" else topic)
+        try:
+            data = await stream_client.history(of)
+        except EngineError as error:
+            logger.debug("No history for %s: %s", topic, error)
+            return
+        text = f'{{"topic":"{topic}","type":"snapshot","data":{data}}}'
+        self._outbox.put((topic, "snapshot"), text)
 
     def deliver(self, topic: str, key: Hashable, text: str) -> None:
         """A message from the hub; held back while the topic's snapshot is being taken."""

@@ -22,6 +22,7 @@ Batch = list[Line]
 
 LINE_LIMIT = 16 << 20  # bytes of one message: five hundred long lines, or samples of thousands
 CONNECT_TIMEOUT = 2.0  # seconds
+_SAMPLES_PREFIX = b'{"type":"samples","data":'
 _SAMPLE_PREFIX = b'{"type":"sample","data":'
 
 
@@ -178,6 +179,19 @@ async def host_once() -> Sample | None:
             sample: Sample = message["data"]
             return sample
     return None
+
+
+async def history(of: str) -> str:
+    """JSON text of the readings before now: an array for a container's id and for "host", arrays by id for "all".
+
+    Raises StreamUnavailable.
+    """
+    async with _connection({"op": "history", "of": of}) as reader:
+        line = await reader.readline()
+        if not line.startswith(_SAMPLES_PREFIX):
+            checked(json.loads(line or b"{}"))
+            raise unavailable("It has not answered.")
+        return line[len(_SAMPLES_PREFIX) : line.rindex(b"}")].decode()
 
 
 async def raw_samples(request: Mapping[str, Any]) -> AsyncGenerator[str, None]:

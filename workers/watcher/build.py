@@ -10,6 +10,7 @@ from webui.containers.services import container_usage
 from workers import instance
 from workers.app import app
 from workers.watcher.facts import Facts
+from workers.watcher.history import History
 from workers.watcher.host import HostFacts
 from workers.watcher.oom import OomKills, oom_record
 from workers.watcher.policy import Policy
@@ -26,11 +27,12 @@ def build() -> Watcher:
     engine.sweep()
     host_id = instance.host_id()
     kills, throttling = OomKills(oom_record), Throttling(throttling_record)
-    pressure = Pressure(throttling_record)
+    pressure, history = Pressure(throttling_record), History()
 
     def looked(container_id: str, sample: StatsSample) -> None:
         throttling.look(container_id, sample)
         pressure.look(container_id, sample)
+        history.look(container_id, sample)
 
     return Watcher(
         config=instance.config(),
@@ -43,6 +45,7 @@ def build() -> Watcher:
         kills=kills,
         throttling=throttling,
         pressure=pressure,
+        history=history,
         heartbeat=HostFacts(engine=engine, host_id=host_id).beat,
     )
 

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import close_old_connections
 
+from runtime.errors import EngineError
 from runtime.store.paths import Config
 from workers.watcher.events import EventSocket
 from workers.watcher.facts import INTERVAL as FACTS_INTERVAL
 from workers.watcher.facts import Facts
+from workers.watcher.history import History
 from workers.watcher.kernel_log import KernelLog, OomKill
 from workers.watcher.oom import OomKills, pid_in_container
 from workers.watcher.pressure import Pressure
@@ -53,6 +55,7 @@ class Watcher:
         kills: OomKills,
         throttling: Throttling,
         pressure: Pressure,
+        history: History,
         heartbeat: Callable[[], None],
     ) -> None:
         self._config = config
@@ -63,6 +66,7 @@ class Watcher:
         self._kills = kills
         self._throttling = throttling
         self._pressure = pressure
+        self._history = history
         self._heartbeat = heartbeat
         self._threads = {
             name: ThreadPoolExecutor(1, thread_name_prefix=name)
@@ -78,6 +82,7 @@ class Watcher:
         server = StreamServer(
             path=self._config.stream_socket,
             sampler=Sampler(self._engine),
+            history=self._history,
             executor=self._threads["stats"],
             running=self._reconciler.active,
             logs_dir=self._engine.logs_dir,
@@ -186,6 +191,14 @@ class Watcher:
             await asyncio.sleep(FACTS_INTERVAL)
             active = self._reconciler.active()
             await self._in("facts", self._facts.round, active)
+            await self._in("facts", self._look_at_host)
+            self._history.forget()
             self._kills.forget(active)
             self._throttling.forget(active)
             self._pressure.forget(active)
+
+    def _look_at_host(self) -> None:
+        try:
+            self._history.look_at_host(self._engine.host_sample())
+        except (EngineError, OSError) as error:
+            logger.debug("No reading of the host: %s", error)

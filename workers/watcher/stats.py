@@ -41,12 +41,14 @@ class StatsSource(Protocol):
     def host_sample(self) -> HostSample: ...
 
 
-def stats_data(sample: StatsSample, before: StatsSample | None) -> dict[str, Any]:
+def stats_data(
+    sample: StatsSample, before: StatsSample | None, longest: float = LONGEST_SPAN
+) -> dict[str, Any]:
     """The sample's fields and what derives from it and the one before.
 
     `cpu_percent` is of one core (100 = one core busy), `memory_percent` of the limit (0 without one),
     `*_rate` bytes per second, `throttled_percent` the share of scheduling periods that were throttled.
-    Rates are 0 when there is no sample shortly before, or when a restart set the counters back.
+    Rates are 0 when there is no sample within `longest` seconds before, or when a restart set the counters back.
     """
     data: dict[str, Any] = {name: getattr(sample, name) for name in _STATS_FIELDS}
     limit = sample.memory_limit
@@ -54,7 +56,7 @@ def stats_data(sample: StatsSample, before: StatsSample | None) -> dict[str, Any
     data["cpu_percent"] = data["throttled_percent"] = 0.0
     for rate, _ in _RATES:
         data[rate] = 0.0
-    if before is None or not 0 < (span := sample.time - before.time) <= LONGEST_SPAN:
+    if before is None or not 0 < (span := sample.time - before.time) <= longest:
         return data
     busy = sample.cpu_usage - before.cpu_usage
     if busy < 0:
@@ -70,7 +72,9 @@ def stats_data(sample: StatsSample, before: StatsSample | None) -> dict[str, Any
     return data
 
 
-def host_data(sample: HostSample, before: HostSample | None) -> dict[str, Any]:
+def host_data(
+    sample: HostSample, before: HostSample | None, longest: float = LONGEST_SPAN
+) -> dict[str, Any]:
     """The host's fields and what derives; as for a container, 100 `cpu_percent` is one core busy."""
     data: dict[str, Any] = {name: getattr(sample, name) for name in _HOST_FIELDS}
     data["memory_used"] = sample.memory_total - sample.memory_available
@@ -78,7 +82,7 @@ def host_data(sample: HostSample, before: HostSample | None) -> dict[str, Any]:
     data["disk_used"] = sample.disk_total - sample.disk_free
     data["disk_percent"] = _percent(data["disk_used"], sample.disk_total)
     data["cpu_percent"] = data["net_rx_rate"] = data["net_tx_rate"] = 0.0
-    if before is None or not 0 < (span := sample.time - before.time) <= LONGEST_SPAN:
+    if before is None or not 0 < (span := sample.time - before.time) <= longest:
         return data
     busy, total = sample.cpu_busy - before.cpu_busy, sample.cpu_total - before.cpu_total
     data["cpu_percent"] = _percent(max(0.0, busy) * sample.cores, total)

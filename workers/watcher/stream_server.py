@@ -5,6 +5,7 @@ One request per connection, one JSON object per line:
     {"op": "logs", "id", "tail"?, "follow"?, "until_end"?, "since"?, "until"?, "streams"?}
     {"op": "stats", "ids": [id, …] | "all", "once"?}
     {"op": "host", "once"?}
+    {"op": "history", "of": id | "host" | "all"}
     {"op": "top", "id"}
     {"op": "stat_path" | "copy_out" | "copy_in" | "changes" | "list_files" | "read_file", …}: see copy_stream.py
     {"op": "exec", …}: see exec_stream.py
@@ -12,6 +13,7 @@ One request per connection, one JSON object per line:
     {"op": "attach" | "resize", …}: see attach_stream.py
 
 Answers: {"type": "lines", "data": [line, …]}, {"type": "sample", "data": …} (by id for stats),
+{"type": "samples", "data": [sample, …]} (by id for "all"; workers/watcher/history.py),
 {"type": "begun"} when a log is followed, {"type": "processes", "data": [ProcessRow, …]}, {"type": "execs", "data": [ExecRow, …]}, {"type": "end"}, {"type": "error", "data": EngineError payload}. Whoever may open the socket may read every
 container's logs: it belongs to the web user's group and the web process checks who asks.
 
@@ -41,6 +43,7 @@ from workers.watcher.attach_stream import Attaching, serve_attach, serve_resize
 from workers.watcher.copy_stream import ChangeSource, serve_copy
 from workers.watcher.exec_list import ExecList
 from workers.watcher.exec_stream import BeginExec, serve_exec
+from workers.watcher.history import History
 from workers.watcher.log_stream import LogPump
 from workers.watcher.stats import Sampler
 
@@ -101,6 +104,7 @@ class StreamServer:
         path: Path,
         sampler: Sampler,
         executor: Executor,
+        history: History,
         running: Callable[[], Iterable[str]],
         logs_dir: Callable[[str], Path],
         run_dir: Callable[[str], Path],
@@ -113,6 +117,7 @@ class StreamServer:
         self._path = path
         self._sampler = sampler
         self._executor = executor
+        self._history = history
         self._running = running
         self._logs_dir = logs_dir
         self._run_dir = run_dir
@@ -182,6 +187,8 @@ class StreamServer:
                 await self._serve_stats(stream, reader, request)
             case "host":
                 await self._serve_host(stream, reader, request)
+            case "history":
+                await reader.send(f'{{"type":"samples","data":{self._past(request)}}}')
             case "top":
                 rows = await asyncio.to_thread(self._top, _id(request))
                 message = {"type": "processes", "data": [to_json(row) for row in rows]}
@@ -241,6 +248,15 @@ class StreamServer:
             await _closed(stream)
         finally:
             self._hosts.discard(reader)
+
+    def _past(self, request: dict[str, Any]) -> str:
+        match request.get("of"):
+            case "host":
+                return self._history.host()
+            case "all":
+                return self._history.everything()
+            case other:
+                return self._history.container(_id({"id": other}))
 
     async def _sample_for_ever(self) -> None:
         loop = asyncio.get_running_loop()

@@ -1,7 +1,8 @@
 // @ts-check
 /**
  * Samples of containers and of the host, shared by everything on the page that shows them, and kept
- * while the tab lives: a chart opened later starts with what was already seen.
+ * while the tab lives: a chart opened later starts with what was already seen, and with what the
+ * server has kept of the last minutes.
  */
 
 import { live } from "./live.js";
@@ -9,6 +10,7 @@ import { live } from "./live.js";
 /** @typedef {{time: number, [key: string]: any}} Sample */
 
 const KEEP = 900;
+const STEP = 5; // seconds: a reading of the past this near to a known sample tells nothing new
 
 /** @type {Map<string, Sample[]>} */
 const history = new Map();
@@ -31,11 +33,25 @@ function arrived(id, sample) {
   for (const watcher of watchers.get(id) ?? []) watcher(sample);
 }
 
+/**
+ * Readings that the server had before this page looked, some seconds apart: they fill what is not known.
+ * @param {string} id @param {Sample[]} readings
+ */
+function earlier(id, readings) {
+  const present = history.get(id) ?? [];
+  const missing = readings.filter((reading) => !present.some((sample) => Math.abs(sample.time - reading.time) < STEP));
+  if (!missing.length) return;
+  const samples = [...present, ...missing].sort((one, other) => one.time - other.time).slice(-KEEP);
+  history.set(id, samples);
+  for (const watcher of watchers.get(id) ?? []) watcher(samples[samples.length - 1]);
+}
+
 /** @param {import("./live.js").Message} message */
 function heardAll(message) {
   if (message.type !== "sample" && message.type !== "snapshot") return;
   for (const [id, sample] of Object.entries(message.data ?? {})) {
-    if (sample && typeof sample === "object") arrived(id, /** @type {Sample} */ (sample));
+    if (Array.isArray(sample)) earlier(id, sample);
+    else if (sample && typeof sample === "object") arrived(id, /** @type {Sample} */ (sample));
   }
 }
 
@@ -69,9 +85,8 @@ export function watch(id, handler) {
   function receive(message) {
     if (message.type !== "sample" && message.type !== "snapshot") return;
     const data = message.data;
-    for (const sample of Array.isArray(data) ? data : [data]) {
-      if (sample && typeof sample.time === "number") arrived(id, id === "host" ? hostRates(sample) : sample);
-    }
+    if (Array.isArray(data)) earlier(id, data);
+    else if (data && typeof data.time === "number") arrived(id, id === "host" ? hostRates(data) : data);
   }
 }
 

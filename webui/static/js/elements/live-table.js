@@ -221,7 +221,7 @@ class LiveTable extends HTMLElement {
     const bar = find("[data-cell=memory-bar]", row);
     if (bar instanceof UsageBar) bar.share = last.memory_limit ? last.memory / last.memory_limit : null;
     const spark = find("[data-spark=cpu]", row);
-    if (spark instanceof SparkLine) spark.draw(samples.slice(-60).map((sample) => sample.cpu_percent ?? 0), 5);
+    if (spark instanceof SparkLine) spark.draw(samples.map((sample) => [sample.time, sample.cpu_percent ?? 0]), 5);
   }
 
   /** The busiest first, now and then; only the first `data-rows` are shown. */

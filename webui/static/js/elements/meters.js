@@ -42,8 +42,8 @@ class Gauges extends HTMLElement {
   /** @param {string} name @param {(sample: any) => number|undefined} value @param {number} [top] */
   line(name, value, top) {
     const node = find(`[data-gauge="${name}"]`, this);
-    const values = seen(this.source).map((sample) => value(sample)).filter((each) => each !== undefined);
-    if (node instanceof SparkLine) node.draw(/** @type {number[]} */ (values), top);
+    const points = seen(this.source).map((sample) => [sample.time, value(sample)]).filter(([, each]) => each !== undefined);
+    if (node instanceof SparkLine) node.draw(/** @type {[number, number][]} */ (points), top);
   }
 }
 

@@ -92,18 +92,18 @@ export class UsageBar extends HTMLElement {
   }
 }
 
-const SPARK_POINTS = 60;
+const SPARK_SPAN = 60; // seconds
 
 /** `<spark-line>`: the last minute as a line, from zero to its own highest value or `top`. */
 export class SparkLine extends HTMLElement {
-  /** @type {number[]} */
-  #values = [];
   /** @type {SVGPolylineElement|null} */
   #line = null;
 
-  /** @param {number[]} values @param {number} [top] */
-  draw(values, top = 0) {
-    this.#values = values.slice(-SPARK_POINTS);
+  /** @param {[number, number][]} points time in seconds and value, oldest first @param {number} [top] */
+  draw(points, top = 0) {
+    const end = points.at(-1)?.[0] ?? 0;
+    const shown = points.filter(([time]) => time >= end - SPARK_SPAN);
+    if (shown.length < 2) return;
     if (!this.#line) {
       const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
       svg.setAttribute("viewBox", "0 0 100 20");
@@ -113,12 +113,9 @@ export class SparkLine extends HTMLElement {
       svg.append(this.#line);
       this.replaceChildren(svg);
     }
-    const highest = Math.max(top, ...this.#values, 1e-9);
-    const step = 100 / (SPARK_POINTS - 1);
-    const start = 100 - (this.#values.length - 1) * step;
-    if (this.#values.length < 2) return;
-    this.#line.setAttribute("points", this.#values.map((value, index) =>
-      `${(start + index * step).toFixed(1)},${(19 - (value / highest) * 18).toFixed(1)}`).join(" "));
+    const highest = Math.max(top, ...shown.map(([, value]) => value), 1e-9);
+    this.#line.setAttribute("points", shown.map(([time, value]) =>
+      `${(100 - ((end - time) / SPARK_SPAN) * 100).toFixed(1)},${(19 - (value / highest) * 18).toFixed(1)}`).join(" "));
   }
 }
 
