@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,9 +163,10 @@ async def test_the_host_has_a_sample(server: Path) -> None:
 async def test_the_past_is_told_of_one_of_all_and_of_the_host(
     server: Path, source: Source, history: History
 ) -> None:
-    history.look(A, source.stats(A))
-    history.look_at_host(source.host_sample())
-    assert [one["time"] for one in json.loads(await stream_client.history(A))] == [1001.0]
+    for second in (0, 10):
+        history.look(A, source.stats(A))
+        history.look_at_host(replace(source.host_sample(), time=1000.0 + second))
+    assert [one["time"] for one in json.loads(await stream_client.history(A))] == [1002.0]
     assert list(json.loads(await stream_client.history("all"))) == [A]
     assert json.loads(await stream_client.history("host"))[0]["cores"] == 2
     assert await stream_client.history(B) == "[]"

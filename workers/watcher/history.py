@@ -79,25 +79,40 @@ class History:
         self._last_host: HostSample | None = None
 
     def look(self, container_id: str, sample: StatsSample) -> None:
-        data = stats_data(sample, self._last.get(container_id), _LONGEST_STEP)
-        self._last[container_id] = sample
+        """Keep it, unless nothing came shortly before that its rates could derive from."""
         with self._lock:
+            before = self._last.get(container_id)
+            self._last[container_id] = sample
+            if before is None or sample.time - before.time > _LONGEST_STEP:
+                return
+            data = stats_data(sample, before, _LONGEST_STEP)
             self._containers.setdefault(container_id, _Past()).add(data, _OF_CONTAINER)
 
     def look_at_host(self, sample: HostSample) -> None:
-        data = host_data(sample, self._last_host, _LONGEST_STEP)
-        self._last_host = sample
+        """As `look`."""
         with self._lock:
-            self._host.add(data, _OF_HOST)
+            before, self._last_host = self._last_host, sample
+            if before is None or sample.time - before.time > _LONGEST_STEP:
+                return
+            self._host.add(host_data(sample, before, _LONGEST_STEP), _OF_HOST)
+
+    def last(self, container_id: str) -> StatsSample | None:
+        """The latest reading of a container."""
+        with self._lock:
+            return self._last.get(container_id)
+
+    def last_of_host(self) -> HostSample | None:
+        with self._lock:
+            return self._last_host
 
     def forget(self) -> None:
         """Drop what ended longer ago than readings are kept."""
         oldest = self._clock() - SPAN
         with self._lock:
-            for container_id, past in list(self._containers.items()):
-                if past.readings[-1][0] < oldest:
-                    del self._containers[container_id]
-                    self._last.pop(container_id, None)
+            for container_id, sample in list(self._last.items()):
+                if sample.time < oldest:
+                    del self._last[container_id]
+                    self._containers.pop(container_id, None)
 
     def container(self, container_id: str) -> str:
         """A JSON array of its readings."""

@@ -81,7 +81,11 @@ class Watcher:
         events = EventSocket(self._config.events_socket, self._on_event)
         server = StreamServer(
             path=self._config.stream_socket,
-            sampler=Sampler(self._engine),
+            sampler=Sampler(
+                self._engine,
+                earlier=self._history.last,
+                earlier_of_host=self._history.last_of_host,
+            ),
             history=self._history,
             executor=self._threads["stats"],
             running=self._reconciler.active,

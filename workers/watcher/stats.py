@@ -96,11 +96,23 @@ def _percent(part: float, whole: float) -> float:
 
 
 class Sampler:
-    """Reads samples and keeps the latest of each container, to derive rates from. Not thread-safe."""
+    """Reads samples and keeps the latest of each container, to derive rates from. Not thread-safe.
 
-    def __init__(self, source: StatsSource, clock: Callable[[], float] = time.time) -> None:
+    The first sample of somebody's looking derives from what `earlier` and `earlier_of_host` know.
+    """
+
+    def __init__(
+        self,
+        source: StatsSource,
+        clock: Callable[[], float] = time.time,
+        *,
+        earlier: Callable[[str], StatsSample | None] = lambda _: None,
+        earlier_of_host: Callable[[], HostSample | None] = lambda: None,
+    ) -> None:
         self._source = source
         self._clock = clock
+        self._earlier = earlier
+        self._earlier_of_host = earlier_of_host
         self._last: dict[str, StatsSample] = {}
         self._last_host: HostSample | None = None
 
@@ -117,7 +129,10 @@ class Sampler:
                 logger.debug("No stats of %s: %s", container_id[:12], error)
                 self._last.pop(container_id, None)
                 continue
-            data = stats_data(now, self._last.get(container_id))
+            before = self._last.get(container_id)
+            if before is None or now.time - before.time > LONGEST_SPAN:
+                before = self._earlier(container_id)
+            data = stats_data(now, before)
             self._last[container_id] = now
             encoded[container_id] = _encode(data)
         self._forget()
@@ -131,7 +146,10 @@ class Sampler:
     def host(self) -> str:
         """One reading of the host, as a JSON object. Raises EngineError or OSError."""
         now = self._source.host_sample()
-        data = host_data(now, self._last_host)
+        before = self._last_host
+        if before is None or now.time - before.time > LONGEST_SPAN:
+            before = self._earlier_of_host()
+        data = host_data(now, before)
         self._last_host = now
         return _encode(data)
 
