@@ -216,9 +216,10 @@ class Chaos:
             platform={self.platform.process.pid, *(p["pid"] for p in self._processes())},
         )
         for row in api.get("/containers"):
-            account.containers.add(row["id"])
+            spec = api.get(f"/containers/{row['id']}/inspect")["spec"]
+            account.containers[row["id"]] = spec
             if row["status"] in ("running", "paused", "restarting"):
-                account.active[row["id"]] = api.get(f"/containers/{row['id']}/inspect")["spec"]
+                account.active[row["id"]] = spec
         return account
 
 

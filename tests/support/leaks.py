@@ -10,7 +10,9 @@ import hashlib
 import json
 import os
 import re
+import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -38,9 +40,9 @@ _FOREIGN = ("upper", "work", "_data", "layers", "blobs", "db", "mount-points")
 
 @dataclass
 class Account:
-    """What must be there. `active` are containers with a monitor: id -> specification as JSON."""
+    """What must be there: containers, and those that have a monitor, as id -> specification as JSON."""
 
-    containers: set[str] = field(default_factory=set)
+    containers: dict[str, dict[str, Any]] = field(default_factory=dict)
     active: dict[str, dict[str, Any]] = field(default_factory=dict)
     networks: dict[str, dict[str, Any]] = field(default_factory=dict)  # id -> subnet, gateway
     volumes: set[str] = field(default_factory=set)
@@ -94,6 +96,7 @@ def _found(config: Config, processes: list[Process]) -> Things:
         "mounts": set(_mounts(config)),
         "network namespace": set(_network_namespaces(processes)),
         "container address": set(_container_addresses(config)),
+        "reserved": set(_reservations(config)),
         **_links(config),
         **_firewall(config),
     }
@@ -203,6 +206,15 @@ def _container_addresses(config: Config) -> Iterator[str]:
         yield from {f"{short} {address}" for address in found if not address.startswith("127.")}
 
 
+def _reservations(config: Config) -> Iterator[str]:
+    """Addresses and ports of the host that the database keeps from others."""
+    with closing(sqlite3.connect(f"file:{config.db}/slipway.sqlite3?mode=ro", uri=True)) as rows:
+        for row in rows.execute("select container_id, address, address6 from networks_endpoint"):
+            yield " ".join(row)
+        query = "select container_id, protocol, host_port from networks_portreservation"
+        yield from {f"{i} {protocol} {port}" for i, protocol, port in rows.execute(query)}
+
+
 def _links(config: Config) -> Things:
     with IPRoute() as route:
         names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in route.get_links()}
@@ -296,6 +308,7 @@ def _wanted(config: Config, account: Account, processes: list[Process]) -> Thing
             for kind in ("address", "address6")
             if e[kind]
         },
+        "reserved": set(_due_reservations(account.containers)),
         "link": {config.bridge(n) for n in account.networks}
         | {_veth(config, i, e["network_id"]) for i, e in attached},
         "address": {
@@ -360,6 +373,13 @@ def _addresses(network: dict[str, Any]) -> Iterator[str]:
     if network["subnet6"]:
         yield f"{network['gateway6']}/{network['subnet6'].partition('/')[2]}"
         yield "fe80::1/64"
+
+
+def _due_reservations(containers: dict[str, dict[str, Any]]) -> Iterator[str]:
+    for container_id, spec in containers.items():
+        yield from (f"{container_id} {e['address']} {e['address6']}" for e in spec["endpoints"])
+        for port in spec["ports"]:
+            yield f"{container_id} {port.get('protocol', 'tcp')} {port['host_port']}"
 
 
 def _published(container_id: str, spec: dict[str, Any]) -> Iterator[PublishedPort]:
