@@ -160,6 +160,10 @@ class Actor:
         """A start succeeded: it runs, or will have ended by itself."""
         if slot.kind in ENDLESS:
             slot.status, slot.exit_code = "running", None
+            if (
+                self.blows.faults
+            ):  # the worker that died may have noted that it could not be started
+                slot.unsure += operation["attempts"] - 1
             slot.started(self)
             return
         if slot.kind == FLEETING:
