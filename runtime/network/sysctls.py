@@ -6,6 +6,7 @@ Source: Documentation/networking/ip-sysctl.rst of the kernel.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,9 +137,15 @@ def bridge_netfilter() -> bool:
 
 
 def quiet_ipv6(name: str) -> None:
-    """Keep an interface of ours from taking IPv6 addresses by itself; no IPv6 in the kernel is fine."""
-    with contextlib.suppress(KernelFailure):
+    """Keep an interface of ours from taking IPv6 addresses by itself; no IPv6 in the kernel is fine.
+
+    Raises KernelFailure.
+    """
+    try:
         write(f"net.ipv6.conf.{name}.disable_ipv6", "1")
+    except KernelFailure as error:
+        if error.errno != errno.ENOENT:
+            raise
 
 
 def read(name: str) -> str:

@@ -16,6 +16,7 @@ from runtime.errors import EngineError, KernelFailure
 from runtime.kernel.nftables import Nftables
 from runtime.model.spec import Limits, LogOptions, NetworkSpec
 from runtime.model.state import Status
+from runtime.network import sysctls
 from runtime.network.firewall import Firewall
 from tests.support.engine import Instance
 
@@ -175,6 +176,24 @@ def test_elements_of_networks_that_are_no_more_go_with_the_next_repair(instance:
     assert instance.engine.networks.repair()
     assert "10.199.7.1" not in _table(instance)
     assert network.gateway in _table(instance)
+
+
+def test_no_end_of_a_container_is_left_to_take_addresses_by_itself(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = instance.network()
+    write = sysctls.write
+
+    def failing(name: str, value: str) -> None:
+        if name.endswith("disable_ipv6"):
+            raise KernelFailure("write", errno.EIO, name)
+        write(name, value)
+
+    monkeypatch.setattr(sysctls, "write", failing)
+    with pytest.raises(KernelFailure):
+        instance.run(instance.spec("sleep", "1000", network=network))
+    links = [n for n in os.listdir("/sys/class/net") if n.startswith(f"{instance.config.tag}v")]
+    assert links == []
 
 
 def _table(instance: Instance) -> str:
