@@ -17,10 +17,10 @@ from runtime.store.files import fsync_directory
 from runtime.store.paths import Config
 from runtime.store.trees import remove_tree
 
-# "<file>.<pid>.tmp", "bundle-<pid>-<random>", ".mount-points-<pid>-<thread>"
+# "<file>.<pid>-<thread>.tmp", "bundle-<pid>-<random>", ".mount-points-<pid>-<thread>"
 _DOOMED = "doomed-"
 _HALF_MADE = re.compile(
-    r".+\.(\d+)\.tmp|(?:bundle|volume|half|rehearsal|userns|\.mount-points)-(\d+)(?:-\w+)?",
+    r".+\.(\d+)(?:-\d+)?\.tmp|(?:bundle|volume|half|rehearsal|userns|\.mount-points)-(\d+)(?:-\w+)?",
     re.ASCII,
 )
 

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from runtime.store.files import write_atomic
 from runtime.store.leftovers import give_up, half_made, sweep, sweep_doomed
 from runtime.store.paths import Config
 
@@ -40,6 +41,21 @@ def test_only_what_nobody_will_finish_goes(config: Config) -> None:
     assert sorted(sweep(config)) == sorted(map(str, gone))
     assert [p for p in gone if p.exists()] == []
     assert [p for p in kept if not p.exists()] == []
+
+
+def test_a_file_in_the_making_is_known_by_its_name(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    made: list[str] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", lambda name, _: made.append(name))
+        write_atomic(config.run / "state.json", b"{}")
+    [name] = made
+    half = name.replace(f".{os.getpid()}", f".{dead.pid}")
+    os.rename(name, half)
+    assert sweep(config) == [half]
 
 
 def test_what_is_given_up_and_resists_goes_later(
