@@ -58,3 +58,22 @@ def open_own(name: str, flags: int) -> int:
         return syscalls.openat2(root, f"self/{name}", flags, resolve=how)
     finally:
         os.close(root)
+
+
+def set_command_line(text: str) -> None:
+    """What /proc/<pid>/cmdline shows of this process from now on, in place of how the platform started it: paths
+    and numbers of the host are nothing for containers to read. Raises OSError, KernelFailure, ValueError.
+    """
+    fd = open_own("stat", os.O_RDONLY)
+    try:
+        data = os.read(fd, 4096)
+    finally:
+        os.close(fd)
+    fields = data[data.rindex(b")") + 2 :].split()
+    start, end = (
+        int(fields[45]),
+        int(fields[46]),
+    )  # arg_start and arg_end, fields 48 and 49: proc(5)
+    if 0 < start < end:
+        # Up to its end: with a NUL as the last byte the kernel shows no more than that.
+        syscalls.overwrite(start, text.encode()[: end - start - 1].ljust(end - start, b"\0"))

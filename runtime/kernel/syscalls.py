@@ -23,6 +23,7 @@ from runtime.kernel.constants import (
     LINUX_CAPABILITY_VERSION_3,
     MOVE_MOUNT_F_EMPTY_PATH,
     O_PATH,
+    PR_SET_NAME,
     SECCOMP_SET_MODE_FILTER,
 )
 
@@ -264,6 +265,17 @@ def fsmount(fd: int, attributes: int = 0) -> int:
 def open_path(path: str) -> int:
     """An O_PATH descriptor, following no final link. Raises OSError."""
     return os.open(path, O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def set_thread_name(name: str) -> None:
+    """prctl(PR_SET_NAME): /proc/<pid>/comm, also where that file is not ours to open."""
+    buffer = ctypes.create_string_buffer(name.encode()[:15])
+    prctl(PR_SET_NAME, ctypes.addressof(buffer))
+
+
+def overwrite(address: int, data: bytes) -> None:
+    """Put `data` at an address of this process: the caller knows that all of it is the process's to write."""
+    ctypes.memmove(address, data, len(data))
 
 
 def filesystem_type(fd: int) -> int:

@@ -19,6 +19,7 @@ from runtime.kernel import constants as c
 from runtime.kernel import procfs, syscalls
 from runtime.kernel.capabilities import NAMES
 from runtime.kernel.rlimits import number_of
+from runtime.shim.naming import become_init
 from runtime.shim.reaper import stay_as_init
 from runtime.shim.tty import become_controlling
 from runtime.shim.user import User, resolve_user
@@ -48,6 +49,8 @@ def run_command(plan: Plan, *, status: int, terminal: int, first: bool = True) -
     # CVE-2024-21626. `status` closes on exec like all the rest.
     syscalls.close_range(3, 0xFFFFFFFF, c.CLOSE_RANGE_CLOEXEC)
     _reset_signals()
+    if plan["init"]:
+        become_init()  # before a filter of system calls that may not let it
     _change_directory(plan["cwd"], make=first)
     with error_context("privileges"):
         _drop_privileges(plan, user)
