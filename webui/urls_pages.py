@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from django.contrib.auth.views import LogoutView
+from django.templatetags.static import static
 from django.urls import path
+from django.views.generic import RedirectView
 
 from webui.accounts import views as accounts
 from webui.containers import views as containers
@@ -16,6 +18,8 @@ from webui.volumes import views as volumes
 
 urlpatterns = [
     path("", core.overview, name="overview"),
+    # Django's admin and browsers that are given a bare file ask for it by this name.
+    path("favicon.ico", RedirectView.as_view(url=static("img/mark.svg"))),
     path("search/", core.search, name="search"),
     path("login/", accounts.SignIn.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),

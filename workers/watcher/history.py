@@ -32,6 +32,7 @@ _OF_CONTAINER = (
     "memory_limit",
     "oom_kills",
     "pids",
+    "pids_limit",
     "net_rx_rate",
     "net_tx_rate",
     "block_read_rate",

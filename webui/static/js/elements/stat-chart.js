@@ -30,7 +30,7 @@ const METRICS = {
     series: [["use", (s) => s.cpu_percent ?? null], ["held back (share of periods)", (s) => s.throttled_percent ?? null]],
     text: (value) => percent(value),
     headline: (s) => `${percent(s.cpu_percent)}${s.cpu_limit ? ` of ${s.cpu_limit} core${s.cpu_limit === 1 ? "" : "s"}` : ", no limit"}`,
-    note: (s) => s.cpu_periods ? `Held back in ${count(s.cpu_throttled_periods ?? 0)} of ${count(s.cpu_periods)} periods, for ${heldFor(s.cpu_throttled_time ?? 0)} in all` : "",
+    note: (s) => s.cpu_throttled_periods ? `Held back in ${count(s.cpu_throttled_periods)} of ${count(s.cpu_periods ?? 0)} periods, for ${heldFor(s.cpu_throttled_time ?? 0)} in all` : "",
     limit: (s) => (s.cpu_limit ?? 0) * 100,
     least: 5,
   },
