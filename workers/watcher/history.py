@@ -33,6 +33,7 @@ _OF_CONTAINER = (
     "oom_kills",
     "pids",
     "pids_limit",
+    "pressure",
     "net_rx_rate",
     "net_tx_rate",
     "block_read_rate",
