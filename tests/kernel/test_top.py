@@ -25,11 +25,12 @@ def instance() -> Iterator[Instance]:
 
 
 def both(instance: Instance, container_id: str) -> dict[str, ProcessRow]:
-    """The two sleeps by their command, once both are there."""
+    """The two sleeps by their command, once both are there and asleep."""
 
     def look() -> dict[str, ProcessRow] | None:
         found = {p.command: p for p in instance.engine.top(container_id)}
-        return found if {"sleep 1001", "sleep 1002"} <= set(found) else None
+        asleep = {command for command, process in found.items() if process.state == "S"}
+        return found if {"sleep 1001", "sleep 1002"} <= asleep else None
 
     return wait_until(look, what="both processes")
 
