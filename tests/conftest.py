@@ -24,6 +24,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run the kernel tests, and no others, in a virtual machine with unified cgroup v2",
     )
+    parser.addoption(
+        "--with-vm",
+        action="store_true",
+        help="run tests/vm in that machine, beside everything else",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -15,6 +15,7 @@ from runtime.model.state import RunState
 from runtime.model.validate import validate_spec
 from runtime.shim.client import ShimClient
 from tests.support.engine import Instance, free_port
+from tests.support.waiting import PATIENCE
 from webui.containers.building import build_spec
 from webui.containers.requests import ContainerRequest
 
@@ -136,7 +137,7 @@ class Seen:
                 output = stream.read().decode()
             with os.fdopen(os.dup(session.stderr), "rb") as stream:
                 errors = stream.read().decode()
-            assert session.wait(10) == 0, (args, output, errors)
+            assert session.wait(10 * PATIENCE) == 0, (args, output, errors)
         return output.strip()
 
     def fails(self, *args: str) -> str:
@@ -145,7 +146,7 @@ class Seen:
         with shim.exec(args) as session:
             with os.fdopen(os.dup(session.stderr), "rb") as stream:
                 errors = stream.read().decode()
-            assert session.wait(10) != 0, args
+            assert session.wait(10 * PATIENCE) != 0, args
         return errors.strip()
 
 

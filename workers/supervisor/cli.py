@@ -75,7 +75,8 @@ def parser() -> argparse.ArgumentParser:
         "run every test and linter",
         "Install what the tests need, then run pytest (ruff, mypy and import-linter are tests).\n"
         "Further arguments go to pytest: ./slipway test -m 'not e2e' -k logs. With --vm the kernel tests\n"
-        "run in a virtual machine with unified cgroup v2, and no others. Needs root.",
+        "run in a virtual machine with unified cgroup v2, and no others; with --with-vm those of cgroup v2\n"
+        "run there beside everything else. Needs root.",
     )
     test.add_argument("arguments", nargs=argparse.REMAINDER, metavar="pytest arguments")
     trace = add(

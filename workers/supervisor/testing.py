@@ -13,7 +13,8 @@ from workers.supervisor.instance import CHECKOUT, Instance
 def test(instance: Instance, arguments: list[str]) -> int:
     """pytest's exit code."""
     if shutil.which("apt-get"):
-        packages.ensure((*packages.RUN, *packages.TEST, *packages.VM))
+        emulator = packages.VM if {"--vm", "--with-vm"} & set(arguments) else ()
+        packages.ensure((*packages.RUN, *packages.TEST, *emulator))
     environment.ensure(instance, environment.DEV_LOCK)
     typescript.ensure(instance)
     prepare.users()

@@ -63,6 +63,8 @@ class Machine:
 
     def _command(self, made: image.Image, port: int) -> list[str]:
         command = [
+            # It ends with us, however we end.
+            "setpriv", "--pdeathsig", "KILL",
             "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
             "-machine", "q35", "-accel", "tcg,thread=multi,tb-size=512",
             "-cpu", "Nehalem", "-smp", str(min(os.cpu_count() or 1, 4)), "-m", MEMORY,

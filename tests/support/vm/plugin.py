@@ -1,6 +1,7 @@
 """pytest's side of the virtual machine: chosen tests run in it, and come out as results like any other.
 
-With `--vm` the tests in `tests/vm` and `tests/kernel` run there, and no others; without, those in `tests/vm` do not run. They are collected here
+With `--vm` those in `tests/vm` and `tests/kernel` run there, and no others; with `--with-vm` those in `tests/vm`
+do, beside everything else; with neither, those in `tests/vm` do not run. They are collected here
 and once more in the guest; each report that the guest sends is handed to pytest as if the test had run here.
 """
 
@@ -17,7 +18,6 @@ from tests.support.vm.protocol import PATIENCE
 
 _PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "mmdebstrap": "mmdebstrap"}
 _BOOT = 300.0  # seconds for the guest to boot and to collect
-_DIRECTORIES = {False: {"vm"}, True: {"vm", "kernel"}}  # by --vm
 
 
 class GuestTests:
@@ -34,19 +34,23 @@ class GuestTests:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        alone = bool(config.getoption("vm"))
         here = config.rootpath / "tests"
-        directories = _DIRECTORIES[alone]
-        self._waiting = [i for i in items if i.path.relative_to(here).parts[0] in directories]
-        if alone:
-            config.hook.pytest_deselected(items=[i for i in items if i not in self._waiting])
-            items[:] = self._waiting
-        else:
-            config.hook.pytest_deselected(items=self._waiting)
-            items[:] = [i for i in items if i not in self._waiting]
-            self._waiting = []
+        theirs = {"vm", "kernel"} if config.getoption("vm") else {"vm"}
+        inside: list[pytest.Item] = []
+        outside: list[pytest.Item] = []
+        for item in items:
+            fits = item.path.relative_to(here).parts[0] in theirs
+            (inside if fits else outside).append(item)
+        if config.getoption("vm"):
+            config.hook.pytest_deselected(items=outside)
+            items[:] = inside
+        elif not config.getoption("with_vm"):
+            config.hook.pytest_deselected(items=inside)
+            items[:] = outside
+            return
+        self._waiting = inside
         reason = _lacking()
-        if reason and alone:
+        if reason and config.getoption("vm"):
             raise pytest.UsageError(reason)
         for item in self._waiting:
             if reason:
