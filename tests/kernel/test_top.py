@@ -25,11 +25,12 @@ def instance() -> Iterator[Instance]:
 
 
 def both(instance: Instance, container_id: str) -> dict[str, ProcessRow]:
-    """The two sleeps by their command, once both are there and asleep."""
+    """The two sleeps by their command, once both are there and asleep, or frozen."""
 
     def look() -> dict[str, ProcessRow] | None:
         found = {p.command: p for p in instance.engine.top(container_id)}
-        asleep = {command for command, process in found.items() if process.state == "S"}
+        # Frozen is D.
+        asleep = {command for command, process in found.items() if process.state in "SD"}
         return found if {"sleep 1001", "sleep 1002"} <= asleep else None
 
     return wait_until(look, what="both processes")
@@ -60,7 +61,8 @@ def test_a_name_that_looks_like_more_fields_is_only_a_name(instance: Instance) -
 
     def look() -> ProcessRow | None:
         found = instance.engine.top(spec.id)
-        return next((p for p in found if p.command.endswith(" sleep 1003")), None)
+        # The shell's own command ends with the same words.
+        return next((p for p in found if p.command == "/tmp/busybox) Z 1 (b sleep 1003"), None)
 
     process = wait_until(look, what="the renamed one")
     assert process.state in "RS"
