@@ -363,7 +363,7 @@ class Actor:
             time.sleep(0.2)
             row = self.asker.find(row["id"]) or row
         slot.id, slot.name, slot.status = row["id"], row["name"], row["status"]
-        if slot.kind == FLEETING and slot.status == "exited":
+        if slot.kind == FLEETING and slot.status in ("exited", "dead"):
             self._vanishes(slot)
             return
         slot.exit_code, slot.memory = row["exit_code"], row["limits"]["memory"]
