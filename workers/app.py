@@ -1,7 +1,7 @@
 """The Celery application: JSON only, no results, one queue per host.
 
-The broker is Redis and never the truth. A message lost with it is sent again by the watcher, and one that
-comes twice finds its operation claimed, so acknowledging late is safe and losing a message is cheap.
+The broker is Redis and never the truth. A message lost with it, or with a worker that has taken it, is sent
+again by the watcher, and one that comes twice finds its operation claimed: so nothing is acknowledged.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import django
 from celery import Celery
 from celery.signals import setup_logging
 from django.conf import settings
+from kombu.entity import Queue
 
 from workers import instance
 
@@ -26,6 +27,7 @@ def _make() -> Celery:
     django.setup()
     from webui.core.dispatch import broker_url  # noqa: PLC0415 - imports models
 
+    queue = f"host.{instance.host_id()}"
     # Celery's own Django fix-up closes connections around every task and imports management commands;
     # the base task looks after connections itself.
     made = Celery("slipway", fixups=(), set_as_current=True)
@@ -38,16 +40,16 @@ def _make() -> Celery:
         accept_content=["json"],
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,
-        # A message that comes twice finds its operation claimed.
-        task_acks_late=True,
-        task_acks_on_failure_or_timeout=True,
-        task_default_queue=f"host.{instance.host_id()}",
-        worker_prefetch_multiplier=1,
+        # Acknowledging takes two round trips per operation, and says what the operation's row says anyway.
+        task_queues=(Queue(queue, routing_key=queue, no_ack=True),),
+        task_default_queue=queue,
+        task_acks_late=True,  # a connection that is lost cancels nothing
         worker_pool="threads",
         worker_concurrency=CONCURRENCY,
         worker_consumer="workers.consumer:Consumer",
         worker_enable_remote_control=False,
         worker_send_task_events=False,
+        worker_disable_rate_limits=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_redirect_stdouts=False,
         imports=(

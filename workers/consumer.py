@@ -1,4 +1,4 @@
-"""Celery's consumer, with a patience that fits a Redis on the same machine."""
+"""Celery's consumer, for a Redis on the same machine that is not the truth: patient, and it acknowledges nothing."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ class Consumer(celery_consumer.Consumer):
 
     Celery's own steps grow to half a minute, so that work would stand still long after Redis is back.
     """
+
+    def call_soon_ack(self, p: Any, *_args: Any, **_kwargs: Any) -> Any:
+        """Nothing: a message that comes here has left the broker (workers/app.py)."""
+        return p
 
     def ensure_connected(self, conn: Any) -> Any:
         waiting = False
