@@ -29,7 +29,7 @@ from webui.containers.naming import random_name
 from webui.containers.requests import ContainerRequest, LimitsRequest, UpdateRequest
 from webui.containers.reserving import EVERYWHERE, check_name, check_staying, choose_ports, claim
 from webui.containers.selectors import containers
-from webui.containers.showing import show, show_used, used_by
+from webui.containers.showing import show, show_used, used_by, used_in
 from webui.containers.wording import request_words
 from webui.core.errors import from_validation
 from webui.core.fields import new_id
@@ -92,7 +92,7 @@ def container_create(
             params={"start": request.start},
         )
         show(container, operation)
-        show_used(used_by(container))
+        show_used(used_in(spec, host, image.digest))
     return container, operation
 
 

@@ -8,9 +8,10 @@ from functools import partial
 
 from django.db import transaction
 
+from runtime.model.spec import ContainerSpec
 from webui.containers.models import Container
 from webui.core.payloads import container_row
-from webui.core.publish import publish_row
+from webui.core.publish import publish_row, watched
 from webui.core.soon import soon
 from webui.hosts.models import Host
 from webui.images.services import image_publish
@@ -41,21 +42,35 @@ def used_by(container: Container) -> Used:
     )
 
 
+def used_in(spec: ContainerSpec, host: Host, image: str) -> Used:
+    """What a container that is being made will use."""
+    return Used(
+        host=host,
+        image=image,
+        networks=[endpoint.network_id for endpoint in spec.endpoints],
+        volumes=[mount.source for mount in spec.mounts if mount.type == "volume"],
+    )
+
+
 def show_used(used: Used) -> None:
     """Publish the rows that say who uses them, soon after the transaction commits.
 
     Each holds all its users, so that many starts in a row would otherwise cost the more the more there are.
     """
     for name in used.volumes:
-        _publish_soon(name, partial(volume_publish, host=used.host, name=name))
+        _publish_soon("volumes", name, partial(volume_publish, host=used.host, name=name))
     for network_id in used.networks:
-        _publish_soon(network_id, partial(network_publish, network_id=network_id))
+        _publish_soon("networks", network_id, partial(network_publish, network_id=network_id))
     if used.image:
-        _publish_soon(used.image, partial(image_publish, digest=used.image))
+        _publish_soon("images", used.image, partial(image_publish, digest=used.image))
 
 
-def _publish_soon(key: str, work: Callable[[], None]) -> None:
-    transaction.on_commit(partial(soon.ask, key, work))
+def _publish_soon(topic: str, key: str, work: Callable[[], None]) -> None:
+    def publish() -> None:
+        if watched(topic):
+            work()
+
+    transaction.on_commit(partial(soon.ask, key, publish))
 
 
 def show(container: Container, operation: Operation) -> None:
@@ -63,6 +78,9 @@ def show(container: Container, operation: Operation) -> None:
 
     It comes after the operation has gone to the host, which need not wait for this.
     """
-    transaction.on_commit(
-        lambda: publish_row("containers", container_row(container, operation), container.revision)
-    )
+
+    def publish() -> None:
+        if watched("containers", f"container:{container.pk}"):
+            publish_row("containers", container_row(container, operation), container.revision)
+
+    transaction.on_commit(publish)

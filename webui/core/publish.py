@@ -7,7 +7,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from webui.live.sender import group_send
+from webui.live.sender import group_send, has_members
 
 logger = logging.getLogger(__name__)
 
@@ -20,15 +20,29 @@ def publish(topic: str, kind: str, data: dict[str, Any], rev: int = 0) -> None:
     A dead Redis costs the message, never the caller: it is logged once, until it answers again.
     """
     message = {"topic": topic, "type": kind, "rev": rev, "data": data}
-    group = f"t.{topic.replace(':', '.')}"
     try:
-        group_send(group, {"type": "live.message", "message": message})
+        group_send(_group(topic), {"type": "live.message", "message": message})
     except (RedisError, OSError) as error:
         if not _state["away"]:
             logger.warning("Updates are not published while Redis is away: %s", error)
         _state["away"] = True
     else:
         _state["away"] = False
+
+
+def watched(*topics: str) -> bool:
+    """Whether somebody watches one of the topics just now: for rows that cost more to make than to send.
+
+    Nobody misses what is not sent: who begins to watch takes a snapshot when the subscription stands.
+    """
+    try:
+        return has_members(*map(_group, topics))
+    except (RedisError, OSError):
+        return False  # nobody can be told
+
+
+def _group(topic: str) -> str:
+    return f"t.{topic.replace(':', '.')}"
 
 
 def publish_row(topic: str, row: dict[str, Any], rev: int = 0) -> None:

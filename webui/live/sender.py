@@ -31,10 +31,22 @@ def group_send(group: str, event: dict[str, Any]) -> None:
     if not isinstance(layer, RedisPubSubChannelLayer):
         async_to_sync(layer.group_send)(group, event)
         return
+    send(_channel(group), layer.serialize(event))
+
+
+def has_members(*groups: str) -> bool:
+    """Whether somebody is in one of the groups; True where the layer cannot tell. Raises RedisError or OSError."""
+    url = redis_url()
+    if not url or not isinstance(get_channel_layer(), RedisPubSubChannelLayer):
+        return True
+    found = client(url).pubsub_numsub(*map(_channel, groups))
+    return any(count for _, count in found)
+
+
+def _channel(group: str) -> str:
+    """The name under which channels_redis's pub/sub layer subscribes a group (its _get_group_channel_name)."""
     config = settings.CHANNEL_LAYERS["default"]["CONFIG"]
-    # The name under which channels_redis's pub/sub layer subscribes a group (its _get_group_channel_name).
-    channel = f"{config.get('prefix', 'asgi')}__group__{group}"
-    send(channel, layer.serialize(event))
+    return f"{config.get('prefix', 'asgi')}__group__{group}"
 
 
 def send(channel: str, data: bytes) -> None:
