@@ -8,6 +8,7 @@ Sources: libnftables(3), libnftables-json(5), include/uapi/linux/netfilter/nfnet
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import re
@@ -24,6 +25,9 @@ _OUTPUT_JSON = 1 << 4  # NFT_CTX_OUTPUT_JSON of nftables/libnftables.h
 _NETLINK_NETFILTER = 12
 _GETGEN = 10 << 8 | 16  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN
 _GEN_ID = 1  # NFTA_GEN_ID
+_GETTABLE, _NEWTABLE = 10 << 8 | 1, 10 << 8  # NFT_MSG_GETTABLE, NFT_MSG_NEWTABLE
+_TABLE_NAME = 1  # NFTA_TABLE_NAME
+_INET = 1  # NFPROTO_INET
 _lock = threading.Lock()
 _REASONS: tuple[tuple[int, Reason], ...] = (
     (2, "missing"),  # ENOENT
@@ -84,6 +88,23 @@ class Nftables:
                 return int(struct.unpack_from("!I", answer, offset + 4)[0])
             offset += max(4, (length + 3) & ~3)
         raise FirewallFailure("The kernel told no generation of its nftables rules.")
+
+    def has_table(self, name: str) -> bool:
+        """Whether there is a table `name` of the family inet. Takes the same time whatever it holds."""
+        # struct nlmsghdr (request), struct nfgenmsg, the name: an answer is the table, or an error
+        attribute = struct.pack("=HH", 5 + len(name), _TABLE_NAME) + name.encode() + b"\0"
+        attribute += b"\0" * (-len(attribute) % 4)
+        body = struct.pack("=BBH", _INET, 0, 0) + attribute
+        request = struct.pack("=IHHII", 16 + len(body), _GETTABLE, 1, 0, 0) + body
+        with _lock:
+            self._netlink.send(request)
+            answer = self._netlink.recv(4096)
+        if struct.unpack_from("=H", answer, 4)[0] == _NEWTABLE:
+            return True
+        error = -struct.unpack_from("=i", answer, 16)[0]
+        if error == errno.ENOENT:
+            return False
+        raise FirewallFailure(f"nftables: cannot look for table {name}: {os.strerror(error)}")
 
     def close(self) -> None:
         with _lock:

@@ -34,6 +34,8 @@ class NetworkFiles:
 
     def __init__(self, config: Config) -> None:
         self._directory = config.networks
+        # As last read: a start asks half a dozen times for what changes never.
+        self._known: dict[Path, tuple[tuple[int, int, int], NetworkSpec]] = {}
 
     def read(self, network_id: str) -> NetworkSpec | None:
         """None when there is none, or when its file is damaged (which is logged)."""
@@ -57,8 +59,18 @@ class NetworkFiles:
     def _read(self, path: Path) -> NetworkSpec | None:
         try:
             with error_context("network"):
+                if (version := _version(path)) is None:
+                    self._known.pop(path, None)
+                    return None
+                known = self._known.get(path)
+                if known is not None and known[0] == version:
+                    return known[1]
                 value = _json(path)
-            return None if value is None else from_json(NetworkSpec, value)
+            if value is None:
+                return None
+            spec = from_json(NetworkSpec, value)
+            self._known[path] = (version, spec)
+            return spec
         except (ValueError, SpecInvalid):
             log.exception("The network's file %s is damaged.", path)
             return None
@@ -108,6 +120,15 @@ def _json(path: Path) -> Any:
         return read_json(path)
     except FileNotFoundError:
         return None
+
+
+def _version(path: Path) -> tuple[int, int, int] | None:
+    """What is another one after each write: files here are replaced whole. None when there is no file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _json_files(directory: Path) -> list[Path]:

@@ -37,6 +37,11 @@ class Firewall:
         """Whether nobody but us has changed any rule of the host since we last looked."""
         return self._nft.generation() == self._generation
 
+    @property
+    def present(self) -> bool:
+        """Whether our table is there. It is made with all of its elements, in one transaction."""
+        return self._nft.has_table(self.table)
+
     def restore(self, networks: Iterable[NetworkSpec], ports: Iterable[PublishedPort]) -> bool:
         """Make the table as it must be: static rules, exactly the elements of `networks` and `ports`.
 
@@ -71,10 +76,6 @@ class Firewall:
         if changed:
             self._rules = _rules(self._listing())
         return changed or bool(stale) or present != wanted
-
-    def add_network(self, network: NetworkSpec) -> None:
-        """Add the elements of `network`; those that are there stay. Raises FirewallFailure."""
-        self._change(lambda: self._nft.run(self._add(network)))
 
     def remove_network(self, network: NetworkSpec) -> None:
         """Take the elements of `network` out. What is not there is no error. Raises FirewallFailure."""

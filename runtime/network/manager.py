@@ -12,6 +12,7 @@ import hashlib
 import ipaddress
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -41,6 +42,7 @@ from runtime.store.paths import Config
 log = logging.getLogger(__name__)
 # Who forwards asks for neighbours from an address of the link. One for all: it means nothing elsewhere.
 LINK_LOCAL = ("fe80::1", 64)
+_FAREWELL = 2.0  # seconds for the kernel to take the interfaces of a container that has ended
 
 
 class NetworkManager:
@@ -116,13 +118,13 @@ class NetworkManager:
         """Remove everything of the network; none is no error. Raises NetworkInUse, NetlinkFailure …"""
         bridge = self._config.bridge(network_id)
         with self._locked():
-            attached = self._links.ports_of_bridge(bridge)
+            attached = self._attached(network_id)
             if attached:
                 raise NetworkInUse(
                     f"{len(attached)} running containers use the network.",
                     hint="Stop them, or disconnect them from it.",
                     network=network_id,
-                    interfaces=attached,
+                    interfaces=list(attached),
                 )
             self._links.delete(bridge)
             spec = self._networks.read(network_id)
@@ -130,6 +132,16 @@ class NetworkManager:
                 self._firewall.remove_network(spec)
             names.remove_network(self._config, network_id)
             self._networks.remove(network_id)
+
+    def _attached(self, network_id: str) -> Sequence[str]:
+        """Interfaces on the bridge. Those of a container that has just ended are given a moment to go."""
+        deadline = time.monotonic() + _FAREWELL
+        while True:
+            attached = self._links.ports_of_bridge(self._config.bridge(network_id))
+            in_use = names.registered(self._config, network_id)
+            if not attached or in_use or time.monotonic() >= deadline:
+                return attached
+            time.sleep(0.02)
 
     def list(self) -> Sequence[NetworkSpec]:
         """Every network that must exist on this host, as `ensure` was told."""
@@ -297,17 +309,9 @@ class NetworkManager:
     def _complete(self, spec: NetworkSpec) -> bool:
         if not self._bridge_complete(spec) or self._networks.read(spec.id) != spec:
             return False
-        if self._firewall.unchanged:
-            return True
-        # Somebody changed some rule of the host: most likely this instance's other process. Whether
-        # our table is there shows in constant time; that its rules are whole, `repair` checks.
-        try:
-            self._firewall.add_network(spec)
-        except FirewallFailure as error:
-            if error.extra.get("reason") != "missing":
-                raise
-            return False
-        return True
+        # Somebody may have changed some rule of the host, most often this instance's other process. Whether our
+        # table is there shows in constant time; that its rules and elements are whole, `repair` checks.
+        return self._firewall.present
 
     def _bridge_complete(self, spec: NetworkSpec) -> bool:
         bridge = self._config.bridge(spec.id)

@@ -6,7 +6,6 @@ import errno
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from runtime.model.spec import Limits, LogOptions, NetworkSpec
 from runtime.model.state import Status
 from runtime.network import sysctls
 from runtime.network.firewall import Firewall
+from runtime.network.ruleset import network_elements
 from tests.support.engine import Instance
 
 
@@ -170,9 +170,18 @@ def test_a_network_that_cannot_be_made_leaves_nothing(
 def test_elements_of_networks_that_are_no_more_go_with_the_next_repair(instance: Instance) -> None:
     network = instance.network()
     stale = NetworkSpec(id="f" * 64, name="stale", subnet="10.199.7.0/24", gateway="10.199.7.1")
-    with closing(Firewall(instance.config)) as firewall:
-        firewall.add_network(stale)
-        assert "10.199.7.1" in _table(instance)
+    elements = network_elements(
+        instance.config.nft_table,
+        bridge=instance.config.bridge(stale.id),
+        subnet=stale.subnet,
+        gateway=stale.gateway,
+        internal=False,
+        subnet6="",
+        gateway6="",
+    )
+    with Nftables() as nft:
+        nft.run("".join(f"add element {element}\n" for element in elements))
+    assert "10.199.7.1" in _table(instance)
     assert instance.engine.networks.repair()
     assert "10.199.7.1" not in _table(instance)
     assert network.gateway in _table(instance)
