@@ -80,8 +80,8 @@ class Engine:
 
     # -- actions: see Lifecycle and Changes for what each raises ---------------------------------
 
-    def create(self, spec: ContainerSpec) -> None:
-        self._lifecycle.create(spec)
+    def create(self, spec: ContainerSpec, *, durable: bool = True) -> None:
+        self._lifecycle.create(spec, durable=durable)
 
     def start(self, container_id: str, *, trace: Trace | None = None) -> RunState:
         return self._lifecycle.start(container_id, trace)

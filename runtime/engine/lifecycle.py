@@ -69,14 +69,18 @@ class Lifecycle:
 
     # -- create -------------------------------------------------------------------------------
 
-    def create(self, spec: ContainerSpec) -> None:
+    def create(self, spec: ContainerSpec, *, durable: bool = True) -> None:
         """Make the container, not running. Again with the same spec: nothing happens.
+
+        `durable=False` leaves it to `start`, which must follow, to wait for the disk beside its other work.
 
         Raises SpecInvalid, Unsupported, NotFound (image, network), AlreadyExists, StorageFull; nothing
         is left behind then.
         """
         validate_spec(spec)
         with error_context("create", id=spec.id), self._locked(spec.id):
+            if self._bundles.is_blank(spec.id):
+                self._bundles.remove(spec.id)
             if self._bundles.exists(spec.id):
                 if self._bundles.spec(spec.id) == spec:
                     return
@@ -90,7 +94,7 @@ class Lifecycle:
                     if mount.type == "volume":
                         undo.push(self._volumes.take_back, mount.source, spec.id)
                         self._give_volume(spec, mount, layers)
-                self._bundles.create(spec)
+                self._bundles.create(spec, durable=durable)
                 undo.push(self._bundles.remove, spec.id)
                 for mount in spec.mounts:
                     # Another creation that failed may have taken back what it had made, until now.
@@ -142,6 +146,8 @@ class Lifecycle:
                 # A launcher that is away for a moment says nothing about the container.
                 if not error.retryable:
                     self._observer.note_failure(spec.id, error, started)
+                with suppress(OSError):  # the other error says more
+                    self._bundles.sync(spec.id)
                 raise
             return state
 
@@ -185,6 +191,8 @@ class Lifecycle:
                 self._wiring.connect(spec, pid, undo)
                 session.go()
                 note("wire")
+            # Beside init, which builds its root file system.
+            self._bundles.sync(spec.id)
             state = session.wait_running()
             note("exec")
         session.close()
@@ -219,7 +227,8 @@ class Lifecycle:
                 record = ShimClient(self._config, container_id).stop(number, timeout)
             except (ShimLost, NotFound):
                 return self._after_loss(container_id)
-            self.cleanup(container_id)
+            # Its network namespace goes with its monitor. Whoever else is in that keeps it, until the watcher looks.
+            self.cleanup(container_id, links=False)
             return record
 
     def kill(self, container_id: str, signal: str | int = "SIGKILL") -> None:
@@ -282,8 +291,10 @@ class Lifecycle:
 
     # -- after the end ------------------------------------------------------------------------
 
-    def cleanup(self, container_id: str) -> None:
+    def cleanup(self, container_id: str, *, links: bool = True) -> None:
         """Take the host's side of an ended container away; nothing happens while it is active.
+
+        `links` as Wiring.disconnect has it.
 
         Works without a bundle too: then what carries the id is taken away.
         """
@@ -295,7 +306,7 @@ class Lifecycle:
                 self._cgroups.open(container_id).remove()
                 return
             if not observed.status.is_active:
-                self._observer.clear_host_side(container_id)
+                self._observer.clear_host_side(container_id, links=links)
                 self._cgroups.open(container_id).remove()
                 self._bundles.drop_monitor(container_id)
                 self._observer.complete_exits(observed)

@@ -259,15 +259,18 @@ class Observer:
         if last is None or last.finished_at < end.finished_at:
             self._bundles.append_exit(observed.id, end)
 
-    def clear_host_side(self, container_id: str) -> None:
-        """Network of a container without processes; what the kernel has dropped already is no error."""
+    def clear_host_side(self, container_id: str, *, links: bool = True) -> None:
+        """Network of a container without processes; what the kernel has dropped already is no error.
+
+        `links` as Wiring.disconnect has it.
+        """
         try:
             spec = self._bundles.spec(container_id)
         except EngineError:
             self._wiring.forget(container_id)
             return
         if spec.endpoints:
-            self._wiring.disconnect(spec)
+            self._wiring.disconnect(spec, links=links)
 
     def note_failure(self, container_id: str, error: EngineError, started: float) -> None:
         """What a failed start leaves to see: an exit with the code that `docker run` would have."""

@@ -62,13 +62,18 @@ class Wiring:
                 self._networks.publish(spec)
             self._networks.register_names(spec)
 
-    def disconnect(self, spec: ContainerSpec) -> None:
-        """Take all of it away again; nothing is missing when it is gone. Tries every part."""
+    def disconnect(self, spec: ContainerSpec, *, links: bool = True) -> None:
+        """Take all of it away again; nothing is missing when it is gone. Tries every part.
+
+        `links=False` leaves the interfaces to the kernel, which takes them along with the network namespace: to delete
+        one at once takes it 20 ms.
+        """
         steps: list[Callable[[], None]] = [
             partial(self._networks.unregister_names, spec.id),
             partial(self._networks.unpublish, spec.id),
-            *(partial(self._networks.detach, spec.id, e.network_id) for e in spec.endpoints),
         ]
+        if links:
+            steps += [partial(self._networks.detach, spec.id, e.network_id) for e in spec.endpoints]
         failed: EngineError | OSError | None = None
         for step in steps:
             try:

@@ -174,7 +174,6 @@ class Monitor:
 
     def _read_output(self, life: Life, fd: int) -> bool:
         """One chunk to the log; False when there is none (now or ever)."""
-        self._open_log()
         try:
             data = os.read(fd, _READ)
         except BlockingIOError:
@@ -185,6 +184,7 @@ class Monitor:
             life.outputs.pop(fd)
             os.close(fd)
             return False
+        self._open_log()
         if self._logs is not None:
             self._logs.write(life.outputs[fd], data)
         if self.attached is not None:
@@ -277,7 +277,9 @@ class Monitor:
         self._remove_cgroup()
         self._release_ports()
         self._forget_plan()
-        self.record.save("exited", status="exited", next_restart_at=0.0)
+        # Who has asked for a stop waits for it, and looks after what it leaves.
+        event = "stopped" if self.record.state["user_stopped"] else "exited"
+        self.record.save(event, status="exited", next_restart_at=0.0)
         # Nothing of ours may appear in the run directory once somebody has been told: it may be gone.
         self.control.retire()
         self._tell_attached(restarting=False)

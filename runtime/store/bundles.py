@@ -46,8 +46,11 @@ class BundleStore:
     def exists(self, container_id: str) -> bool:
         return os.path.exists(self._config.bundle(container_id) / "spec.json")
 
-    def create(self, spec: ContainerSpec) -> Path:
-        """Make the bundle, whole or not at all. Raises AlreadyExists, OSError."""
+    def create(self, spec: ContainerSpec, *, durable: bool = True) -> Path:
+        """Make the bundle, whole or not at all. Raises AlreadyExists, OSError.
+
+        `durable=False` is for who calls `sync` before anybody is told.
+        """
         target = self._config.bundle(spec.id)
         if target.exists():
             raise AlreadyExists(f"A container with the id {spec.short_id} exists already.")
@@ -58,14 +61,29 @@ class BundleStore:
         half.mkdir(mode=0o711)
         try:
             write_json(half / "spec.json", to_json(spec), mode=0o600, durable=False)
-            # What is there after a crash of the host is whole; that it is there takes the file system's
-            # next commit. A start should not wait for two of them.
-            fsync(half / "spec.json")
+            if durable:
+                fsync(half / "spec.json")
             os.rename(half, target)
         except BaseException:
             give_up(self._config, half)
             raise
         return target
+
+    def sync(self, container_id: str) -> None:
+        """Wait for the disk to have the specification, when it has not yet. Raises OSError.
+
+        What is there after a crash of the host is whole then; that it is there takes the file system's next
+        commit. A start should not wait for two of them.
+        """
+        fsync(self._config.bundle(container_id) / "spec.json")
+
+    def is_blank(self, container_id: str) -> bool:
+        """The host went down before `sync`: there is a file, and nothing in it."""
+        try:
+            data = (self._config.bundle(container_id) / "spec.json").read_bytes()
+        except FileNotFoundError:
+            return False
+        return not data.strip(b"\0")
 
     def spec(self, container_id: str) -> ContainerSpec:
         """Raises NotFound, or EngineError when the file is corrupt or from a newer version."""

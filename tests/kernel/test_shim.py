@@ -342,11 +342,11 @@ def test_events_are_told_and_nobody_has_to_listen(pad: Launchpad) -> None:
         pad.shim(plan).unpause()
         pad.shim(plan).stop(signal.SIGKILL, 0)
         seen: list[str] = []
-        while "exited" not in seen:
+        while "stopped" not in seen:
             message = json.loads(listener.recv(4096))
             assert message["id"] == plan["id"]
             seen.append(message["event"])
-    wanted = ("started", "paused", "unpaused", "exited")
+    wanted = ("started", "paused", "unpaused", "stopped")
     assert [e for e in seen if e in wanted] == list(wanted)
 
 

@@ -28,7 +28,7 @@ class Engine:
         self.volumes = SimpleNamespace(exists=lambda name: bool(self.made))
         self.during: Any = lambda: None
 
-    def create(self, spec: Any) -> None:
+    def create(self, spec: Any, *, durable: bool = True) -> None:
         self.during()
         self.made.add(spec.id)
 

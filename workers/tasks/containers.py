@@ -66,11 +66,12 @@ def create(job: Job) -> Result:
     spec = _spec(job)
     networks_known(job.engine, spec)
     stages.note("read")
-    job.engine.create(spec)
+    starts = bool(job.params.get("start"))
+    job.engine.create(spec, durable=not starts)
     stages.note("create")
     job.wait(0)
     volumes_made(host=job.operation.host, names=_volume_names(spec))
-    if job.params.get("start"):
+    if starts:
         return _started(job, stages)
     return _traced(job, stages)
 

@@ -142,15 +142,17 @@ class Reconciler:
                 logger.warning("Cannot look at container %s: %s", container_id[:12], error)
                 return
             self._statuses[container_id] = observed.status
-            self._write(observed, None)
+            row = Container.objects.filter(pk=container_id).values("pk", *REPLICA).first()
+            if row is not None:  # one that the database does not know is found by the next round
+                self._write(observed, row)
 
-    def _write(self, observed: Observed, row: Row | None) -> None:
-        """Write what differs from `row` (None: whatever there is). One that is broken hides no other."""
+    def _write(self, observed: Observed, row: Row) -> None:
+        """Write what differs from `row`. One that is broken hides no other."""
         try:
             if observed.status == Status.UNKNOWN and self._is_missing(observed.id):
-                if row is None or row["present"]:
+                if row["present"]:
                     container_missing(container_id=observed.id)
-            elif row is None or differs(observed, row):
+            elif differs(observed, row):
                 container_apply_observed(container_id=observed.id, observed=observed)
             self._after(observed)
         except Container.DoesNotExist:

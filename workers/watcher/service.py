@@ -37,7 +37,11 @@ logger = logging.getLogger(__name__)
 
 RECONCILE_INTERVAL = 2.0  # seconds
 HEARTBEAT_INTERVAL = 10.0
-STARTED_PAUSE = 0.2  # seconds between a start and the look at it
+ASKED_FOR = (
+    "started",
+    "stopped",
+)  # events that a task has brought about, most often, and writes itself
+ASKED_PAUSE = 0.2  # seconds before the look at what a task is about to write
 RESTART_PAUSE = 1.0  # after a part of the watcher failed
 
 
@@ -135,9 +139,9 @@ class Watcher:
 
     def _on_event(self, container_id: str, event: str) -> None:
         logger.debug("%s: %s", container_id[:12], event)
-        if event == "started":
-            # A task is about to write the same, most often: leave it the processor and the database.
-            asyncio.get_running_loop().call_later(STARTED_PAUSE, self._notice, container_id)
+        if event in ASKED_FOR:
+            # Leave the task the processor, the database and the container's lock.
+            asyncio.get_running_loop().call_later(ASKED_PAUSE, self._notice, container_id)
         else:
             self._notice(container_id)
 
