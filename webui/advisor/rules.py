@@ -213,17 +213,18 @@ def dangerous_mounts(container: Container) -> Iterator[Advice]:
 
 def database_published(container: Container) -> Iterator[Advice]:
     # Of both address families it is one port.
-    ports = {p.host_port: p for p in container.ports.all() if p.host_ip in EVERYWHERE}
-    for port in ports.values():
-        name = DATABASE_PORTS.get(port.container_port)
+    published = container.spec.get("ports", [])
+    ports = {p["host_port"]: p["container_port"] for p in published if p["host_ip"] in EVERYWHERE}
+    for port, inside in ports.items():
+        name = DATABASE_PORTS.get(inside)
         if name:
             yield _advice(
                 "database-published",
                 "warning",
                 "Database open to every address",
-                f"Port {port.host_port} leads to {name} from anywhere that reaches this host. "
+                f"Port {port} leads to {name} from anywhere that reaches this host. "
                 "Containers on its network need no published port; for yourself publish on 127.0.0.1.",
-                evidence={"port": port.host_port},
+                evidence={"port": port},
             )
 
 

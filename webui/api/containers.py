@@ -31,7 +31,7 @@ from webui.containers.requests import (
     UpdateRequest,
 )
 from webui.containers.run_line import parse_run_line
-from webui.containers.selectors import container_find
+from webui.containers.selectors import container_alone, container_find
 from webui.containers.wording import request_words
 from webui.core.errors import TimedOut
 from webui.core.payloads import container_row, host_row, operation_row
@@ -144,7 +144,7 @@ def container_remove(
 ) -> Answer:
     """Remove it with its writable layer; `force` kills it first, `volumes` takes unnamed ones along."""
     user, via = operator(request)
-    container = container_find(key)
+    container = container_alone(key)
     params = {"force": force, "volumes": volumes}
     operation = services.container_act(
         container=container, action="remove", user=user, via=via, params=params
@@ -183,7 +183,7 @@ def _act(
     request: HttpRequest, key: str, action: Action, wait: Any, params: dict[str, Any] | None = None
 ) -> Answer:
     user, via = operator(request)
-    container: Container = container_find(key)
+    container: Container = container_alone(key)
     operation = services.container_act(
         container=container, action=action, user=user, via=via, params=params
     )
@@ -338,4 +338,4 @@ async def container_logs(
 
 def _readable(request: HttpRequest, key: str) -> Container:
     reader(request)
-    return container_find(key)
+    return container_alone(key)

@@ -15,7 +15,7 @@ from runtime.errors import EngineError, NotFound, SpecInvalid
 from webui.api.auth import operator, reader
 from webui.containers.execs import exec_record
 from webui.containers.models import Container
-from webui.containers.selectors import container_find
+from webui.containers.selectors import container_alone
 from webui.core.errors import TimedOut
 from webui.live import stream_client
 from webui.live.exec_client import Exec, begin_exec
@@ -109,13 +109,13 @@ async def container_exec_get(request: HttpRequest, key: str, exec_id: str) -> An
 
 def _readable(request: HttpRequest, key: str) -> Container:
     reader(request)
-    return container_find(key)
+    return container_alone(key)
 
 
 def _allowed(request: HttpRequest, key: str, body: ExecBody) -> Container:
     """The container, and a note of who ran what. Raises NotAllowed, NotFound, SpecInvalid."""
     user, via = operator(request)
-    container = container_find(key)
+    container = container_alone(key)
     exec_record(
         container=container, user=user, command=words(body.command), run_as=body.user, via=via
     )

@@ -16,7 +16,6 @@ def containers() -> QuerySet[Container]:
         # Large, and in no row; whoever wants them gets them with one more query.
         .defer("image__config", "image__layers", "host__facts")
         .prefetch_related(
-            "ports",
             # In one query: a network may be removed between two.
             Prefetch("endpoints", Endpoint.objects.select_related("network")),
             "silences",
@@ -31,10 +30,19 @@ def container_names() -> QuerySet[Container]:
 
 def container_find(key: str) -> Container:
     """By name, by id, or by enough of its first digits. Raises NotFound (also when several fit)."""
-    found = containers().filter(Q(pk=key) | Q(name=key)).first()
+    return _find(containers(), key)
+
+
+def container_alone(key: str) -> Container:
+    """As `container_find`, without what only a row's payload reads: for who acts on the container."""
+    return _find(Container.objects.select_related("host").defer("host__facts"), key)
+
+
+def _find(among: QuerySet[Container], key: str) -> Container:
+    found = among.filter(Q(pk=key) | Q(name=key)).first()
     if found is not None:
         return found
-    matches = list(containers().filter(pk__startswith=key)[:2]) if len(key) >= 4 else []
+    matches = list(among.filter(pk__startswith=key)[:2]) if len(key) >= 4 else []
     if len(matches) == 1:
         return matches[0]
     raise NotFound(

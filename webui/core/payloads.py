@@ -70,13 +70,8 @@ def _container_row(container: Container, live: Operation | None) -> Row:
         "restart": spec.get("restart", {}),
         "health": container.health or {"status": "none"},
         "ports": [
-            {
-                "host_ip": p.host_ip,
-                "host_port": p.host_port,
-                "container_port": p.container_port,
-                "protocol": p.protocol,
-            }
-            for p in container.ports.all()
+            {name: p[name] for name in ("host_ip", "host_port", "container_port", "protocol")}
+            for p in spec.get("ports", [])
         ],
         "networks": [
             {
