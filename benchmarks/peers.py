@@ -19,6 +19,7 @@ from benchmarks.measure import processes, with_descendants
 from tests.support.platform import Platform
 
 IMAGE = "bench/busybox:latest"
+_KEPT_ALIVE = 60.0  # seconds; servers close a connection that is idle for longer
 
 
 class Peer(Protocol):
@@ -100,12 +101,17 @@ class Slipway:
             )
         self._headers = {"Authorization": f"Bearer {api.token}"}
         self._connection = http.client.HTTPConnection("127.0.0.1", self.platform.port, timeout=60)
+        self._asked = time.monotonic()
 
     def version(self) -> str:
         return str(self.platform.status()["versions"]["slipway"])
 
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
-        return _ask(self._connection, method, f"/api/v1{path}", body, self._headers)
+        if time.monotonic() - self._asked > _KEPT_ALIVE:
+            self._connection.close()  # it is opened again by itself
+        answer = _ask(self._connection, method, f"/api/v1{path}", body, self._headers)
+        self._asked = time.monotonic()
+        return answer
 
     def start_container(self, port: int) -> str:
         row = self._ask(
@@ -280,6 +286,14 @@ class Docker:
         self._ask("POST", f"/exec/{made['Id']}/start", {"Detach": False, "Tty": False})
         done = self._ask("GET", f"/exec/{made['Id']}/json")
         assert done["ExitCode"] == 0, done
+
+    def stats_stream(self, container: str) -> socket.socket:
+        """A connection on which a sample comes each second."""
+        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        stream.connect(str(self._private.base / "docker.sock"))
+        path = f"/containers/{container}/stats?stream=true"
+        stream.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        return stream
 
     def pids(self) -> set[int]:
         """The daemon and its children, and the shims, which name its directory."""
