@@ -287,14 +287,14 @@ def check_staying(host: Host, image: Image, spec: ContainerSpec) -> None:
     names = {"image.remove": "image", "network.remove": "network", "volume.remove": "mounts"}
     wanted = {image.digest, *(e.network_id for e in spec.endpoints)}
     wanted |= {m.source for m in spec.mounts if m.type == "volume"}
-    removal = Operation.objects.filter(
+    removals = Operation.objects.filter(
         host=host, kind__in=names, target_id__in=wanted, status__in=Operation.LIVE
-    ).first()
-    if removal is not None:
+    )
+    for kind, name in removals.order_by().values_list("kind", "target_name"):
         raise Conflict(
-            f"{removal.target_name} is being removed.",
+            f"{name} is being removed.",
             hint="Choose another one, or wait until it is gone and make it anew.",
-            field=names[removal.kind],
+            field=names[kind],
         )
 
 

@@ -23,10 +23,9 @@ def images() -> QuerySet[Image]:
 
 def image_find(host: Host, key: str, *, field: str = "image") -> Image:
     """By reference, digest or enough hex digits of it. Raises NotFound with `field`."""
-    found = Image.objects.filter(host=host)
     digits = key.removeprefix("sha256:")
     if len(digits) >= 6 and all(c in "0123456789abcdef" for c in digits):
-        matches = list(found.filter(digest__startswith=f"sha256:{digits}")[:2])
+        matches = list(Image.objects.filter(host=host, digest__startswith=f"sha256:{digits}")[:2])
         if len(matches) == 1:
             return matches[0]
     try:
