@@ -182,6 +182,16 @@ def test_a_second_up_says_so_and_changes_nothing(own: Platform) -> None:
     assert own.status()["processes"] == before["processes"]
 
 
+def test_an_up_that_meets_a_platform_going_down_waits_for_it(own: Platform) -> None:
+    assert own.process
+    going = own.process
+    going.send_signal(signal.SIGINT)
+    wait_until(lambda: "Stopping the platform" in own.log, what="it goes down")
+    own.start()
+    assert going.wait(timeout=10) == 0
+    assert own.status()["running"]
+
+
 def test_down_with_containers_leaves_nothing_in_the_kernel(own: Platform) -> None:
     watched = _Watched(own, own.api())
     watched.start("one", ports=[f"{free_port()}:80"])

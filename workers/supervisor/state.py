@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class SupervisorState:
     started_at: float
     url: str
     version: int = 1
+    ending: bool = False  # it was told to stop, and its processes are going
     processes: list[ProcessState] = field(default_factory=list)
 
 
@@ -69,3 +71,10 @@ class Lock:
         except BlockingIOError:
             return False
         return True
+
+    def wait(self, seconds: float) -> bool:
+        """As `take`, but give its holder some time to go."""
+        until = time.monotonic() + seconds
+        while not (ours := self.take()) and time.monotonic() < until:
+            time.sleep(0.05)
+        return ours

@@ -224,6 +224,8 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         """SIGTERM in the stop order, SIGKILL after each one's time; a second Ctrl-C kills at once."""
+        self._state.ending = True
+        state.save(self._instance, self._state)
         console.step("Stopping the platform; containers go on.")
         for order in sorted({c.process.stop_order for c in self._children}):
             group = [c for c in self._children if c.process.stop_order == order and c.popen]

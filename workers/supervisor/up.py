@@ -12,13 +12,16 @@ from workers.supervisor.instance import Instance
 from workers.supervisor.processes import platform
 from workers.supervisor.supervise import Supervisor
 
+# Longer than the sum of the processes' own grace periods.
+_PATIENCE = 45.0  # seconds
+
 
 def up(instance: Instance) -> int:
     """Run the platform until it is told to stop. Raises what its steps raise."""
     os.umask(0o022)
     instance.config.run.mkdir(parents=True, exist_ok=True)
     lock = state.Lock(instance.lock_file)
-    if not lock.take():
+    if not lock.take() and not _outwaited(instance, lock):
         running = state.load(instance)
         where = f" at {running.url}" if running else ""
         console.say(f"The instance {instance.config.name} is already up{where}; nothing to do.")
@@ -34,6 +37,15 @@ def up(instance: Instance) -> int:
     Supervisor(instance, platform(instance), lambda: _greet(instance)).run(listener)
     console.say("The platform is down.")
     return 0
+
+
+def _outwaited(instance: Instance, lock: state.Lock) -> bool:
+    """Whether the platform that is up was just going down, and now is."""
+    running = state.load(instance)
+    if running is None or not running.ending:
+        return False
+    console.step("Waiting for the platform to go down")
+    return lock.wait(_PATIENCE)
 
 
 def _install(instance: Instance) -> None:
