@@ -332,9 +332,10 @@ class _Due:
 def _due_processes(config: Config, account: Account, processes: list[Process]) -> _Due:
     """The platform's, each active container's monitor and first process, and what runs inside it."""
     inits, due = set(), set(account.platform)
-    # The launcher keeps one monitor in reserve, and that its starter.
-    spares = {p.pid for p in processes if p.name == "slw-spare" and p.parent in account.platform}
-    starters = {p.pid for p in processes if p.name == "slw-spare" and p.parent in spares}
+    # The launcher keeps one monitor in reserve, and that its starter. One whose call for a name failed has its parent's.
+    unused = [p for p in processes if p.name in ("slw-spare", "slw-launcher")]
+    spares = {p.pid for p in unused if p.parent in account.platform} - account.platform
+    starters = {p.pid for p in unused if p.parent in spares}
     due |= spares | starters
     for container_id in account.active:
         state = json.loads((config.container_run(container_id) / "state.json").read_text())
