@@ -15,10 +15,13 @@ import pytest
 from asgiref.sync import sync_to_async
 from asgiref.testing import ApplicationCommunicator
 from django.conf import settings
+from django.test import RequestFactory
+from whitenoise.responders import StaticFile
 
 from tests.support.web import Site, close_connections
 from webui.core import threads
 from webui.core.bodies import BodyHandler
+from webui.core.static_files import StaticFiles
 from webui.core.threads import request_thread
 
 CUT = b"cut"
@@ -209,3 +212,15 @@ async def test_a_static_file_is_read_by_no_event_loop(
     if status != 304:
         kinds = dict(start["headers"])[b"Content-Type"]
         assert kinds.startswith(b"text/javascript")
+
+
+def test_a_static_file_that_has_grown_since_the_start_is_told_with_its_length(
+    tmp_path: Path, rf: RequestFactory
+) -> None:
+    path = tmp_path / "app.js"
+    path.write_text("1;")
+    known = StaticFile(str(path), [])
+    path.write_text("1; // and more")
+    answer = StaticFiles.serve(known, rf.get("/static/app.js"))
+    assert answer.content == b"1; // and more"
+    assert answer["Content-Length"] == str(len(answer.content))

@@ -22,4 +22,7 @@ class StaticFiles(WhiteNoiseMiddleware):  # type: ignore[misc] # it has no types
         del response["content-type"]
         for name, value in found.headers:
             response[name] = value
+        if found.file is not None:
+            # Not what it was when the process started: a checkout may be updated beneath it.
+            response["content-length"] = str(len(body))
         return response
