@@ -209,10 +209,15 @@ def _write_sysctls(plan: Plan) -> None:
         except (OSError, UnicodeError) as error:
             missing = isinstance(error, FileNotFoundError)
             reason = "this kernel has none" if missing else f"the kernel refuses {value!r}"
+            hint = "Check its name and value, or leave it out."
+            if missing and plan["user_namespace"] is not None:
+                # net.core.* for one on older kernels: only network namespaces of the host's user namespace have it.
+                reason = "this kernel has none here"
+                hint = "Check its name; some kernels keep settings from user namespaces: userns=host has them."
             raise InitFailed(
                 "sysctls",
                 f"Cannot set {name}: {reason}.",
-                hint="Check its name and value, or leave it out.",
+                hint=hint,
                 field=f"security.sysctls.{name}",
             ) from error
 

@@ -206,16 +206,16 @@ def test_the_network_is_its_own_to_rule(instance: Instance) -> None:
     security = dataclasses.replace(
         PRIVATE,
         cap_add=("NET_ADMIN",),
-        sysctls={"net.core.somaxconn": "99", "kernel.msgmax": "4242"},
+        sysctls={"net.ipv4.tcp_syn_retries": "4", "kernel.msgmax": "4242"},
     )
     text = run(
         instance,
-        "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/core/somaxconn"
+        "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/ipv4/tcp_syn_retries"
         " /proc/sys/kernel/msgmax; ip link add dummy type bridge && ip link set dummy up",
         security,
         network=instance.network(),
     )
-    assert text.split() == ["0", "99", "4242"]
+    assert text.split() == ["0", "4", "4242"]
 
 
 def test_it_has_no_power_over_the_host(instance: Instance) -> None:

@@ -3,6 +3,7 @@
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
 mount -t proc -o nosuid,nodev,noexec proc /proc
 mount -t sysfs -o nosuid,nodev,noexec sysfs /sys
+mount -t securityfs -o nosuid,nodev,noexec securityfs /sys/kernel/security
 mkdir -p /dev/pts /dev/shm /dev/mqueue
 mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
@@ -16,7 +17,9 @@ ln -sfn /proc/self/fd/1 /dev/stdout
 ln -sfn /proc/self/fd/2 /dev/stderr
 echo guest > /proc/sys/kernel/hostname
 ip link set lo up
-modprobe -a virtio_console virtio_rng overlay bfq
+modprobe -a virtio_console virtio_rng overlay bfq fuse tun
+mkdir -p /dev/net
+mknod /dev/net/tun c 10 200
 mount -t ext4 /dev/vdb /slipway
 mkswap -q /dev/vdc && swapon /dev/vdc
 export SLIPWAY_TEST_IN_VM=1 SLIPWAY_TEST_PATIENCE=6

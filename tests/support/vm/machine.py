@@ -34,7 +34,7 @@ class Machine:
     """Boots on entering. Messages come from `receive` until the guest has run every test."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="slw-vm-", dir="/tmp")
+        self._directory = tempfile.TemporaryDirectory(prefix="vm-tests-", dir="/tmp")
         self._work = Path(self._directory.name)
         self._console = self._work / "console"
         self._arguments = list(arguments)
@@ -97,11 +97,20 @@ class Machine:
                 continue
             data = self._socket.recv(1 << 16)
             if not data:
-                raise MachineDied(f"The virtual machine went away.\n{self.console()}")
+                raise MachineDied(
+                    f"The virtual machine went away ({self._end()}).\n{self.console()}"
+                )
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         message: dict[str, Any] = json.loads(line)
         return message
+
+    def _end(self) -> str:
+        assert self._qemu is not None
+        try:
+            return f"qemu's exit code is {self._qemu.wait(timeout=10)}"
+        except subprocess.TimeoutExpired:
+            return "qemu still runs"
 
     def console(self) -> str:
         """The last lines of its console, and what qemu itself said."""
