@@ -151,7 +151,7 @@ def stats(peers: list[Peer], count: int) -> Found:
     found: Found = {}
     for peer in peers:
         containers = [peer.run("sleep 1000") for _ in range(count)]
-        time.sleep(3)
+        time.sleep(10)  # what so many starts leave to be done would count as idle
         idle = _cpu_share(peer, lambda: time.sleep(_SECONDS))
         with _watching(peer, containers) as listen:
             listen(3)  # what the beginning takes does not count
