@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,35 @@ def test_a_registry_that_hangs_is_given_up(
             store.pull(Reference.parse(f"127.0.0.1:{port}/a:1"), plain_http=True)
     assert caught.value.hint
     assert not caught.value.retryable
+    assert _left(config) == []
+
+
+def test_a_registry_that_hangs_in_the_middle_of_an_answer_is_given_up(
+    store: ImageStore, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_REGISTRY_TIMEOUT", "0.3")
+    begun = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"
+    asked: list[socket.socket] = []
+
+    def serve(listener: socket.socket) -> None:
+        with suppress(OSError):  # the test is over
+            while True:
+                connection, _ = listener.accept()
+                asked.append(connection)
+                connection.sendall(begun)
+
+    with socket.create_server(("127.0.0.1", 0)) as half:
+        serving = threading.Thread(target=serve, args=(half,))
+        serving.start()
+        port = half.getsockname()[1]
+        with pytest.raises(RegistryUnavailable) as caught:
+            store.pull(Reference.parse(f"127.0.0.1:{port}/a:1"), plain_http=True)
+        half.shutdown(socket.SHUT_RDWR)
+        serving.join()
+    for connection in asked:
+        connection.close()
+    assert asked
+    assert caught.value.hint
     assert _left(config) == []
 
 
