@@ -112,8 +112,14 @@ class LegacyCgroup:
             pause = min(pause * 2, 0.02)
 
     def thaw(self) -> None:
-        if "freezer" in self.paths and os.path.isdir(self.paths["freezer"]):
+        if "freezer" not in self.paths:
+            return
+        try:
             self._set("freezer", "freezer.state", "THAWED")
+        except KernelFailure:
+            if os.path.isdir(self.paths["freezer"]):
+                raise
+            # Its monitor removes a group whose processes have ended, at any moment.
 
     def frozen(self) -> bool:
         try:

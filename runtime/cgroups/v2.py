@@ -108,8 +108,12 @@ class UnifiedCgroup:
             pause = min(pause * 2, 0.02)
 
     def thaw(self) -> None:
-        if self.exists():
+        try:
             self._set("cgroup.freeze", "0")
+        except KernelFailure:
+            if self.exists():
+                raise
+            # Its monitor removes a group whose processes have ended, at any moment.
 
     def frozen(self) -> bool:
         return flat_keyed(self._try("cgroup.events")).get("frozen", 0) == 1

@@ -156,6 +156,14 @@ def test_killing_lets_go_of_what_is_frozen(manager: CgroupManager) -> None:
         assert not group.frozen()
 
 
+def test_a_group_that_has_gone_needs_no_thaw_and_no_kill(manager: CgroupManager) -> None:
+    manager.create(ID, Limits())
+    group = manager.open(ID)
+    group.remove()
+    group.thaw()
+    group.kill()
+
+
 def test_an_update_is_live_and_whole(manager: CgroupManager) -> None:
     old = Limits(memory=64 * MIB, cpus=0.5, pids=20)
     manager.create(ID, old)
@@ -276,6 +284,9 @@ def test_v2_groups_freeze_and_kill(unified: UnifiedCgroup) -> None:
         unified.thaw()
         unified.kill()
         assert process.wait(timeout=10) == -signal.SIGKILL
+    unified.remove()
+    unified.thaw()
+    unified.kill()
 
 
 def test_entering_oneself_is_quick(manager: CgroupManager) -> None:

@@ -80,7 +80,7 @@ def _container_row(container: Container, live: Operation | None) -> Row:
                 "address": e.address,
                 "address6": e.address6,
             }
-            for e in container.endpoints.all()
+            for e in sorted(container.endpoints.all(), key=lambda e: e.pk)  # as they were joined
         ],
         "mounts": spec.get("mounts", []),
         "limits": spec.get("limits", {}),
