@@ -60,6 +60,15 @@ def test_every_section_reaches_the_container_and_its_page(
     row.locator("input[name=mount_target]").fill("/part")
     row.locator("summary").click()
     row.locator("input[name=mount_nocopy]").check()
+    unfold(page, "command")
+    page.locator("input[name=working_dir]").fill("/tmp")
+    page.locator("input[name=user]").fill("1001:1002")
+    unfold(page, "env")
+    page.get_by_test_id("add-env").click()
+    variable = page.locator("[data-row=env]").last
+    variable.locator("[name=env_name]").fill("GREETING")
+    variable.locator("[name=env_value]").fill("hello world")
+    page.locator("select[name=restart]").select_option("unless-stopped")
     for section, options in FILLED.items():
         unfold(page, section)
         for option, value in options.items():
@@ -75,7 +84,11 @@ def test_every_section_reaches_the_container_and_its_page(
     status = page.get_by_test_id("container-status")
     expect(status).to_have_attribute("data-status", "running", timeout=SOON)
     spec = api.get("/containers/options/inspect")["spec"]
-    assert spec["process"]["groups"] == ["1001", "1002"]
+    process = spec["process"]
+    assert (process["cwd"], process["user"]) == ("/tmp", "1001:1002")
+    assert "GREETING=hello world" in process["env"]
+    assert spec["restart"]["name"] == "unless-stopped"
+    assert process["groups"] == ["1001", "1002"]
     assert (spec["process"]["tty"], spec["process"]["init"]) == (True, False)
     assert (spec["limits"]["memory_swap"], spec["limits"]["cpuset_cpus"]) == (-1, "0")
     assert spec["security"]["masked_paths"] == []
