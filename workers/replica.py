@@ -9,8 +9,8 @@ from runtime.errors import EngineError, NotFound
 from runtime.model.spec import ContainerSpec
 from runtime.model.state import Observed
 from webui.containers.models import Container
+from webui.containers.replica import container_apply_observed, container_delete_row
 from webui.containers.selectors import containers
-from webui.containers.services import container_apply_observed, container_delete_row
 from webui.hosts.models import Host
 from webui.volumes.services import volume_delete_row
 

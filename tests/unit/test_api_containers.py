@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.web import DIGEST, Site, WorkFailed
 from webui.containers.models import Container
-from webui.containers.services import container_delete_row
+from webui.containers.replica import container_delete_row
 from webui.networks.models import Endpoint, PortReservation
 from webui.operations.models import Operation
 from webui.volumes.models import Volume

@@ -13,8 +13,8 @@ from runtime.model.validate import validate_spec
 from tests.support.web import CONFIG, Site
 from webui.containers.building import build_spec
 from webui.containers.models import Container
+from webui.containers.replica import container_delete_row
 from webui.containers.requests import ContainerRequest
-from webui.containers.services import container_delete_row
 from webui.containers.wording import request_field
 from webui.networks.models import Endpoint, PortReservation
 from webui.volumes.models import Volume

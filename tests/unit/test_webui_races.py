@@ -12,8 +12,9 @@ from django.db import connection
 from runtime.errors import EngineError
 from tests.support.web import Site
 from webui.containers.models import Container
+from webui.containers.replica import container_delete_row
 from webui.containers.selectors import container_find, containers
-from webui.containers.services import container_delete_row, container_rename
+from webui.containers.services import container_rename
 from webui.core.payloads import container_rows, network_row, volume_row
 from webui.networks.models import Endpoint, PortReservation
 from webui.networks.selectors import networks

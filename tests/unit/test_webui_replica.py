@@ -10,13 +10,13 @@ import pytest
 from runtime.model.state import ExitRecord, HealthState, Observed, RunState, Status
 from tests.support.web import Site
 from webui.containers.models import Container
-from webui.containers.services import (
+from webui.containers.replica import (
     container_apply_observed,
     container_delete_row,
     container_missing,
-    container_rename,
     container_usage,
 )
+from webui.containers.services import container_rename
 from webui.core import publish
 from webui.core.payloads import container_row
 from webui.operations.models import Event

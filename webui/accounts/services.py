@@ -6,9 +6,11 @@ import hashlib
 import secrets
 from datetime import datetime, timedelta
 
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from webui.accounts.models import ApiToken, User
+from webui.core.prepared import first, prepared
 
 PREFIX = "slw_"
 _SEEN_EVERY = timedelta(minutes=1)  # how exact "last used" is
@@ -32,7 +34,7 @@ def token_create(
 
 def token_user(text: str) -> ApiToken | None:
     """The valid token with this text, with its user; None for a wrong, expired or locked one."""
-    token = ApiToken.objects.select_related("user").filter(digest=_digest(text)).first()
+    token = first(_with_digest(_digest(text)))
     now = timezone.now()
     if token is None or not token.user.is_active:
         return None
@@ -41,6 +43,11 @@ def token_user(text: str) -> ApiToken | None:
     if token.last_used_at is None or now - token.last_used_at > _SEEN_EVERY:
         ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)
     return token
+
+
+@prepared
+def _with_digest(digest: str) -> QuerySet[ApiToken]:
+    return ApiToken.objects.select_related("user").filter(digest=digest).order_by()
 
 
 def _digest(text: str) -> str:

@@ -10,7 +10,7 @@ from webui.accounts.models import User
 from webui.advisor.models import Silence
 from webui.advisor.rules import RULE_IDS
 from webui.containers.models import Container
-from webui.containers.services import container_publish
+from webui.containers.showing import container_publish
 
 
 def silence_create(*, container: Container, rule: str, reason: str, user: User | None) -> Silence:

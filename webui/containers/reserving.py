@@ -20,39 +20,39 @@ from runtime.model.parse_ports import PortChoice
 from runtime.model.spec import ContainerSpec, EndpointSpec, Mount, PortMapping
 from runtime.model.subnets import mac_for, next_address, next_address6
 from runtime.model.validate_network import host_address, validate_link_local
+from webui.containers import holding
 from webui.containers.models import Container
+from webui.core.prepared import first, insert
 from webui.hosts.models import Host
 from webui.images.models import Image
 from webui.networks.models import Endpoint, Network, PortReservation
-from webui.operations.models import Operation
 from webui.volumes.models import Volume, VolumeMount
 
 EPHEMERAL = range(32768, 61000)  # where Docker, too, picks host ports
 EVERYWHERE = "*"  # of a request, not of a spec: every IPv4 address, and every IPv6 one where the network has it
 _EVERYWHERE = ("0.0.0.0", "::")
-_HOLDER = ("protocol", "host_ip", "host_port", "container__name")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 
 
 def check_name(host: Host, name: str, *, other_than: str = "") -> None:
     """Raise AlreadyExists when another container of the host has the name."""
-    holder = Container.objects.filter(host=host, name=name).exclude(pk=other_than).first()
-    if holder is not None:
+    holder = first(holding.named(host.pk, name))
+    if holder not in (None, other_than):
         raise AlreadyExists(
             f"There is a container named {name!r} already.",
-            hint=f"Choose another name, or remove or rename {holder.pk[:12]}.",
+            hint=f"Choose another name, or remove or rename {holder[:12]}.",
             field="name",
-            holder=holder.pk,
+            holder=holder,
         )
 
 
 def find_network(host: Host, name: str) -> Network:
     """By name, id, or "" for the default one. Raises NotFound with the field."""
-    networks = Network.objects.filter(host=host)
     if name in ("", "bridge"):
-        network = networks.filter(is_default=True).first()
+        network = first(holding.default_network(host.pk))
     else:
-        network = networks.filter(name=name).first() or networks.filter(pk=name).first()
+        network = first(holding.network_named(host.pk, name))
+        network = network or Network.objects.filter(host=host, pk=name).first()
     if network is None:
         raise NotFound(
             f"There is no network {name!r}." if name else "This host has no default network.",
@@ -106,8 +106,7 @@ def _free(network: Network, address: str, field: str) -> str:
     )
     if address:
         address = _check_address(network, address, field, subnet, gateway)
-    column = "address6" if six else "address"
-    taken = set(Endpoint.objects.filter(network=network).values_list(column, flat=True))
+    taken = {both[six] for both in holding.addresses(network.pk)}
     taken.add(gateway)
     if address and address in taken:
         raise AddressInUse(
@@ -181,8 +180,7 @@ def choose_ports(host: Host, spec: ContainerSpec) -> ContainerSpec:
     if any(port.host_port == 0 for port in spec.ports):
         spec = replace(spec, ports=_pick(host, spec.ports))
     wanted = {port.host_port for port in spec.ports}
-    held = PortReservation.objects.filter(host=host, host_port__in=wanted)
-    for holder in held.select_related("container").only(*_HOLDER):
+    for holder in holding.ports(host.pk, wanted):
         for index, mapping in enumerate(spec.ports):
             if _overlap(holder, mapping):
                 raise _taken(index, mapping, holder.container)
@@ -223,7 +221,7 @@ def _refuse_ipv6(spec: ContainerSpec) -> None:
 def _choose(host: Host, ports: tuple[PortMapping, ...]) -> tuple[PortMapping, ...]:
     """The first port of each choice that no container has, as Docker does."""
     held = list(
-        PortReservation.objects.filter(host=host).select_related("container").only(*_HOLDER)
+        PortReservation.objects.filter(host=host).select_related("container").only(*holding.HOLDER)
     )
     fixed = [port for port in ports if not isinstance(port, PortChoice)]
     result: list[PortMapping] = []
@@ -284,26 +282,22 @@ def check_staying(host: Host, image: Image, spec: ContainerSpec) -> None:
 
     The request to remove found it unused, and its worker has not got to it yet.
     """
-    names = {"image.remove": "image", "network.remove": "network", "volume.remove": "mounts"}
     wanted = {image.digest, *(e.network_id for e in spec.endpoints)}
     wanted |= {m.source for m in spec.mounts if m.type == "volume"}
-    removals = Operation.objects.filter(
-        host=host, kind__in=names, target_id__in=wanted, status__in=Operation.LIVE
-    )
-    for kind, name in removals.order_by().values_list("kind", "target_name"):
+    for kind, name in holding.removals(host.pk, wanted):
         raise Conflict(
             f"{name} is being removed.",
             hint="Choose another one, or wait until it is gone and make it anew.",
-            field=names[kind],
+            field=holding.REMOVALS[kind],
         )
 
 
 def claim(container: Container, spec: ContainerSpec) -> None:
     """Write down what the spec claims, in rows that go with the container's."""
     host = container.host
-    Endpoint.objects.bulk_create(
+    endpoints = (
         Endpoint(
-            container=container,
+            container_id=container.pk,
             network_id=endpoint.network_id,
             address=endpoint.address,
             address6=endpoint.address6,
@@ -312,10 +306,10 @@ def claim(container: Container, spec: ContainerSpec) -> None:
         )
         for endpoint in spec.endpoints
     )
-    PortReservation.objects.bulk_create(
+    ports = (
         PortReservation(
-            host=host,
-            container=container,
+            host_id=host.pk,
+            container_id=container.pk,
             protocol=port.protocol,
             host_ip=port.host_ip,
             host_port=port.host_port,
@@ -323,6 +317,7 @@ def claim(container: Container, spec: ContainerSpec) -> None:
         )
         for port in spec.ports
     )
+    insert(*endpoints, *ports)
     for index, mount in enumerate(spec.mounts):
         if mount.type == "volume":
             _claim_volume(container, mount, f"mounts[{index}]")

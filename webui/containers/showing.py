@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from django.db import transaction
 
 from runtime.model.spec import ContainerSpec
 from webui.containers.models import Container
+from webui.containers.selectors import containers
 from webui.core.payloads import container_row
 from webui.core.publish import publish_row, watched
 from webui.core.soon import soon
@@ -84,3 +86,23 @@ def show(container: Container, operation: Operation) -> None:
             publish_row("containers", container_row(container, operation), container.revision)
 
     transaction.on_commit(publish)
+
+
+def container_publish(*, container_id: str) -> None:
+    """The complete row to everybody who watches."""
+    publish, _ = container_news(container_id=container_id)
+    publish()
+
+
+def container_news(
+    *, container_id: str, container: Container | None = None
+) -> tuple[Callable[[], None], dict[str, Any] | None]:
+    """What publishes the complete row to everybody who watches, and the row; None when it is gone.
+
+    `container` is for who has just read or written it.
+    """
+    container = container or containers().filter(pk=container_id).first()
+    if container is None:
+        return lambda: None, None
+    row = container_row(container)
+    return partial(publish_row, "containers", row, container.revision), row

@@ -9,12 +9,15 @@ import time
 from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
 
 import redis
 from celery import Celery
 from django.conf import settings
+from django.db.models import QuerySet
 from kombu.exceptions import OperationalError
 
+from webui.core.prepared import prepared
 from webui.live import sender
 from webui.operations.models import Operation
 
@@ -123,8 +126,13 @@ def wait_for(operation: Operation, timeout: float) -> tuple[Operation, Row | Non
 
 def _is_live(operation: Operation) -> bool:
     """A look at no more than that: most waits begin with one, and end with an announcement."""
-    live = Operation.objects.filter(pk=operation.pk, status__in=Operation.LIVE)
-    return live.order_by().exists()
+    return bool(_live(operation.pk))
+
+
+@prepared
+def _live(operation_id: UUID) -> QuerySet[Operation, str]:
+    live = Operation.objects.filter(pk=operation_id, status__in=Operation.LIVE)
+    return live.order_by().values_list("kind", flat=True)
 
 
 def _subscribe(pubsub: Any, name: str) -> bool:

@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
+from django.db.models import QuerySet
 
 from runtime.model.state import Status
 from webui.advisor.rules import advice_for
 from webui.containers.models import Container
+from webui.core.prepared import first, prepared
 from webui.hosts.models import Host
 from webui.images.models import Image
 from webui.networks.models import Network
@@ -100,16 +102,15 @@ def _brief(operation: Operation | None) -> Row | None:
 
 def live_operation(target_type: str, target_id: str) -> Operation | None:
     """The newest operation on an object that has not ended."""
-    return (
-        Operation.objects.filter(
-            target_type=target_type,
-            target_id=target_id,
-            status__in=Operation.LIVE,
-        )
-        .only("kind", "status")
-        .order_by("-created_at")
-        .first()
+    return first(_live(target_type, target_id))
+
+
+@prepared
+def _live(target_type: str, target_id: str) -> QuerySet[Operation]:
+    found = Operation.objects.filter(
+        target_type=target_type, target_id=target_id, status__in=Operation.LIVE
     )
+    return found.only("kind", "status").order_by("-created_at")[:1]
 
 
 def operation_row(operation: Operation) -> Row:

@@ -9,6 +9,7 @@ from django.db.models import Prefetch, QuerySet
 from runtime.errors import NotFound, SpecInvalid
 from runtime.model.reference import Reference
 from webui.containers.selectors import container_names
+from webui.core.prepared import first, prepared
 from webui.hosts.models import Host
 from webui.images.models import Image, Registry
 from webui.images.models import Reference as ReferenceRow
@@ -32,10 +33,16 @@ def image_find(host: Host, key: str, *, field: str = "image") -> Image:
         name = Reference.parse(key, field).full
     except SpecInvalid:
         raise _missing(key, field) from None
-    row = ReferenceRow.objects.filter(host=host, name=name).select_related("image").first()
+    row = first(_named(host.pk, name))
     if row is None:
         raise _missing(key, field)
     return row.image
+
+
+@prepared
+def _named(host_id: str, name: str) -> QuerySet[ReferenceRow]:
+    found = ReferenceRow.objects.filter(host_id=host_id, name=name)
+    return found.select_related("image").order_by()
 
 
 def image_to_run(host: Host, text: str, *, field: str = "image") -> Image:

@@ -8,13 +8,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from runtime.errors import BadState, Cancelled
 from webui.accounts.models import User
 from webui.core import dispatch
 from webui.core.payloads import event_row, operation_row
+from webui.core.prepared import insert, prepared, prepared_update
 from webui.core.publish import publish, publish_row
 from webui.hosts.models import Host
 from webui.operations.models import Event, Operation
@@ -33,7 +34,7 @@ def operation_create(
     operation_id: UUID | None = None,
 ) -> Operation:
     """Record what was asked for; once the transaction commits it is sent to the host and published."""
-    operation = Operation.objects.create(
+    operation = Operation(
         id=operation_id or uuid4(),
         host=host,
         kind=kind,
@@ -44,6 +45,7 @@ def operation_create(
         via=via,
         params=params or {},
     )
+    insert(operation)
     transaction.on_commit(lambda: _commence(operation))
     return operation
 
@@ -63,21 +65,31 @@ def publish_operation(operation: Operation) -> None:
 def operation_claim(*, operation_id: str, worker: str, kind: str = "") -> Operation | None:
     """Take a pending operation for `worker`; None when somebody has it, it has ended, or is not of this `kind`."""
     now = timezone.now()
-    waiting = Operation.objects.filter(pk=operation_id, status=Operation.Status.PENDING)
-    if kind:
-        waiting = waiting.filter(kind=kind)
-    changed = waiting.update(
-        status=Operation.Status.RUNNING,
-        claimed_by=worker,
-        started_at=now,
-        heartbeat=now,
-        attempts=F("attempts") + 1,
-    )
-    if changed != 1:
+    if _claim(UUID(operation_id), [kind] if kind else [], worker, now) != 1:
         return None
-    operation = Operation.objects.select_related("host", "user").get(pk=operation_id)
+    operation = _operation(UUID(operation_id))[0]
     publish_operation(operation)
     return operation
+
+
+@prepared_update
+def _claim(
+    operation_id: UUID, kinds: list[str], worker: str, now: datetime
+) -> tuple[QuerySet[Operation], dict[str, Any]]:
+    waiting = Operation.objects.filter(pk=operation_id, status=Operation.Status.PENDING)
+    return waiting.filter(kind__in=kinds) if kinds else waiting, {
+        "status": Operation.Status.RUNNING,
+        "claimed_by": worker,
+        "started_at": now,
+        "heartbeat": now,
+        "attempts": F("attempts") + 1,
+    }
+
+
+@prepared
+def _operation(operation_id: UUID) -> QuerySet[Operation]:
+    found = Operation.objects.filter(pk=operation_id).order_by()
+    return found.select_related("host", "user").defer("host__facts", "host__unmanaged")
 
 
 def operation_progress(*, operation: Operation, progress: dict[str, Any]) -> None:
@@ -108,12 +120,8 @@ def _end(
     operation.status, operation.result, operation.error = status, result, error
     operation.finished_at = timezone.now()
     operation.params.pop(Operation.SEALED, None)
-    changed = Operation.objects.filter(pk=operation.pk, status__in=Operation.LIVE).update(
-        status=status,
-        result=result,
-        error=error,
-        finished_at=operation.finished_at,
-        params=operation.params,
+    changed = _write_end(
+        operation.pk, status, result, error, operation.finished_at, operation.params
     )
     publish_container, row = _container_news(operation)
     if changed == 1:
@@ -121,14 +129,27 @@ def _end(
         dispatch.announce(operation, row)
         publish_operation(operation)
     else:
-        operation = Operation.objects.select_related("host", "user").get(pk=operation.pk)
+        operation = _operation(operation.pk)[0]
     publish_container()
     return operation
 
 
+@prepared_update
+def _write_end(
+    operation_id: UUID, status: Any, result: Any, error: Any, finished_at: datetime, params: Any
+) -> tuple[QuerySet[Operation], dict[str, Any]]:
+    return Operation.objects.filter(pk=operation_id, status__in=Operation.LIVE), {
+        "status": status,
+        "result": result,
+        "error": error,
+        "finished_at": finished_at,
+        "params": params,
+    }
+
+
 def _container_news(operation: Operation) -> tuple[Callable[[], None], dict[str, Any] | None]:
     """The container's row, which says what is under way and so changes when that ends; how to publish it."""
-    from webui.containers.services import container_news  # noqa: PLC0415 - they need each other
+    from webui.containers.showing import container_news  # noqa: PLC0415 - they need each other
 
     if operation.target_type != "container":
         return lambda: None, None
@@ -168,7 +189,7 @@ def operation_cancel(*, operation: Operation, user: User | None) -> Operation:
 def _withdrawn(operation: Operation) -> None:
     """A creation that never began reserves nothing."""
     if operation.kind == "container.create":
-        from webui.containers.services import container_delete_row  # noqa: PLC0415
+        from webui.containers.replica import container_delete_row  # noqa: PLC0415
 
         container_delete_row(container_id=operation.target_id)
 
@@ -185,7 +206,7 @@ def event_record(
     time: datetime | None = None,
 ) -> Event:
     """Record a fact and publish it."""
-    event = Event.objects.create(
+    event = Event(
         host=host,
         time=time or timezone.now(),
         type=type,
@@ -195,5 +216,6 @@ def event_record(
         user=user,
         data=data or {},
     )
+    insert(event)
     transaction.on_commit(lambda: publish("events", "event", event_row(event)))
     return event

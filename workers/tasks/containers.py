@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from django.db import IntegrityError
+from django.db.models import QuerySet
 
 from runtime.errors import BadState, EngineError, NotFound
 from runtime.model.codec import from_json
@@ -15,7 +16,8 @@ from runtime.model.spec import ContainerSpec, Limits, Restart, Ulimit
 from runtime.model.state import Status
 from webui.containers.committing import container_committed
 from webui.containers.models import Container
-from webui.containers.services import container_changed
+from webui.containers.replica import container_changed
+from webui.core.prepared import first, prepared
 from webui.images.selectors import image_built_at
 from webui.images.services import image_apply
 from webui.volumes.services import volumes_made
@@ -33,10 +35,15 @@ _MOST_LEFT_OUT = 50  # paths of device nodes that a commit names
 
 def _spec(job: Job) -> ContainerSpec:
     """The spec in the database: the one place a spec comes from. Raises NotFound, SpecInvalid."""
-    row = Container.objects.filter(pk=job.target).values_list("spec", flat=True).first()
+    row = first(_stored_spec(job.target))
     if row is None:
         raise NotFound("The container does not exist any more.")
     return from_json(ContainerSpec, row)
+
+
+@prepared
+def _stored_spec(container_id: str) -> QuerySet[Container, dict[str, Any]]:
+    return Container.objects.filter(pk=container_id).order_by().values_list("spec", flat=True)
 
 
 def _volume_names(spec: ContainerSpec) -> list[str]:

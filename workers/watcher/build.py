@@ -6,7 +6,7 @@ from typing import Any
 
 from runtime.kernel import procfs
 from runtime.model.stats import StatsSample
-from webui.containers.services import container_usage
+from webui.containers.replica import container_usage
 from workers import instance
 from workers.app import app
 from workers.watcher.facts import Facts

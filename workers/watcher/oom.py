@@ -14,7 +14,7 @@ from runtime.engine.top import pid_inside
 from runtime.model.stats import StatsSample
 from webui.advisor.rules import size
 from webui.containers.models import Container
-from webui.containers.services import container_usage
+from webui.containers.replica import container_usage
 from webui.operations.services import event_record
 from workers.watcher.kernel_log import OomKill
 

@@ -11,11 +11,7 @@ from django.db import DatabaseError
 from runtime.errors import EngineError, NotFound
 from runtime.model.state import Observed, Status
 from webui.containers.models import Container
-from webui.containers.services import (
-    container_apply_observed,
-    container_missing,
-    observed_values,
-)
+from webui.containers.replica import container_apply_observed, container_missing, observed_values
 from webui.hosts.models import Host
 from webui.operations.models import Operation
 from workers.watcher.policy import Policy

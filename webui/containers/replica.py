@@ -1,0 +1,198 @@
+"""The replica of what hosts observe, written by their workers and watchers; and the rows of what has gone."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F, QuerySet
+
+from runtime.model.codec import to_json
+from runtime.model.spec import ContainerSpec
+from runtime.model.state import Observed, RunState, Status
+from webui.containers.models import Container
+from webui.containers.selectors import containers
+from webui.containers.showing import container_publish, show_used, used_by
+from webui.core.prepared import prepared_update
+from webui.core.publish import publish_gone
+from webui.operations.services import event_record
+from webui.volumes.services import volumes_unmade
+
+
+def container_changed(*, container_id: str, spec: ContainerSpec) -> None:
+    """The host has changed the container to `spec`: the desired spec follows."""
+    Container.objects.filter(pk=container_id).update(
+        spec=to_json(spec), name=spec.name, revision=F("revision") + 1
+    )
+    container_publish(container_id=container_id)
+
+
+def container_usage(*, container_id: str, usage: dict[str, Any]) -> None:
+    """Facts for the advisor: merged into what is known, and published."""
+    container = Container.objects.filter(pk=container_id).first()
+    if container is None:
+        return
+    Container.objects.filter(pk=container_id).update(
+        usage={**container.usage, **usage}, revision=F("revision") + 1
+    )
+    container_publish(container_id=container_id)
+
+
+def container_apply_observed(
+    *,
+    container_id: str,
+    observed: Observed,
+    publish: bool = True,
+    container: Container | None = None,
+) -> Container:
+    """Write what a host saw; only a difference costs a write, a revision, an event and a publication.
+
+    `publish` False is for a task: the end of its operation publishes the row anyway. `container` is for who
+    has read it a moment ago. Raises Container.DoesNotExist.
+    """
+    container = container or containers().get(pk=container_id)
+    values = observed_values(observed)
+    changed = {name: v for name, v in values.items() if getattr(container, name) != v}
+    if not changed:
+        return container
+    before = {n: getattr(container, n) for n in ("status", "started_at", "finished_at")}
+    with transaction.atomic():
+        _write(tuple(changed))(container_id, *changed.values())
+        for name, value in changed.items():
+            setattr(container, name, value)
+        container.revision += 1
+        _record_transition(container, before, observed)
+    if publish:
+        container_publish(container_id=container_id)
+    return container
+
+
+@functools.cache
+def _write(names: tuple[str, ...]) -> Callable[..., int]:
+    """What sets these fields of a container to values: few combinations of them come."""
+
+    @prepared_update
+    def write(container_id: str, *values: Any) -> tuple[QuerySet[Container], dict[str, Any]]:
+        written = dict(zip(names, values, strict=True))
+        return Container.objects.filter(pk=container_id), written | {"revision": F("revision") + 1}
+
+    return write
+
+
+def observed_values(observed: Observed) -> dict[str, Any]:
+    """The replica's fields, by name, as `observed` says they are."""
+    values: dict[str, Any] = {
+        "status": str(observed.status),
+        "status_error": observed.error,
+        "managed": observed.managed,
+        "present": True,
+    }
+    run = observed.run
+    if run is None:
+        return values
+    values |= {
+        "pid": run.pid,
+        "started_at": _time(run.started_at),
+        "finished_at": _time(run.finished_at),
+        "restart_count": run.restart_count,
+        "next_restart_at": _time(run.next_restart_at),
+        "health": to_json(run.health),
+    }
+    if run.exit is not None and observed.status != Status.RUNNING:
+        values |= {
+            "exit_code": run.exit.code,
+            "exit_reason": run.exit.reason,
+            "exit_error": run.exit.error,
+            "oom_killed": run.exit.oom_killed,
+        }
+    elif observed.status == Status.RUNNING and run.exit is None:
+        values |= {"exit_code": None, "exit_reason": "", "exit_error": "", "oom_killed": False}
+    return values
+
+
+def _time(seconds: float) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
+
+
+_EVENTS = {
+    Status.PAUSED: "container.paused",
+    Status.DEAD: "container.dead",
+    Status.UNKNOWN: "container.lost_sight_of",
+}
+
+
+def _record_transition(container: Container, before: dict[str, Any], observed: Observed) -> None:
+    run, status = observed.run, observed.status
+    was_running = before["status"] in (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
+    if run is not None and run.exit is not None and container.finished_at != before["finished_at"]:
+        _record_exit(container, run)
+    if status == Status.RUNNING:
+        if container.started_at != before["started_at"] or not was_running:
+            _event(container, "container.started", {})
+        elif before["status"] == Status.PAUSED:
+            _event(container, "container.unpaused", {})
+    elif status in _EVENTS and status != before["status"]:
+        _event(container, _EVENTS[status], {"error": observed.error} if observed.error else {})
+
+
+def _record_exit(container: Container, run: RunState) -> None:
+    if run.exit is None:
+        return
+    kind = "container.oom_killed" if run.exit.oom_killed else "container.exited"
+    _event(
+        container,
+        kind,
+        {
+            "exit_code": run.exit.code,
+            "reason": run.exit.reason,
+            "ran_for": round(max(0.0, run.exit.finished_at - run.exit.started_at), 3),
+            **({"error": run.exit.error} if run.exit.error else {}),
+        },
+    )
+
+
+def _event(container: Container, kind: str, data: dict[str, Any]) -> None:
+    event_record(
+        host=container.host,
+        type=kind,
+        target_type="container",
+        target_id=container.pk,
+        target_name=container.name,
+        data=data,
+    )
+
+
+def container_missing(*, container_id: str) -> None:
+    """Its bundle is not on the host although no operation explains that: shown, and removable."""
+    changed = (
+        Container.objects.filter(pk=container_id)
+        .exclude(status=Status.UNKNOWN)
+        .update(
+            status=Status.UNKNOWN,
+            present=False,
+            status_error="Its files are not on the host any more.",
+            revision=F("revision") + 1,
+        )
+    )
+    if changed:
+        container_publish(container_id=container_id)
+
+
+def container_delete_row(*, container_id: str) -> None:
+    """Remove the row and everything it claims; volumes that nobody else named or mounts go with it."""
+    container = Container.objects.filter(pk=container_id).select_related("host").first()
+    if container is None:
+        return
+    with transaction.atomic():
+        used = used_by(container)
+        if container.present:
+            _event(container, "container.removed", {})
+        container.delete()
+        if not container.present:
+            # One that never came to be leaves no rows of volumes that never came to be either.
+            volumes_unmade(host=container.host, names=used.volumes)
+        show_used(used)
+    publish_gone("containers", container_id)
