@@ -1,8 +1,4 @@
-"""Seccomp profiles to BPF programs (seccomp(2), bpf(4) classic).
-
-A profile is Docker's default, an OCI / Docker JSON document, or none. System calls are found by a
-binary search over ranges of numbers with the same verdict, so the filter costs a dozen instructions.
-"""
+"""Seccomp profiles: Docker's default, an OCI / Docker JSON document, or none."""
 
 from __future__ import annotations
 
@@ -10,22 +6,33 @@ import functools
 import json
 import os
 import re
-import struct
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from runtime.errors import SpecInvalid
 from runtime.kernel import capabilities, seccomp_default, syscall_table
+from runtime.kernel.seccomp_program import (
+    ALLOW,
+    ARCHES,
+    ARM,
+    COMPARE,
+    ENOSYS,
+    EPERM,
+    ERRNO,
+    I386,
+    Condition,
+    Profile,
+    Rule,
+    assemble,
+    this_machine,
+)
 
-ALLOW = 0x7FFF0000
-_ERRNO, _KILL_PROCESS, _KILL_THREAD = 0x00050000, 0x80000000, 0x00000000
+_KILL_PROCESS, _KILL_THREAD = 0x80000000, 0x00000000
 _TRAP, _LOG, _TRACE = 0x00030000, 0x7FFC0000, 0x7FF00000
-_EPERM, _ENOSYS = 1, 38
 _MAX_ERRNO, _ARGS, _WORD = 4095, 6, 2**64 - 1
 _ACTIONS = {
     "SCMP_ACT_ALLOW": ALLOW,
-    "SCMP_ACT_ERRNO": _ERRNO,
+    "SCMP_ACT_ERRNO": ERRNO,
     "SCMP_ACT_KILL": _KILL_THREAD,
     "SCMP_ACT_KILL_THREAD": _KILL_THREAD,
     "SCMP_ACT_KILL_PROCESS": _KILL_PROCESS,
@@ -33,43 +40,16 @@ _ACTIONS = {
     "SCMP_ACT_LOG": _LOG,
     "SCMP_ACT_TRACE": _TRACE,
 }
-_ARCHES = {
-    "x86_64": (0xC000003E, syscall_table.X86_64, "amd64"),
-    "aarch64": (0xC00000B7, syscall_table.AARCH64, "arm64"),
-}
-_X32_BIT = 0x40000000
-
-# BPF opcodes (linux/filter.h): load absolute word, and, jumps, return
-_LD, _AND, _JA, _JEQ, _JGT, _JGE, _RET = 0x20, 0x54, 0x05, 0x15, 0x25, 0x35, 0x06
-_NR_OFFSET, _ARCH_OFFSET, _ARGS_OFFSET = 0, 4, 16
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """A comparison of one 64-bit argument. `op` is SCMP_CMP_*; `mask` for MASKED_EQ."""
-
-    index: int
-    op: str
-    value: int
-    mask: int = 0xFFFFFFFFFFFFFFFF
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    action: int
-    conditions: tuple[Condition, ...] = ()
-
-
-@dataclass(slots=True)
-class Profile:
-    """Verdicts by system call name; the first rule whose conditions hold decides."""
-
-    default: int = _ERRNO | _EPERM
-    rules: dict[str, list[Rule]] = field(default_factory=dict)
-
-    def add(self, names: Iterable[str], action: int, *conditions: Condition) -> None:
-        for name in names:
-            self.rules.setdefault(name, []).append(Rule(action, conditions))
+# Numbers within socketcall(2) and ipc(2), which i386 had before it got calls for each (linux/net.h, linux/ipc.h).
+_SOCKETCALL = syscall_table.parse("""
+    socket:1 bind:2 connect:3 listen:4 accept:5 getsockname:6 getpeername:7 socketpair:8 send:9
+    recv:10 sendto:11 recvfrom:12 shutdown:13 setsockopt:14 getsockopt:15 sendmsg:16 recvmsg:17
+    accept4:18 recvmmsg:19 sendmmsg:20
+""")
+_IPC = syscall_table.parse("""
+    semop:1 semget:2 semctl:3 semtimedop:4 msgsnd:11 msgrcv:12 msgget:13 msgctl:14 shmat:21 shmdt:22
+    shmget:23 shmctl:24
+""")
 
 
 def compile_profile(text: str, caps: int) -> bytes | None:
@@ -89,9 +69,10 @@ def _compiled(text: str, caps: int) -> bytes:
 
 
 def default_profile(caps: int) -> Profile:
-    profile = Profile()
+    profile = Profile(seconds=frozenset((I386.name, ARM.name)))
     held = {n for n, bit in capabilities.NUMBERS.items() if caps >> bit & 1}
     profile.add(seccomp_default.ALLOW, ALLOW)
+    profile.add(seccomp_default.ALLOW_32, ALLOW)
     for capability, names in seccomp_default.WITH_CAPABILITY.items():
         if capability in held:
             profile.add(names.split(), ALLOW)
@@ -99,11 +80,16 @@ def default_profile(caps: int) -> Profile:
         flags = Condition(0, "SCMP_CMP_MASKED_EQ", 0, seccomp_default.CLONE_NAMESPACES)
         profile.add(["clone"], ALLOW, flags)
         # C libraries fall back to clone(2), whose flags a filter can see, only on ENOSYS.
-        profile.add(["clone3"], _ERRNO | _ENOSYS)
+        profile.add(["clone3"], ERRNO | ENOSYS)
     # The kernel reads 32 bits of the family: compared as 64, a stray upper bit would let it pass.
-    vsock = Condition(0, "SCMP_CMP_MASKED_EQ", seccomp_default.AF_VSOCK, 0xFFFFFFFF)
-    profile.add(["socket"], _ERRNO | _EPERM, vsock)
+    for family in seccomp_default.FAMILIES_REFUSED:
+        of_it = Condition(0, "SCMP_CMP_MASKED_EQ", family, 0xFFFFFFFF)
+        profile.add(["socket"], ERRNO | EPERM, of_it)
     profile.add(["socket"], ALLOW)
+    # socketcall(2) hides the family behind a pointer: who has both falls back to socket(2).
+    sockets = Condition(0, "SCMP_CMP_EQ", _SOCKETCALL["socket"])
+    profile.add(["socketcall"], ERRNO | ENOSYS, sockets)
+    profile.add(["socketcall"], ALLOW)
     for value in seccomp_default.PERSONALITIES:
         profile.add(["personality"], ALLOW, Condition(0, "SCMP_CMP_EQ", value))
     return profile
@@ -120,6 +106,9 @@ def parse_profile(text: str, caps: int) -> Profile:
                 action = _action(entry["action"], entry.get("errnoRet"))
                 for conditions in _alternatives(entry.get("args") or ()):
                     profile.add(names, action, *conditions)
+        profile.seconds = _seconds(data)
+        _multiplex(profile, "socketcall", _SOCKETCALL, _WORD)
+        _multiplex(profile, "ipc", _IPC, 0xFFFF)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SpecInvalid(
             "security.seccomp",
@@ -129,14 +118,49 @@ def parse_profile(text: str, caps: int) -> Profile:
     return profile
 
 
+def _seconds(data: dict[str, Any]) -> frozenset[str]:
+    """The architectures beside the host's: `architectures` of the OCI's profiles, `archMap` of Docker's."""
+    names, maps = data.get("architectures") or [], data.get("archMap") or []
+    if names and maps:
+        raise ValueError("either architectures or archMap says what it is for, not both")
+    own = ARCHES[this_machine()].name
+    for entry in maps:
+        if entry["architecture"] == own:
+            names = entry.get("subArchitectures") or []
+    for name in names:
+        if not name.startswith("SCMP_ARCH_"):
+            raise ValueError(f"{name!r} is no architecture")
+    return frozenset(names)
+
+
+def _multiplex(profile: Profile, name: str, calls: Mapping[str, int], mask: int) -> None:
+    """Let what is said of `calls` hold where i386 has one call `name` for all, told which by its first argument.
+
+    Their other arguments lie behind a pointer there. So a rule that asks for them allows nothing, and
+    refuses whatever they are.
+    """
+    before, after = [], []
+    for call, number in calls.items():
+        this = (Condition(0, "SCMP_CMP_MASKED_EQ", number, mask),)
+        for rule in profile.rules.get(call, ()):
+            if rule.action not in (ALLOW, _LOG):
+                before.append(Rule(rule.action, this))
+            elif not rule.conditions:
+                after.append(Rule(rule.action, this))
+            if not rule.conditions:
+                break
+    if before or after:
+        profile.rules[name] = [*before, *profile.rules.get(name, ()), *after]
+
+
 def _action(name: str, errno: int | None) -> int:
     """The verdict; `errno` comes with SCMP_ACT_ERRNO, and to a tracer with SCMP_ACT_TRACE."""
     if name == "SCMP_ACT_NOTIFY":
         raise ValueError("SCMP_ACT_NOTIFY needs a program beside the container that decides")
     action = _ACTIONS[name]
-    if action not in (_ERRNO, _TRACE):
+    if action not in (ERRNO, _TRACE):
         return action
-    number = _EPERM if errno is None else int(errno)
+    number = EPERM if errno is None else int(errno)
     if not 0 <= number <= _MAX_ERRNO:
         raise ValueError(f"errnoRet {number} is no errno")
     return action | number
@@ -161,13 +185,13 @@ def _condition(data: dict[str, Any]) -> Condition:
         raise ValueError("a value is larger than 64 bits")
     if data["op"] == "SCMP_CMP_MASKED_EQ":
         return Condition(index, data["op"], second, value)
-    if data["op"] not in _COMPARE:
+    if data["op"] not in COMPARE:
         raise KeyError(data["op"])
     return Condition(index, data["op"], value)
 
 
 def _applies(entry: dict[str, Any], caps: int) -> bool:
-    arch = _ARCHES[_machine()][2]
+    arch = ARCHES[this_machine()].docker
     includes, excludes = entry.get("includes") or {}, entry.get("excludes") or {}
     has = {c for c in _caps(includes) | _caps(excludes) if caps >> capabilities.number(c) & 1}
     return (
@@ -193,96 +217,3 @@ def _version(text: str) -> tuple[int, int]:
 
 def _caps(block: dict[str, Any]) -> set[str]:
     return set(block.get("caps") or ())
-
-
-def _machine() -> str:
-    machine = os.uname().machine
-    return machine if machine in _ARCHES else "x86_64"
-
-
-# -- assembling ----------------------------------------------------------------------------------
-
-_Instruction = tuple[int, int, int, int]  # code, jt, jf, k
-
-# How each comparison falls out of JEQ / JGT / JGE on (high, low) words: see _compare.
-_COMPARE = {
-    "SCMP_CMP_EQ",
-    "SCMP_CMP_NE",
-    "SCMP_CMP_LT",
-    "SCMP_CMP_LE",
-    "SCMP_CMP_GE",
-    "SCMP_CMP_GT",
-}
-
-
-def assemble(profile: Profile, machine: str | None = None) -> bytes:
-    """The program as struct sock_filter[]. Foreign architectures and x32 get ENOSYS."""
-    arch, table, _ = _ARCHES[machine or _machine()]
-    verdicts = {table[n]: tuple(rules) for n, rules in profile.rules.items() if n in table}
-    ranges = _ranges(verdicts, (Rule(profile.default),))
-    code: list[_Instruction] = [(_LD, 0, 0, _ARCH_OFFSET), (_JEQ, 1, 0, arch)]
-    code += [(_RET, 0, 0, _ERRNO | _ENOSYS), (_LD, 0, 0, _NR_OFFSET)]
-    code += [(_JGE, 0, 1, _X32_BIT), (_RET, 0, 0, _ERRNO | _ENOSYS)]
-    code += _search(ranges, profile.default)
-    return b"".join(struct.pack("=HBBI", c, jt, jf, k & 0xFFFFFFFF) for c, jt, jf, k in code)
-
-
-def _ranges(
-    verdicts: dict[int, tuple[Rule, ...]], default: tuple[Rule, ...]
-) -> list[tuple[int, tuple[Rule, ...]]]:
-    """(first number, rules) of each run with the same rules, ascending from 0."""
-    result: list[tuple[int, tuple[Rule, ...]]] = []
-    for number in range(max(verdicts, default=0) + 2):
-        rules = verdicts.get(number, default)
-        if not result or result[-1][1] != rules:
-            result.append((number, rules))
-    return result
-
-
-def _search(ranges: list[tuple[int, tuple[Rule, ...]]], default: int) -> list[_Instruction]:
-    if len(ranges) == 1:
-        return _decide(ranges[0][1], default)
-    middle = len(ranges) // 2
-    low, high = _search(ranges[:middle], default), _search(ranges[middle:], default)
-    # A conditional jump reaches 255 instructions only; the plain one after it reaches everything.
-    return [(_JGE, 0, 1, ranges[middle][0]), (_JA, 0, 0, len(low)), *low, *high]
-
-
-def _decide(rules: tuple[Rule, ...], default: int) -> list[_Instruction]:
-    code: list[_Instruction] = []
-    for rule in rules:
-        if not rule.conditions:
-            return [*code, (_RET, 0, 0, rule.action)]
-        body: list[_Instruction] = [(_RET, 0, 0, rule.action)]
-        for condition in reversed(rule.conditions):
-            body = [*_compare(condition, len(body)), *body]
-        code += body
-    return [*code, (_RET, 0, 0, default)]
-
-
-def _compare(condition: Condition, length: int) -> list[_Instruction]:
-    """Fall through to the `length` instructions after it when the condition holds, else jump over them."""
-    offset = _ARGS_OFFSET + 8 * condition.index
-    low, high = condition.value & 0xFFFFFFFF, condition.value >> 32
-    load_high, load_low = (_LD, 0, 0, offset + 4), (_LD, 0, 0, offset)
-    op = condition.op
-    if op == "SCMP_CMP_MASKED_EQ":
-        mask_low, mask_high = condition.mask & 0xFFFFFFFF, condition.mask >> 32
-        return [
-            load_high, (_AND, 0, 0, mask_high), (_JEQ, 0, length + 3, high),
-            load_low, (_AND, 0, 0, mask_low), (_JEQ, 0, length, low),
-        ]  # fmt: skip
-    if op == "SCMP_CMP_EQ":
-        return [load_high, (_JEQ, 0, length + 2, high), load_low, (_JEQ, 0, length, low)]
-    if op == "SCMP_CMP_NE":
-        return [load_high, (_JEQ, 0, 2, high), load_low, (_JEQ, length, 0, low)]
-    jump = _JGE if op in ("SCMP_CMP_GE", "SCMP_CMP_LT") else _JGT
-    if op in ("SCMP_CMP_GE", "SCMP_CMP_GT"):
-        return [
-            load_high, (_JGT, 3, 0, high), (_JEQ, 0, length + 2, high),
-            load_low, (jump, 0, length, low),
-        ]  # fmt: skip
-    return [
-        load_high, (_JGT, length + 3, 0, high), (_JEQ, 0, 2, high),
-        load_low, (jump, length, 0, low),
-    ]  # fmt: skip

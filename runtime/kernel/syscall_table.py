@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 
-def _parse(text: str) -> dict[str, int]:
+def parse(text: str) -> dict[str, int]:
+    """The numbers in "name:number …", by name."""
     return {name: int(number) for name, number in (pair.split(":") for pair in text.split())}
 
 
-X86_64 = _parse("""
+X86_64 = parse("""
     read:0 write:1 open:2 close:3 stat:4 fstat:5 lstat:6 poll:7 lseek:8 mmap:9 mprotect:10
     munmap:11 brk:12 rt_sigaction:13 rt_sigprocmask:14 rt_sigreturn:15 ioctl:16 pread64:17
     pwrite64:18 readv:19 writev:20 access:21 pipe:22 select:23 sched_yield:24 mremap:25 msync:26
@@ -71,7 +72,7 @@ X86_64 = _parse("""
     removexattrat:466 open_tree_attr:467
 """)
 
-AARCH64 = _parse("""
+AARCH64 = parse("""
     io_setup:0 io_destroy:1 io_submit:2 io_cancel:3 io_getevents:4 setxattr:5 lsetxattr:6
     fsetxattr:7 getxattr:8 lgetxattr:9 fgetxattr:10 listxattr:11 llistxattr:12 flistxattr:13
     removexattr:14 lremovexattr:15 fremovexattr:16 getcwd:17 lookup_dcookie:18 eventfd2:19

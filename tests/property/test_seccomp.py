@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.kernel.seccomp import Condition, Profile, Rule, assemble
+from runtime.kernel.seccomp_program import Condition, Profile, Rule, assemble
 from runtime.kernel.syscall_table import X86_64
+from runtime.kernel.syscall_table_32 import I386
 from tests.support import bpf
 
 ALLOW, DEFAULT = 0x7FFF0000, 0x00050001
@@ -27,8 +28,10 @@ rules = st.builds(
     conditions=st.lists(conditions, max_size=3).map(tuple),
 )
 profiles = st.dictionaries(
-    st.sampled_from(sorted(X86_64)), st.lists(rules, min_size=1, max_size=4), max_size=40
-).map(lambda r: Profile(DEFAULT, r))
+    st.sampled_from(sorted(X86_64.keys() & I386.keys())),
+    st.lists(rules, min_size=1, max_size=4),
+    max_size=40,
+).map(lambda r: Profile(DEFAULT, r, frozenset(["SCMP_ARCH_X86"])))
 
 
 def holds(condition: Condition, args: tuple[int, ...]) -> bool:
@@ -60,4 +63,6 @@ def test_the_program_says_what_the_rules_say(profile: Profile, data: st.DataObje
     values = st.one_of(words, st.sampled_from(seen)) if seen else words
     for _ in range(5):
         name, args = data.draw(names), data.draw(st.tuples(*[values] * 6))
-        assert bpf.evaluate(program, X86_64[name], *args) == expected(profile, name, args)
+        for arch, numbers in ((bpf.X86_64, X86_64), (bpf.I386, I386)):
+            said = bpf.evaluate(program, numbers[name], *args, arch=arch)
+            assert said == expected(profile, name, args)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 _LD, _AND, _JA, _JEQ, _JGT, _JGE, _RET = 0x20, 0x54, 0x05, 0x15, 0x25, 0x35, 0x06
-X86_64, AARCH64, I386 = 0xC000003E, 0xC00000B7, 0x40000003
+X86_64, AARCH64, I386, ARM = 0xC000003E, 0xC00000B7, 0x40000003, 0x40000028
 
 
 def evaluate(program: bytes, number: int, *args: int, arch: int = X86_64) -> int:

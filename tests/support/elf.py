@@ -1,6 +1,6 @@
 """Programs of a few system calls, made of bytes: what no command of busybox does, without a compiler.
 
-x86-64 only: who uses them skips their test elsewhere (`supported`).
+x86-64 and i386 only: who uses them skips their test elsewhere (`supported`).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import struct
 
 from runtime.kernel.syscall_table import X86_64
+from runtime.kernel.syscall_table_32 import I386
 
 # The result of the call before, as an argument: a descriptor, most of the time.
 RESULT = object()
@@ -22,6 +23,11 @@ _REGISTERS = (
     (0x48, 0xBF, 0x48, 0x3D), (0x48, 0xBE, 0x48, 0x35), (0x48, 0xBA, 0x48, 0x15),
     (0x49, 0xBA, 0x4C, 0x15), (0x49, 0xB8, 0x4C, 0x05), (0x49, 0xB9, 0x4C, 0x0D),
 )  # fmt: skip
+# ebx ecx edx esi edi ebp, as (opcode of mov from a constant, ModRM byte of mov from eax)
+_REGISTERS_32 = (
+    (0xBB, 0xC3), (0xB9, 0xC1), (0xBA, 0xC2), (0xBE, 0xC6), (0xBF, 0xC7), (0xBD, 0xC5),
+)  # fmt: skip
+_BASE_32 = 0x08048000  # where a 32-bit program lies
 _FROM_RBX = (b"\x48\x89\xdf", b"\x48\x89\xde", b"\x48\x89\xda", b"\x49\x89\xda", b"\x49\x89\xd8")
 
 
@@ -70,6 +76,42 @@ def program(*calls: tuple[object, ...], interpreter: str = "") -> bytes:
         code = code[:at] + struct.pack("<i", displacement) + code[at + 4 :]
         data += text
     return _headers(len(code) + len(data), interpreter.encode()) + code + data
+
+
+def program32(*calls: tuple[object, ...]) -> bytes:
+    """As `program`, a 32-bit ELF for i386, without an interpreter."""
+    start = 52 + 32  # its two headers
+    code = b""
+    later: list[tuple[int, bytes]] = []  # where an address goes, and of what
+    ends: list[int] = []
+    for name, *arguments in calls:
+        for index, argument in enumerate(arguments):
+            move, from_eax = _REGISTERS_32[index]
+            if argument is RESULT:
+                code += bytes((0x89, from_eax))
+            elif isinstance(argument, bytes):
+                code += bytes((move, *bytes(4)))
+                later.append((len(code) - 4, argument + b"\0"))
+            else:
+                assert isinstance(argument, int)
+                code += bytes((move,)) + struct.pack("<I", argument & 0xFFFFFFFF)
+        number = name if isinstance(name, int) else I386[str(name)]
+        # mov eax, number; int 0x80; test eax, eax; js end
+        code += b"\xb8" + struct.pack("<I", number) + b"\xcd\x80\x85\xc0\x0f\x88" + bytes(4)
+        ends.append(len(code) - 4)
+    code += b"\x31\xc0"  # xor eax, eax
+    for at in ends:
+        code = code[:at] + struct.pack("<i", len(code) - at - 4) + code[at + 4 :]
+    # neg eax; mov ebx, eax; mov eax, exit; int 0x80
+    code += b"\xf7\xd8\x89\xc3\xb8" + struct.pack("<I", I386["exit"]) + b"\xcd\x80"
+    for at, text in later:
+        address = _BASE_32 + start + len(code)
+        code = code[:at] + struct.pack("<I", address) + code[at + 4 :] + text
+    size, entry = start + len(code), _BASE_32 + start
+    identity = b"\x7fELF\x01\x01\x01" + bytes(9)
+    elf = struct.pack("<HHIIIIIHHHHHH", 2, 3, 1, entry, 52, 0, 0, 52, 32, 1, 0, 0, 0)
+    segment = struct.pack("<IIIIIIII", 1, 0, _BASE_32, _BASE_32, size, size, 7, 0x1000)
+    return identity + elf + segment + code
 
 
 def _headers(size: int, interpreter: bytes) -> bytes:
