@@ -5,16 +5,17 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
 from runtime.engine.lifecycle import require
 from runtime.engine.observe import Observer
-from runtime.errors import BadState, NotFound, ShimLost, error_context
+from runtime.errors import BadState, EngineError, NotFound, ShimLost, error_context
 from runtime.images import ImageStore
 from runtime.images.unpack import DEVICES
 from runtime.model.image import ImageChanges, ImageRecord, Progress
+from runtime.model.spec import ContainerSpec
 from runtime.model.state import Observed, Status
 from runtime.shim.client import ShimClient
 from runtime.snapshots import prepare, usage
@@ -64,27 +65,46 @@ class Commits:
             observed = self._observer.settled(container_id)
             require(observed, "commit")
             spec = self._bundles.spec(container_id)
-            upper, _, _ = prepare(self._config, container_id)
-            with self._still(observed, pause=pause):
-                total = usage(self._config, container_id).total
-                layers: list[LayerTar] = []
+            with ExitStack() as undo:
+                with self._still(observed, pause=pause):
+                    made = self._derive(spec, changes, progress, cancelled)
+                    undo.callback(self._forget, made.image)
+                undo.pop_all()
+            return made
 
-                def opened() -> IO[bytes]:
-                    layers.append(LayerTar(upper, DEVICES))
-                    return io.BufferedReader(layers[-1], _BLOCK)
+    def _derive(
+        self,
+        spec: ContainerSpec,
+        changes: ImageChanges,
+        progress: Callable[[Progress], None],
+        cancelled: Callable[[], bool],
+    ) -> Committed:
+        upper, _, _ = prepare(self._config, spec.id)
+        total = usage(self._config, spec.id).total
+        layers: list[LayerTar] = []
 
-                def report(done: int) -> None:
-                    progress(Progress("", "unpacking", min(done, total), total))
+        def opened() -> IO[bytes]:
+            layers.append(LayerTar(upper, DEVICES))
+            return io.BufferedReader(layers[-1], _BLOCK)
 
-                record = self._images.derive(
-                    spec.image,
-                    opened,
-                    changes,
-                    created_by=" ".join(spec.process.args),
-                    progress=report,
-                    cancelled=cancelled,
-                )
-            return Committed(record, tuple(layers[-1].left_out) if layers else ())
+        def report(done: int) -> None:
+            progress(Progress("", "unpacking", min(done, total), total))
+
+        record = self._images.derive(
+            spec.image,
+            opened,
+            changes,
+            created_by=" ".join(spec.process.args),
+            progress=report,
+            cancelled=cancelled,
+        )
+        return Committed(record, tuple(layers[-1].left_out) if layers else ())
+
+    def _forget(self, image: ImageRecord) -> None:
+        try:
+            self._images.remove(image.id)
+        except (EngineError, OSError) as error:
+            logger.warning("Image %s of a failed commit stays: %s", image.id[7:19], error)
 
     def thaw(self, container_id: str) -> None:
         """Have it run on when somebody who died committing it has frozen it. Raises NotFound."""

@@ -46,7 +46,7 @@ class Starter:
                 inherited.close()
             run(theirs)
         theirs.close()
-        self._reaped = sibling
+        self._sibling = self._reaped = sibling
 
     def make(self, order: dict[str, Any], given: list[int]) -> tuple[dict[str, Any], Descriptors]:
         """Have init made (see `run_starter`): facts of it and descriptors, by name. Raises EngineError."""
@@ -58,6 +58,8 @@ class Starter:
         if not data:
             raise EngineError("The container's starter died.")
         message: dict[str, Any] = json.loads(data)
+        if "killed" in message and not self._sibling:
+            os.waitpid(message["killed"], 0)
         if "error" in message:
             raise from_payload(message["error"])
         return message, list(zip(message["fds"], fds, strict=True))

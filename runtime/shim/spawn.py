@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING, NamedTuple
 
+from runtime.errors import KernelFailure
+from runtime.kernel import procfs
 from runtime.shim import sockets
 from runtime.shim.init import report, run_init
 from runtime.shim.namespaces import Namespaces
@@ -17,9 +20,18 @@ class Child(NamedTuple):
     """Init, waiting for "go", and the monitor's ends of its descriptors by name."""
 
     pid: int
+    start_time: int
     fds: list[
         tuple[str, int]
     ]  # "pidfd" "go" "status" and, as there are, "out" "err" "in" "terminal"
+
+
+class Unwatched(KernelFailure):
+    """Nobody could have watched init or told who it is, and so it was killed: `pid` is there to be reaped."""
+
+    def __init__(self, pid: int, error: OSError) -> None:
+        super().__init__("watch init", error.errno or 0, str(error.filename or ""))
+        self.pid = pid
 
 
 def spawn(
@@ -31,7 +43,7 @@ def spawn(
     private: tuple[int, ...] = (),
 ) -> Child:
     """Fork init; `doors` are those of its groups when we are in its user namespace, `private` what it closes at
-    once. It builds its root file system at once and executes once it reads a byte from "go".
+    once. It builds its root file system at once and executes once it reads a byte from "go". Raises Unwatched.
 
     "status" ends silently when it has executed, or says why it has not.
     """
@@ -73,7 +85,13 @@ def spawn(
         )
     for fd in (*given, *outputs, *(doors or ())):
         os.close(fd)
-    return Child(pid, [("pidfd", os.pidfd_open(pid)), *kept])
+    try:
+        started = procfs.start_time(pid)
+        pidfd = os.pidfd_open(pid)
+    except OSError as error:
+        os.kill(pid, signal.SIGKILL)
+        raise Unwatched(pid, error) from error
+    return Child(pid, started, [("pidfd", pidfd), *kept])
 
 
 def _take_stdio(stdin: int, outputs: list[int]) -> None:

@@ -17,7 +17,7 @@ from runtime.shim import sockets, userns
 from runtime.shim.init import as_init_failed
 from runtime.shim.namespaces import Namespaces
 from runtime.shim.ports import hold_ports
-from runtime.shim.spawn import spawn
+from runtime.shim.spawn import Unwatched, spawn
 from runtime.store.files import write_atomic
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ _KEPT = (
 
 
 def run_starter(asker: sockets.Socket, ahead: int = -1) -> NoReturn:
-    """Wait for the order, fork init and hand it over: one message with descriptors, or one with an error.
+    """Wait for the order, fork init and hand it over: one message with descriptors, or one with an error, and
+    the pid of an init that was "killed".
 
     For a first start (start.py) the order is {"engine": pid}, with the engine's connection, on which the plan
     comes; that process is in the namespace `ahead`, a network namespace made before its container was known.
@@ -67,6 +68,8 @@ def run_starter(asker: sockets.Socket, ahead: int = -1) -> NoReturn:
         message["fds"] = [name for name, _ in fds]
     except EngineError as error:
         message = {"error": error.payload()}
+        if isinstance(error, Unwatched):
+            message["killed"] = error.pid
     except BaseException as error:  # noqa: BLE001 - the last frame of this process
         failure = EngineError(f"The container's starter failed: {type(error).__name__}: {error}")
         message = {"error": failure.payload()}
@@ -139,7 +142,7 @@ def _make_init(
     facts = {
         "own_pid_namespace": plan["namespaces"]["pid"] == "own",
         "pid": child.pid,
-        "start_time": procfs.start_time(child.pid),
+        "start_time": child.start_time,
     }
     return facts, child.fds, namespaces
 

@@ -13,12 +13,15 @@ import pytest
 from runtime.engine.execs import ExecRequest
 from runtime.errors import EngineError, KernelFailure
 from runtime.kernel.nftables import Nftables
-from runtime.model.spec import Limits, LogOptions, NetworkSpec
+from runtime.model.image import ImageChanges
+from runtime.model.spec import Limits, LogOptions, NetworkSpec, Restart
 from runtime.model.state import Status
 from runtime.network import sysctls
 from runtime.network.firewall import Firewall
 from runtime.network.ruleset import network_elements
 from tests.support.engine import Instance
+from tests.support.processes import read_process
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -81,6 +84,22 @@ def test_a_command_that_nobody_could_watch_does_not_run(faults: Callable[[str], 
             assert session.wait(10) == 0
 
 
+def test_a_life_that_nobody_could_watch_is_ended_and_reaped(faults: Callable[[str], Path]) -> None:
+    switch = faults("pidfd_open")
+    with Instance() as instance:
+        spec = instance.run(instance.spec("sleep", "1000", restart=Restart("always")))
+        run = instance.engine.observe(spec.id).run
+        assert run is not None
+        _turn(switch, b"\1")
+        os.kill(run.pid, signal.SIGKILL)
+        # The end of that life, and the one that could not begin.
+        wait_until(lambda: len(instance.engine.exits(spec.id)) >= 2, what="another life is tried")
+        everything = (read_process(pid) for pid in filter(str.isdigit, os.listdir("/proc")))
+        assert [p for p in everything if p and p.parent == run.shim_pid and p.is_zombie] == []
+        _turn(switch, b"\0")
+        instance.wait_for(spec, Status.RUNNING)
+
+
 def test_an_exit_that_the_disk_did_not_take_is_on_record_when_it_has_room_again() -> None:
     with Instance(disk="8m") as instance:
         spec = instance.run(instance.spec("sleep", "1000", logs=LogOptions(driver="none")))
@@ -123,6 +142,22 @@ def test_a_rename_that_fails_leaves_the_old_name(
     facts = (instance.config.dns / network.id / f"{spec.id}.json").read_text()
     assert spec.name in facts
     assert "other" not in facts
+
+
+def test_an_image_whose_container_could_not_run_on_as_if_nothing_had_been_is_not_left(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = instance.run(instance.shell("echo x > /x; exec sleep 1000"))
+    wait_until((instance.config.bundle(spec.id) / "upper/x").exists)
+    before = os.listdir(instance.config.images)
+    commits = instance.engine.commits
+    with monkeypatch.context() as patch:
+        patch.setattr("runtime.engine.observe.Observer.unmark_frozen", _refuse)
+        with pytest.raises(KernelFailure):
+            commits.commit(spec.id, ImageChanges(created="2026-01-02T03:04:05Z"))
+    assert os.listdir(instance.config.images) == before
+    commits.thaw(spec.id)
+    assert instance.status(spec) == Status.RUNNING
 
 
 def test_limits_that_the_disk_does_not_take_are_not_in_force(

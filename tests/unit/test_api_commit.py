@@ -33,7 +33,8 @@ class Engine:
         self.thawed: list[str] = []
         self.error: Exception | None = None
         self.commits = SimpleNamespace(commit=self._commit, thaw=self.thawed.append)
-        self.images = SimpleNamespace(remove=self.removed.append)
+        self.there: list[ImageRecord] = []
+        self.images = SimpleNamespace(remove=self.removed.append, records=lambda: self.there)
 
     def _commit(self, container_id: str, changes: Any, **options: Any) -> Any:
         self.asked.append((container_id, changes, options["pause"]))
@@ -163,6 +164,21 @@ def test_a_failure_has_it_run_on_and_leaves_nothing(
     assert ended.error["message"] == "too deep"
     assert engine.thawed == [web.pk]
     assert list(Image.objects.values_list("digest", flat=True)) == [DIGEST]
+
+
+def test_an_image_that_a_worker_made_before_it_died_goes_with_the_failure(
+    site: Site, web: Container, engine: Engine
+) -> None:
+    row = site.api().post("containers/web/commit", {})
+    Operation.objects.filter(pk=row["id"]).update(attempts=1)
+    created = Operation.objects.get(pk=row["id"]).params["changes"]["created"]
+    engine.there = [
+        ImageRecord(DIGEST, ImageConfig(), (), created="2026-01-02T03:04:05Z"),
+        ImageRecord(MADE, ImageConfig(), (), created=created),
+    ]
+    engine.error = ArchiveInvalid("too deep")
+    assert run(row["id"]).status == "failed"
+    assert engine.removed == [MADE]
 
 
 def test_waiting_answers_with_the_image(site: Site, web: Container) -> None:

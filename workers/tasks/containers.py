@@ -195,7 +195,12 @@ def update(job: Job) -> Result:
 
 
 def _run_on(job: Job) -> None:
-    """After a commit that failed: a worker that died on it may have frozen the container."""
+    """After a commit that failed: a worker that died on it may have frozen the container, or made the image."""
+    created = job.params["changes"]["created"]
+    if job.operation.attempts > 1 and not image_built_at(host=job.operation.host, time=created):
+        for record in job.engine.images.records():
+            if record.created == created:
+                job.engine.images.remove(record.id)
     job.engine.commits.thaw(job.target)
     _seen(job)
 
