@@ -88,14 +88,13 @@ def test_a_life_that_nobody_could_watch_is_ended_and_reaped(faults: Callable[[st
     switch = faults("pidfd_open")
     with Instance() as instance:
         spec = instance.run(instance.spec("sleep", "1000", restart=Restart("always")))
-        run = instance.engine.observe(spec.id).run
-        assert run is not None
+        state = instance.engine.observe(spec.id).run
+        assert state is not None
         _turn(switch, b"\1")
-        os.kill(run.pid, signal.SIGKILL)
+        os.kill(state.pid, signal.SIGKILL)
         # The end of that life, and the one that could not begin.
         wait_until(lambda: len(instance.engine.exits(spec.id)) >= 2, what="another life is tried")
-        everything = (read_process(pid) for pid in filter(str.isdigit, os.listdir("/proc")))
-        assert [p for p in everything if p and p.parent == run.shim_pid and p.is_zombie] == []
+        wait_until(lambda: _children(state.shim_pid) == [], what="the monitor has no child")
         _turn(switch, b"\0")
         instance.wait_for(spec, Status.RUNNING)
 
@@ -118,6 +117,12 @@ def _fill(path: Path) -> None:
     with path.open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
+
+
+def _children(parent: int) -> list[str]:
+    """Also those that have ended and nobody has reaped."""
+    everything = map(read_process, filter(str.isdigit, os.listdir("/proc")))
+    return [process.label for process in everything if process and process.parent == parent]
 
 
 def _pid(instance: Instance, container_id: str) -> int:
