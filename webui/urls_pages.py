@@ -8,6 +8,7 @@ from django.urls import path
 from django.views.generic import RedirectView
 
 from webui.accounts import views as accounts
+from webui.containers import network_dialogs as container_networks
 from webui.containers import views as containers
 from webui.core import views as core
 from webui.hosts import views as hosts
@@ -38,6 +39,16 @@ urlpatterns = [
         containers.container_dialog,
         name="container-dialog",
     ),
+    path(
+        "containers/<str:container_id>/networks/connect/",
+        container_networks.connect_dialog,
+        name="container-connect",
+    ),
+    path(
+        "containers/<str:container_id>/networks/<str:network_id>/disconnect/",
+        container_networks.disconnect_dialog,
+        name="container-disconnect",
+    ),
     path("images/", images.image_list, name="images"),
     path("images/dialog/<slug:name>/", images.images_dialog, name="images-dialog"),
     path("images/<str:image_id>/", images.image_detail, name="image"),
@@ -48,6 +59,11 @@ urlpatterns = [
     path("networks/", networks.network_list, name="networks"),
     path("networks/new/", networks.create_dialog, name="network-create"),
     path("networks/<str:network_id>/remove/", networks.remove_dialog, name="network-remove"),
+    path(
+        "networks/<str:network_id>/connect/",
+        container_networks.connect_to_dialog,
+        name="network-connect",
+    ),
     path("operations/", operations.operation_list, name="operations"),
     path("events/", operations.event_list, name="events"),
     path("hosts/", hosts.host_list, name="hosts"),

@@ -55,6 +55,7 @@ def _make() -> Celery:
         imports=(
             "workers.tasks.containers",
             "workers.tasks.images",
+            "workers.tasks.joining",
             "workers.tasks.networks",
             "workers.tasks.volumes",
         ),

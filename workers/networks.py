@@ -59,12 +59,17 @@ def moved_off_the_host(engine: Engine, network: Network) -> Network:
 def networks_known(engine: Engine, spec: ContainerSpec) -> None:
     """Tell the host of the container's networks. Raises NotFound for one that the database lacks too."""
     for endpoint in spec.endpoints:
-        if _is_known(engine, endpoint.network_id):
-            continue
-        network = Network.objects.filter(pk=endpoint.network_id).first()
-        if network is None:
-            raise NotFound("The container's network does not exist any more.", field="network")
-        engine.networks.ensure(network_spec(network))
+        network_known(engine, endpoint.network_id)
+
+
+def network_known(engine: Engine, network_id: str) -> None:
+    """Tell the host of the network, unless it knows. Raises NotFound when the database lacks it too."""
+    if _is_known(engine, network_id):
+        return
+    network = Network.objects.filter(pk=network_id).first()
+    if network is None:
+        raise NotFound("The container's network does not exist any more.", field="network")
+    engine.networks.ensure(network_spec(network))
 
 
 def _is_known(engine: Engine, network_id: str) -> bool:

@@ -63,7 +63,7 @@ class Changes:
                 shm_size=spec.shm_size if shm_size is None else shm_size,
             )
             _check_shm(spec, changed)
-            validate_spec(changed)
+            validate_spec(changed, made=True)
             self._cgroups.check(changed.limits)
             with Undo() as undo:
                 if observed.status.is_active:

@@ -16,6 +16,7 @@ from runtime.engine.diff import Change
 from runtime.engine.diff import changes as upper_changes
 from runtime.engine.execs import ExecRequest, Execs
 from runtime.engine.files import Files
+from runtime.engine.joining import Joining
 from runtime.engine.layers import MergedTree
 from runtime.engine.lifecycle import Lifecycle, Trace
 from runtime.engine.measure import Meter
@@ -64,6 +65,7 @@ class Engine:
         self._changes = Changes(
             config, bundles=self.bundles, cgroups=self.cgroups, observer=self._observer
         )
+        self.joining = Joining(config, bundles=self.bundles, wiring=wiring, observer=self._observer)
         self._execs = Execs(config, self.bundles, self._observer)
         self._attaching = Attaching(config, self._observer)
         self.files = Files(

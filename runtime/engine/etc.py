@@ -40,6 +40,30 @@ def write_etc_files(spec: ContainerSpec, config: Config) -> None:
         path.chmod(0o644)  # whatever the umask: every user of the container reads them
 
 
+def change_etc_files(directory: Path, before: ContainerSpec, after: ContainerSpec) -> None:
+    """Have the files of a container that runs follow a change of its networks. Raises OSError.
+
+    They are bound into it, so they are written in place, and they are its own to edit: in `hosts` our lines are
+    exchanged and the others stay, and a `resolv.conf` that it has written is left as it is.
+    """
+    for name, text_of in (("hosts", hosts_text), ("resolv.conf", resolv_text)):
+        path, old, new = directory / name, text_of(before), text_of(after)
+        there = _read(path)
+        if there == old:
+            changed = new
+        elif name == "hosts":
+            changed = _exchange(there, old.splitlines(), new.splitlines())
+        else:
+            continue
+        if changed != there:
+            path.write_text(changed, errors="surrogateescape")
+
+
+def _exchange(there: str, old: list[str], new: list[str]) -> str:
+    kept = [line for line in there.splitlines() if line in new or line not in old]
+    return "\n".join([*kept, *(line for line in new if line not in kept)]) + "\n"
+
+
 def hostname_of(spec: ContainerSpec) -> str:
     """What it was given; the host's where it has the host's names or network; else its short id."""
     shares = "host" in (spec.namespaces.uts, spec.namespaces.network)
@@ -95,6 +119,6 @@ def _host_servers() -> Iterator[str]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text(errors="surrogateescape")
     except OSError:
         return ""

@@ -393,7 +393,7 @@ class Lifecycle:
             if spec.name == name:
                 return
             changed = dataclasses.replace(spec, name=name)
-            validate_spec(changed)
+            validate_spec(changed, made=True)
             active = self._observer.settled(container_id).status.is_active
             with Undo() as undo:
                 if active:

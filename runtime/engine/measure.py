@@ -30,7 +30,8 @@ class Meter:
         self._bundles = bundles
         self._cgroups = cgroups
         self._wiring = wiring
-        self._links: dict[str, tuple[str, ...]] = {}  # id -> host ends of its interfaces
+        # id -> when its specification was written, and the host ends of its interfaces
+        self._links: dict[str, tuple[int, tuple[str, ...]]] = {}
         self._files = KeptFiles()
 
     def stats(self, container_id: str) -> StatsSample:
@@ -55,12 +56,14 @@ class Meter:
 
     def _network(self, container_id: str) -> tuple[int, int, int, int]:
         """(rx bytes, tx bytes, rx packets, tx packets) of the host's ends."""
-        links = self._links.get(container_id)
-        if links is None:
-            links = self._wiring.links(self._bundles.spec(container_id))
-            self._links[container_id] = links
+        written = self._bundles.written(container_id)
+        known = self._links.get(container_id)
+        if known is None or known[0] != written:
+            # Its networks change while it runs.
+            known = written, self._wiring.links(self._bundles.spec(container_id))
+            self._links[container_id] = known
         totals = [0, 0, 0, 0]
-        for link in links:
+        for link in known[1]:
             for index, name in enumerate(_COUNTERS):
                 totals[index] += self._count(f"/sys/class/net/{link}/statistics/{name}")
         return totals[0], totals[1], totals[2], totals[3]

@@ -81,7 +81,7 @@ def make_plan(
         "joined": {str(pid): procfs.start_time(pid) for pid in others},
         "user_namespace": user_namespace,
         "cgroup": cgroup,
-        "interfaces": _interfaces(spec, networks),
+        "interfaces": interfaces(spec, networks),
         "wait_for_network": own_network and bool(spec.endpoints),
         "ports": [
             {"protocol": p.protocol, "host_ip": p.host_ip, "host_port": p.host_port}
@@ -203,7 +203,7 @@ def joined(mode: str) -> int:
     return int(mode.removeprefix("pid:")) if mode.startswith("pid:") else 0
 
 
-def _interfaces(spec: ContainerSpec, networks: dict[str, NetworkSpec]) -> list[Interface]:
+def interfaces(spec: ContainerSpec, networks: dict[str, NetworkSpec]) -> list[Interface]:
     """eth0, eth1, … in the order of the endpoints; the first network with a way out has the default route."""
     result: list[Interface] = []
     routed = routed6 = False

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 
+from runtime.engine import inside
+from runtime.engine.planning import interfaces
 from runtime.engine.undo import Undo
 from runtime.errors import EngineError, NotFound, error_context
 from runtime.model.spec import ContainerSpec, NetworkSpec
@@ -59,8 +61,44 @@ class Wiring:
             for index, endpoint in enumerate(spec.endpoints):
                 self._networks.attach(spec, endpoint, index, pid)
             if spec.ports:
-                self._networks.publish(spec)
+                self._networks.publish(_answering(spec))
             self._networks.register_names(spec)
+
+    def follow(
+        self, spec: ContainerSpec, network_id: str, networks: dict[str, NetworkSpec], netns: int
+    ) -> None:
+        """Make one network of a container that runs as `spec` has it, joined or not, whatever is there.
+
+        `networks` are those of `spec`, `netns` is a descriptor of its network namespace. Routes and published
+        ports follow, as they may lead through another one now.
+        """
+        with error_context("network", id=spec.id, network=network_id):
+            indices = {each: self._networks.plugged(spec.id, each) for each in networks}
+            wanted = {
+                endpoint.network_id: interface
+                for endpoint, interface in zip(
+                    spec.endpoints, interfaces(spec, networks), strict=True
+                )
+            }
+            joined = next((e for e in spec.endpoints if e.network_id == network_id), None)
+            if joined is None:
+                self._networks.unregister_names(spec.id, network_id)
+                self._networks.republish(_answering(spec))
+                self._networks.detach(spec.id, network_id)
+            else:
+                if not indices[network_id]:
+                    name = inside.free_name(netns)
+                    indices[network_id] = self._networks.plug(spec, joined, name, netns)
+                inside.set_up(netns, indices[network_id], wanted[network_id])
+                self._networks.republish(_answering(spec))
+                self._networks.register_names(spec)
+            # One that the container has done away with itself stays away.
+            present = [(index, wanted[each]) for each, index in indices.items() if index]
+            inside.route(netns, present)
+
+    def unplug(self, container_id: str, network_id: str) -> None:
+        """Take an interface away that is not to be there; none is no error."""
+        self._networks.detach(container_id, network_id)
 
     def disconnect(self, spec: ContainerSpec, *, links: bool = True) -> None:
         """Take all of it away again; nothing is missing when it is gone. Tries every part.
@@ -93,3 +131,11 @@ class Wiring:
         if spec.endpoints:
             self._networks.unregister_names(spec.id)
             self._networks.register_names(dataclasses.replace(spec, name=name))
+
+
+def _answering(spec: ContainerSpec) -> ContainerSpec:
+    """Without the ports that no network of the container can lead to: its last one with IPv6 was taken from it."""
+    if any(endpoint.address6 for endpoint in spec.endpoints):
+        return spec
+    ports = tuple(port for port in spec.ports if ":" not in port.host_ip)
+    return spec if ports == spec.ports else dataclasses.replace(spec, ports=ports)

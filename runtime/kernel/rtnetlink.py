@@ -10,8 +10,12 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from typing import TYPE_CHECKING
 
 from runtime.errors import NetlinkFailure
+
+if TYPE_CHECKING:
+    from runtime.model.plan import Interface
 
 _RTM_NEWLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 16, 20, 24
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_CREATE, _NLM_F_REPLACE = 0x1, 0x4, 0x400, 0x100
@@ -38,6 +42,30 @@ class Rtnetlink:
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
+
+    def set_up(self, interface: Interface, settings: int) -> None:
+        """Addresses, link and default routes of one interface. May be repeated.
+
+        `settings` is a directory /proc/sys that can be written to.
+        """
+        name, address6 = interface["name"], interface.get("address6")
+        further = interface.get("link_local", ())
+        six = bool(address6) or any(":" in address for address in further)
+        _prepare_ipv6(settings, name, enabled=six)
+        self.add_address(name, interface["address"], interface["prefix_length"])
+        self.up(name)
+        for address in further:
+            # docker run --link-local-ip
+            self.add_address(name, address, 64 if ":" in address else 16)
+        if address6:
+            self.add_address(name, address6, interface["prefix_length6"])
+        self.add_default_routes(interface)
+
+    def add_default_routes(self, interface: Interface) -> None:
+        """Those that lead through it, in the place of others; none for an interface without a gateway."""
+        for gateway in (interface["gateway"], interface.get("gateway6", "")):
+            if gateway:
+                self.add_default_route(interface["name"], gateway)
 
     def up(self, name: str, *, mac_address: str = "", mtu: int = 0) -> None:
         """Set the interface up, with this MAC address and MTU when given."""
@@ -97,6 +125,21 @@ def _index(name: str) -> int:
         raise NetlinkFailure(
             f"There is no interface {name} in the container.", name=name
         ) from error
+
+
+def _prepare_ipv6(directory: int, name: str, *, enabled: bool) -> None:
+    """Before it is up: addresses come from us alone and are good at once; without any there is no IPv6."""
+    settings = (("disable_ipv6", "0"), ("accept_ra", "0"), ("accept_dad", "0"))
+    for setting, value in settings if enabled else (("disable_ipv6", "1"),):
+        try:
+            flags = os.O_WRONLY | os.O_CLOEXEC
+            fd = os.open(f"net/ipv6/conf/{name}/{setting}", flags, dir_fd=directory)
+        except OSError:  # a kernel without IPv6; an address would be refused by name
+            return
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
 
 
 def _pack(address: str) -> tuple[int, bytes]:

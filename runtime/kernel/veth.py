@@ -9,18 +9,27 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+from dataclasses import dataclass
 
 from runtime.kernel.rtnetlink import Rtnetlink, attribute
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_SETLINK = 16, 17, 19
 _NLM_F_CREATE, _NLM_F_EXCL = 0x400, 0x200
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
-_IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_NET_NS_PID = 12, 18, 19
+_IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_NET_NS_PID, _IFLA_NET_NS_FD = 12, 18, 19, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _VETH_INFO_PEER = 1
 _IFLA_BRPORT_MODE = 4
 _NESTED = 0x8000
 _IFF_UP = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A network namespace: that of the process `pid`, or the one behind the descriptor `fd`."""
+
+    pid: int = 0
+    fd: int = -1
 
 
 class VethSocket(Rtnetlink):
@@ -34,17 +43,18 @@ class VethSocket(Rtnetlink):
         self._socket.close()
 
     def add(
-        self, name: str, *, bridge: int, peer: str, peer_pid: int, peer_mac: str, mtu: int
+        self, name: str, *, bridge: int, peer: str, where: Namespace, peer_mac: str, mtu: int
     ) -> None:
         """Make a pair: `name` here, up and on the bridge with that index; `peer` in the network
-        namespace of `peer_pid`, down.
+        namespace `where`, down.
         """
+        place = (_IFLA_NET_NS_PID, where.pid) if where.pid else (_IFLA_NET_NS_FD, where.fd)
         inside = (
             struct.pack("=BxHiII", socket.AF_UNSPEC, 0, 0, 0, 0)
             + _text(_IFLA_IFNAME, peer)
             + attribute(_IFLA_ADDRESS, bytes.fromhex(peer_mac.replace(":", "")))
             + _number(_IFLA_MTU, mtu)
-            + _number(_IFLA_NET_NS_PID, peer_pid)
+            + _number(*place)
         )
         info = _text(_IFLA_INFO_KIND, "veth") + attribute(
             _IFLA_INFO_DATA | _NESTED, attribute(_VETH_INFO_PEER | _NESTED, inside)

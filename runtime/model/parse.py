@@ -112,7 +112,8 @@ def parse_address(text: str, field: str = "address") -> str:
     try:
         return str(ipaddress.ip_address(text.strip()))
     except ValueError:
-        raise SpecInvalid(field, f"{field}: {text!r} is not an IP address.") from None
+        hint = "Write it as 172.30.0.5 or fd00::5."
+        raise SpecInvalid(field, f"{field}: {text!r} is not an IP address.", hint=hint) from None
 
 
 def parse_restart(text: str, field: str = "restart") -> Restart:

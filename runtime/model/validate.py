@@ -56,8 +56,11 @@ _SYSCTL_NAMESPACED = (
 )  # fmt: skip
 
 
-def validate_spec(spec: ContainerSpec) -> None:
-    """Raise SpecInvalid for the first field that is wrong; return when all are right."""
+def validate_spec(spec: ContainerSpec, *, made: bool = False) -> None:
+    """Raise SpecInvalid for the first field that is wrong; return when all are right.
+
+    `made` says that the container is there: its networks may have been taken from it, and its ports wait.
+    """
     if not ID.fullmatch(spec.id):
         raise SpecInvalid("id", "id must be 64 hexadecimal digits.")
     validate_name(spec.name)
@@ -69,7 +72,7 @@ def validate_spec(spec: ContainerSpec) -> None:
         validate_hostname(spec.domainname, "domainname")
     validate_limits(spec.limits)
     _validate_mounts(spec.mounts)
-    validate_joins_and_endpoints(spec)
+    validate_joins_and_endpoints(spec, made=made)
     validate_ports(spec)
     _validate_lifecycle(spec)
     _validate_security(spec)

@@ -18,13 +18,13 @@ LINK_LOCAL: tuple[Subnet, ...] = (
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII | re.IGNORECASE)
 
 
-def validate_joins_and_endpoints(spec: ContainerSpec) -> None:
+def validate_joins_and_endpoints(spec: ContainerSpec, *, made: bool = False) -> None:
     mode = spec.namespaces.network
     _validate_joins(spec)
     own = mode == ""
     if spec.endpoints and not own:
         raise SpecInvalid("endpoints", f"A container with network mode {mode!r} joins no network.")
-    if spec.ports and not (own and spec.endpoints):
+    if spec.ports and not (own and (spec.endpoints or made)):
         raise SpecInvalid(
             "ports",
             "Ports are published through a network, and the container joins none.",

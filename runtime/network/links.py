@@ -15,7 +15,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runtime.errors import NetlinkFailure, NotFound
-from runtime.kernel.veth import VethSocket
+from runtime.kernel.veth import Namespace, VethSocket
 
 if TYPE_CHECKING:
     from runtime.network.netlink import Netlink
@@ -115,6 +115,13 @@ class Links:
             link.get_attr("IFLA_IFNAME") for link in links if link.get_attr("IFLA_MASTER") == index
         ]
 
+    def peer_index(self, name: str) -> int:
+        """Index of the other end of the veth, in the namespace that this is in; 0 when there is no such veth."""
+        found = self._unless(
+            errno.ENODEV, "look at", name, lambda n: list(n.link("get", ifname=name))
+        )
+        return int(found[0].get_attr("IFLA_LINK") or 0) if found else 0
+
     def counters(self, name: str) -> LinkCounters | None:
         """Traffic of the container at the other end of the veth; None when there is no such veth."""
         found = self._unless(
@@ -194,17 +201,17 @@ class Links:
         *,
         bridge: str,
         peer: str,
-        peer_pid: int,
+        where: Namespace,
         peer_mac: str,
         mtu: int,
         hairpin: bool,
     ) -> None:
-        """Make a pair: `name` here, up and on `bridge`; `peer` in the network namespace of `peer_pid`.
+        """Make a pair: `name` here, up and on `bridge`; `peer` in the network namespace `where`.
 
         One netlink message does it all, but for `hairpin`: that frames may leave the bridge through
         the port they came in by. A leftover of the same name is replaced.
         """
-        about = {"bridge": bridge, "pid": peer_pid}
+        about = {"bridge": bridge, "pid": where.pid}
         if self.exists(name):
             self.delete(name)
         try:
@@ -212,7 +219,7 @@ class Links:
                 name,
                 bridge=self._index(bridge),
                 peer=peer,
-                peer_pid=peer_pid,
+                where=where,
                 peer_mac=peer_mac,
                 mtu=mtu,
             )

@@ -20,21 +20,20 @@ from functools import partial
 from runtime.errors import (
     Conflict,
     EngineError,
-    FirewallFailure,
     NetworkInUse,
     NotFound,
-    PortInUse,
     error_context,
 )
-from runtime.kernel.conntrack import forget_udp_from, forget_udp_to_port
+from runtime.kernel.veth import Namespace
 from runtime.model.spec import ContainerSpec, EndpointSpec, NetworkSpec
 from runtime.model.subnets import mac_for
 from runtime.network import names, sysctls
 from runtime.network.clashes import refuse_clash
-from runtime.network.facts import NetworkFiles, PortFacts, PortFiles
+from runtime.network.facts import NetworkFiles, PortFiles
 from runtime.network.firewall import Firewall
 from runtime.network.links import LinkCounters, Links
-from runtime.network.ports import PublishedPort, ports_of
+from runtime.network.ports import PublishedPort
+from runtime.network.publishing import Published
 from runtime.network.upstreams import system_nameservers
 from runtime.store.locks import locked
 from runtime.store.paths import Config
@@ -58,6 +57,14 @@ class NetworkManager:
         self._sysctls = sysctls.Sysctls(config)
         self._networks = NetworkFiles(config)
         self._ports = PortFiles(config)
+        self._published = Published(
+            files=self._ports,
+            firewall=self._firewall,
+            links=self._links,
+            network=self.get,
+            ifname=self.ifname,
+            restore=self._restore_firewall,
+        )
         self._thread_lock = threading.RLock()
 
     def close(self) -> None:
@@ -220,6 +227,22 @@ class NetworkManager:
         name of the host's interface. Raises NotFound when the network was never ensured,
         NetlinkFailure.
         """
+        return self._wire(spec, endpoint, f"eth{index}", Namespace(pid=pid))
+
+    def plug(self, spec: ContainerSpec, endpoint: EndpointSpec, name: str, netns: int) -> int:
+        """As `attach`, into the network namespace behind the descriptor `netns`; the interface is `name` there.
+
+        Returns its index there.
+        """
+        return self._links.peer_index(self._wire(spec, endpoint, name, Namespace(fd=netns)))
+
+    def plugged(self, container_id: str, network_id: str) -> int:
+        """Index of the endpoint's interface in the container; 0 when there is none."""
+        return self._links.peer_index(self.ifname(container_id, network_id))
+
+    def _wire(
+        self, spec: ContainerSpec, endpoint: EndpointSpec, peer: str, where: Namespace
+    ) -> str:
         network = self.get(endpoint.network_id)
         name = self.ifname(spec.id, endpoint.network_id)
         bridge = self._config.bridge(endpoint.network_id)
@@ -228,8 +251,8 @@ class NetworkManager:
         self._links.create_veth(
             name,
             bridge=bridge,
-            peer=f"eth{index}",
-            peer_pid=pid,
+            peer=peer,
+            where=where,
             peer_mac=endpoint.mac_address,
             mtu=network.mtu,
             hairpin=sysctls.bridge_netfilter(),
@@ -257,33 +280,22 @@ class NetworkManager:
     # -- published ports ----------------------------------------------------------------------
 
     def publish(self, spec: ContainerSpec) -> None:
-        """Lead the host's ports to the container: one map element each, all or none.
+        """Lead the host's ports to the container; see `Published.publish`."""
+        if spec.ports and spec.endpoints:
+            with self._locked():
+                self._published.publish(spec)
 
-        Through its first network that has a way out; an internal one's ports answer on the host only.
-        Raises PortInUse when a running container has the port, Unsupported, FirewallFailure.
-        """
-        if not spec.ports or not spec.endpoints:
-            return
-        ports = ports_of(spec, *self._homes(spec))
-        with self._locked():
-            self._unpublish(spec.id)
-            links = tuple(self.ifname(spec.id, e.network_id) for e in spec.endpoints)
-            self._ports.write(spec.id, PortFacts(tuple(ports), links))
-            try:
-                self._publish(ports)
-            except BaseException:
-                self._ports.remove(spec.id)
-                raise
-        # Who sent before the port was there is tracked as talking to the host itself.
-        for port in ports:
-            if port.protocol == "udp":
-                forget_udp_to_port(port.host_port, ipv6=":" in port.host_ip)
+    def republish(self, spec: ContainerSpec) -> None:
+        """As `publish`, after its networks have changed; ports that lead where they led stay as they are."""
+        if spec.ports:
+            with self._locked():
+                self._published.republish(spec)
 
     def unpublish(self, container_id: str) -> None:
         """Remove what `publish` added for the container; nothing there is no error."""
         if self._ports.exists(container_id):
             with self._locked():
-                self._unpublish(container_id)
+                self._published.unpublish(container_id)
 
     def published(self) -> set[PublishedPort]:
         """Every published port, as the kernel has it. Raises FirewallFailure."""
@@ -295,8 +307,9 @@ class NetworkManager:
         """Let the container be found by name on its networks."""
         names.register(self._config, spec)
 
-    def unregister_names(self, container_id: str) -> None:
-        names.unregister(self._config, container_id)
+    def unregister_names(self, container_id: str, network_id: str = "") -> None:
+        """Forget its names, on all networks or on one; none is no error."""
+        names.unregister(self._config, container_id, network_id)
 
     # -- inner --------------------------------------------------------------------------------
 
@@ -343,57 +356,6 @@ class NetworkManager:
 
     def _restore_firewall(self) -> bool:
         return self._firewall.restore(self.list(), self._ports.read_all())
-
-    def _homes(self, spec: ContainerSpec) -> tuple[EndpointSpec, EndpointSpec | None]:
-        """The endpoints that published ports lead to, for IPv4 and for IPv6: on a network with a way out
-        where there is one."""
-        # A stable sort: those with a way out first, each group in its order.
-        ends = sorted(spec.endpoints, key=lambda end: self.get(end.network_id).internal)
-        return ends[0], next((end for end in ends if end.address6), None)
-
-    def _publish(self, ports: Sequence[PublishedPort]) -> None:
-        try:
-            self._firewall.publish(ports)
-        except FirewallFailure as error:
-            reason = error.extra.get("reason")
-            if reason == "exists":
-                self._refuse_taken(ports)
-                self._firewall.replace(ports)
-            elif reason == "missing":
-                # Somebody flushed the rules. The facts hold the new ports already.
-                log.warning("The nftables table %s was gone; made it again.", self._firewall.table)
-                self._restore_firewall()
-            else:
-                raise
-
-    def _unpublish(self, container_id: str) -> None:
-        ports = self._ports.read(container_id).ports
-        if ports:
-            self._firewall.unpublish(ports)
-        for port in ports:
-            if port.protocol == "udp":
-                forget_udp_from(port.address, port.container_port)
-        self._ports.remove(container_id)
-
-    def _refuse_taken(self, ports: Sequence[PublishedPort]) -> None:
-        """Raise PortInUse when one belongs to a container that is attached right now.
-
-        A living container's shim holds its ports as sockets, so this is met only where nobody holds
-        them; an element without its container is a leftover.
-        """
-        for port in ports:
-            owner = self._firewall.owner(port)
-            if owner in (None, "", port.container_id):
-                continue
-            if any(self._links.exists(link) for link in self._ports.read(str(owner)).links):
-                raise PortInUse(
-                    f"Port {port.host_port}/{port.protocol} of the host is published by container"
-                    f" {str(owner)[:12]}.",
-                    hint="Choose another host port, or stop that container.",
-                    host_port=port.host_port,
-                    protocol=port.protocol,
-                    container=owner,
-                )
 
 
 def _same_wiring(one: NetworkSpec, other: NetworkSpec) -> bool:

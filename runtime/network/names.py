@@ -87,10 +87,10 @@ def register(config: Config, spec: ContainerSpec) -> None:
         _write(config, endpoint.network_id, f"{spec.id}.json", facts)
 
 
-def unregister(config: Config, container_id: str) -> None:
-    """Forget the container's names on every network; none is no error."""
+def unregister(config: Config, container_id: str, network_id: str = "") -> None:
+    """Forget the container's names on every network, or on one; none is no error."""
     with error_context("names", container=container_id):
-        for network in _directories(config.dns):
+        for network in [config.dns / network_id] if network_id else _directories(config.dns):
             (network / f"{container_id}.json").unlink(missing_ok=True)
 
 

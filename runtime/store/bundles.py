@@ -110,6 +110,13 @@ class BundleStore:
             )
         return from_json(ContainerSpec, data)
 
+    def written(self, container_id: str) -> int:
+        """When its specification was last written, in nanoseconds; 0 when there is none."""
+        try:
+            return os.stat(self._config.bundle(container_id) / "spec.json").st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
     def write_spec(self, spec: ContainerSpec) -> None:
         write_json(self._config.bundle(spec.id) / "spec.json", to_json(spec), mode=0o600)
 

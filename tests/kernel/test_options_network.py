@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,8 +13,9 @@ import pytest
 
 from runtime.errors import SpecInvalid, Unsupported
 from runtime.model.parse_ports import parse_ports
-from tests.support.engine import CHECKOUT, Instance, free_port
+from tests.support.engine import Instance, free_port
 from tests.support.options import Seen, asked, started
+from tests.support.resolver import lookup, resolver
 from tests.support.waiting import wait_until
 
 
@@ -72,12 +72,12 @@ def test_address_mac_and_aliases(instance: Instance) -> None:
     with resolver(instance):
         other = started(instance, on=network)
         for name in ("sql", "db.internal", seen.spec.name):
-            wait_until(lambda n=name: address in _lookup(other, n), what=name)  # type: ignore[misc]
+            wait_until(lambda n=name: address in lookup(other, n), what=name)  # type: ignore[misc]
         # As it runs, a new name takes the place of the old one.
         instance.engine.rename(seen.spec.id, "renamed")
-        wait_until(lambda: address in _lookup(other, "renamed"))
-        assert address not in _lookup(other, seen.spec.name)
-        assert address in _lookup(other, "sql")
+        wait_until(lambda: address in lookup(other, "renamed"))
+        assert address not in lookup(other, seen.spec.name)
+        assert address in lookup(other, "sql")
 
 
 def test_several_networks_are_joined_and_their_names_found(instance: Instance) -> None:
@@ -92,9 +92,9 @@ def test_several_networks_are_joined_and_their_names_found(instance: Instance) -
     with resolver(instance):
         for seen in (one, other):
             name, address = seen.spec.name, seen.spec.endpoints[0].address
-            wait_until(lambda n=name, a=address: a in _lookup(both, n), what=name)  # type: ignore[misc]
-        assert both.spec.endpoints[1].address in _lookup(other, both.spec.name)
-        assert one.spec.endpoints[0].address not in _lookup(other, one.spec.name)
+            wait_until(lambda n=name, a=address: a in lookup(both, n), what=name)  # type: ignore[misc]
+        assert both.spec.endpoints[1].address in lookup(other, both.spec.name)
+        assert one.spec.endpoints[0].address not in lookup(other, one.spec.name)
 
 
 def test_link_local_addresses_stand_beside_its_own(instance: Instance) -> None:
@@ -115,32 +115,12 @@ def test_a_dns_server_of_its_own_is_asked_for_all_but_containers(instance: Insta
     server = started(instance, on=network)
     with _answering(server), resolver(instance):
         seen = started(instance, on=network, dns=[server.spec.endpoints[0].address])
-        wait_until(lambda: "192.0.2.7" in _lookup(seen, "elsewhere.example"))
-        assert server.spec.endpoints[0].address in _lookup(seen, server.spec.name)
+        wait_until(lambda: "192.0.2.7" in lookup(seen, "elsewhere.example"))
+        assert server.spec.endpoints[0].address in lookup(seen, server.spec.name)
         inner = instance.network(internal=True)
         shut = started(instance, on=inner, dns=[server.spec.endpoints[0].address])
-        wait_until(lambda: shut.spec.endpoints[0].address in _lookup(shut, shut.spec.name))
-        assert "192.0.2.7" not in _lookup(shut, "elsewhere.example")
-
-
-@contextmanager
-def resolver(instance: Instance) -> Iterator[None]:
-    """The instance's own, as its platform would run it."""
-    environment = {
-        **os.environ, "SLIPWAY_ROOT": str(instance.config.root),
-        "SLIPWAY_RUN": str(instance.config.run), "SLIPWAY_NAME": instance.config.name,
-    }  # fmt: skip
-    # It becomes nobody, to whom the fixture's directory is closed.
-    for directory in (instance.config.run.parent, instance.config.run):
-        directory.chmod(0o755)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "runtime.network.resolver"], cwd=CHECKOUT, env=environment
-    )
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        wait_until(lambda: shut.spec.endpoints[0].address in lookup(shut, shut.spec.name))
+        assert "192.0.2.7" not in lookup(shut, "elsewhere.example")
 
 
 _SERVER = """
@@ -174,13 +154,6 @@ def _answering(seen: Seen) -> Iterator[None]:
         finally:
             process.kill()
             process.wait(10)
-
-
-def _lookup(seen: Seen, name: str) -> str:
-    try:
-        return seen.run("nslookup", name)
-    except AssertionError:
-        return ""
 
 
 def test_resolver_and_hosts_files(instance: Instance) -> None:

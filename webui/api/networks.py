@@ -10,11 +10,14 @@ from pydantic import Field
 
 from webui.api.answers import Answer, WaitQuery, answer
 from webui.api.auth import operator, reader
-from webui.containers.requests import Request
-from webui.core.payloads import network_row, operation_row
+from webui.containers import connecting
+from webui.containers.requests import ConnectRequest, DisconnectRequest, Request
+from webui.containers.selectors import container_alone, container_find
+from webui.core.payloads import container_row, network_row, operation_row
 from webui.hosts.selectors import current_host
 from webui.networks import services
 from webui.networks.selectors import network_find, networks
+from webui.operations.models import Operation
 
 router = Router()
 ANY: Any = {200: Any, 201: Any, 202: Any}
@@ -58,3 +61,46 @@ def network_remove(request: HttpRequest, key: str, wait: WaitQuery) -> Answer:
     user, via = operator(request)
     operation = services.network_remove(network=network_find(key), user=user, via=via)
     return answer(wait, operation, lambda: operation_row(operation))
+
+
+@router.post("/{key}/connect", response=ANY)
+def network_connect(
+    request: HttpRequest, key: str, body: ConnectRequest, wait: WaitQuery
+) -> Answer:
+    """Join a container to the network, at once when it runs. Answers the container, which keeps it over restarts.
+
+    An alias is a further name for others on this network. What is not given (`ip`, `ip6`, `mac_address`) is chosen.
+    """
+    user, via = operator(request)
+    operation = connecting.container_connect(
+        container=container_alone(body.container),
+        network=network_find(key),
+        request=body,
+        user=user,
+        via=via,
+    )
+    return _container(operation, wait)
+
+
+@router.post("/{key}/disconnect", response=ANY)
+def network_disconnect(
+    request: HttpRequest, key: str, body: DisconnectRequest, wait: WaitQuery
+) -> Answer:
+    """Take a container off the network, at once when it runs. Answers the container.
+
+    Its published ports lead through the networks that remain; without any they wait for the next one.
+    """
+    user, via = operator(request)
+    operation = connecting.container_disconnect(
+        container=container_alone(body.container), network=network_find(key), user=user, via=via
+    )
+    return _container(operation, wait)
+
+
+def _container(operation: Operation, wait: WaitQuery) -> Answer:
+    return answer(
+        wait,
+        operation,
+        lambda: container_row(container_find(operation.target_id)),
+        target_row=True,
+    )

@@ -239,6 +239,21 @@ class KillRequest(Request):
     signal: str = "SIGKILL"
 
 
+class ConnectRequest(Request):
+    """A container to join a network: by name or id, with what it is to have there; addresses are chosen unless given."""
+
+    container: str = Field(min_length=1)
+    aliases: list[str] = Field(default_factory=list)
+    ip: str = ""
+    ip6: str = ""
+    mac_address: str = ""
+    link_local_ips: list[str] = Field(default_factory=list)  # of 169.254.0.0/16 and fe80::/64
+
+
+class DisconnectRequest(Request):
+    container: str = Field(min_length=1)
+
+
 class RenameRequest(Request):
     name: str
 

@@ -186,7 +186,7 @@ def _check_together(container: Container, params: dict[str, Any]) -> None:
     if "ulimits" in params:
         spec["process"] = {**spec["process"], "ulimits": params["ulimits"]}
     with request_words(ContainerRequest(image="x")):
-        validate_spec(from_json(ContainerSpec, spec))
+        validate_spec(from_json(ContainerSpec, spec), made=True)
 
 
 def _merged_limits(container: Container, changes: dict[str, Any]) -> Limits:

@@ -22,6 +22,7 @@ from webui.containers.fields import live_values, restart_choices
 from webui.containers.form import form_context
 from webui.containers.listing import FILTERS, container_page, container_rows
 from webui.containers.models import Container
+from webui.containers.network_dialogs import joinable
 from webui.containers.selectors import container_find
 from webui.core import payloads
 from webui.core.pages import may_operate
@@ -102,6 +103,7 @@ def container_detail(request: HttpRequest, container_id: str) -> HttpResponse:
         "container": container,
         "spec": container.spec,
         "words": _words(container),
+        "joinable": joinable(container),
         "config": container.image.config if container.image else {},
         "usage": container.usage,
         "oom": _last_oom_kill(container),

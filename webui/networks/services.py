@@ -141,7 +141,7 @@ def network_remove(*, network: Network, user: User | None, via: str) -> Operatio
         if members:
             raise NetworkInUse(
                 f"Network {network.name} is in use by {', '.join(members[:5])}.",
-                hint="Remove these containers first.",
+                hint="Disconnect these containers from it first, or remove them.",
                 members=members,
             )
         return operation_create(

@@ -187,11 +187,15 @@ def operation_cancel(*, operation: Operation, user: User | None) -> Operation:
 
 
 def _withdrawn(operation: Operation) -> None:
-    """A creation that never began reserves nothing."""
+    """A creation or a connection that never began reserves nothing."""
     if operation.kind == "container.create":
         from webui.containers.replica import container_delete_row  # noqa: PLC0415
 
         container_delete_row(container_id=operation.target_id)
+    elif operation.kind == "container.connect":
+        from webui.containers.connecting import container_connect_withdrawn  # noqa: PLC0415
+
+        container_connect_withdrawn(operation=operation)
 
 
 def event_record(

@@ -55,6 +55,8 @@ DOING = {
     "container.update": "Changing limits",
     "container.rename": "Renaming",
     "container.commit": "Making an image",
+    "container.connect": "Joining a network",
+    "container.disconnect": "Leaving a network",
 }
 
 
@@ -163,6 +165,8 @@ def verb(kind: str) -> str:
         "files_read": "files taken out",
         "files_written": "files put in",
         "committed": "made an image of",
+        "connected": "joined a network",
+        "disconnected": "left a network",
     }
     return known.get(text, text.replace("_", " "))
 
@@ -336,6 +340,8 @@ def event_icon(kind: str) -> str:
         "renamed": "edit",
         "updated": "settings",
         "committed": "image",
+        "connected": "network",
+        "disconnected": "network",
     }
     return "danger" if is_bad_event(kind) else known.get(verb, "event")
 

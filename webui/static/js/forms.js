@@ -6,7 +6,8 @@
  *
  *   data-then   close | refresh | watch (show the operation) | goto:URL | gone:URL (leave, when the
  *               object had a page of its own) | token (show a secret once)
- *   data-type   number | boolean, for a field's JSON; data-empty: omit | null
+ *   data-type   number | boolean | words (a list), for a field's JSON; data-empty: omit | null
+ *   data-in-url its value takes the place of {name} in the form's URL
  */
 
 import { api, ApiError, upload } from "./api.js";
@@ -92,7 +93,7 @@ export function values(form) {
   const result = {};
   for (const field of form.elements) {
     if (!(field instanceof HTMLInputElement || field instanceof HTMLSelectElement || field instanceof HTMLTextAreaElement)) continue;
-    if (!field.name || field.disabled || field.type === "file") continue;
+    if (!field.name || field.disabled || field.type === "file" || "inUrl" in field.dataset) continue;
     const value = fieldValue(field);
     if (value === undefined) continue;
     const path = field.name.split(".");
@@ -110,6 +111,7 @@ function fieldValue(field) {
   const text = field.type === "password" ? field.value : field.value.trim();
   if (text === "" && field.dataset.empty === "omit") return undefined;
   if (text === "" && field.dataset.empty === "null") return null;
+  if (field.dataset.type === "words") return text.split(/[\s,]+/).filter(Boolean);
   if (field.dataset.type === "number") return Number.isNaN(Number(text)) ? text : Number(text);
   return text;
 }
@@ -130,7 +132,7 @@ async function submit(form, button) {
     const file = /** @type {HTMLInputElement|null} */ (find("input[type=file]", form));
     const answer = file?.files?.[0]
       ? await sendFile(form, apiUrl, file.name, file.files[0])
-      : await api(apiMethod, apiUrl, apiMethod === "DELETE" ? undefined : values(form));
+      : await api(apiMethod, filledUrl(form, apiUrl), apiMethod === "DELETE" ? undefined : values(form));
     await after(then, answer);
   } catch (error) {
     showError(form, error);
@@ -138,6 +140,11 @@ async function submit(form, button) {
     button?.removeAttribute("aria-busy");
     if (button instanceof HTMLButtonElement) button.disabled = false;
   }
+}
+
+/** @param {HTMLFormElement} form @param {string} url */
+function filledUrl(form, url) {
+  return url.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(String(new FormData(form).get(name) ?? "")));
 }
 
 /** @param {HTMLFormElement} form @param {string} url @param {string} name @param {File} file */

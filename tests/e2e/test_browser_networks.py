@@ -1,0 +1,58 @@
+"""A container's networks as somebody sees them, joins another one and leaves it, while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.support.browser import SOON
+from tests.support.platform import Api
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def backend(api: Api) -> Iterator[str]:
+    name = "joined-later"
+    api.post("/networks", {"name": name})
+    yield name
+    api.delete(f"/networks/{name}")
+
+
+def test_a_network_is_joined_and_left_on_the_containers_page(
+    page: Page, api: Api, starter: str, backend: str
+) -> None:
+    body = {"image": starter, "command": ["sleep", "600"]}
+    web = api.post("/containers", {**body, "name": "joiner"})
+    other = api.post("/containers", {**body, "name": "neighbour", "network": backend})
+    page.goto(f"/containers/{web['id']}/")
+    rows = page.get_by_test_id("container-network")
+    expect(rows).to_have_count(1)
+    page.get_by_test_id("connect-network").click()
+    dialog = page.locator("#dialog")
+    dialog.get_by_label("Network").select_option(api.get(f"/networks/{backend}")["id"])
+    dialog.get_by_label("Further names there").fill("db, neighbour")
+    dialog.get_by_test_id("confirm").click()
+    expect(dialog.locator("#d-aliases")).to_have_attribute("aria-invalid", "true", timeout=SOON)
+    expect(dialog).to_contain_text("is the name of another container")
+    dialog.get_by_label("Further names there").fill("db")
+    dialog.get_by_test_id("confirm").click()
+    expect(rows).to_have_count(2, timeout=SOON)
+    expect(rows.last).to_contain_text(backend)
+    told = api.post(f"/containers/{web['id']}/exec", {"command": ["nslookup", "neighbour"]})
+    assert other["networks"][0]["address"] in told["stdout"]
+
+    page.goto("/networks/")
+    expect(page.locator("#networks-live")).to_contain_text("joiner")
+    page.goto(f"/containers/{web['id']}/")
+    rows.last.get_by_test_id("disconnect-network").click()
+    expect(dialog).to_contain_text("do not find it any more")
+    dialog.get_by_test_id("confirm").click()
+    expect(rows).to_have_count(1, timeout=SOON)
+    page.goto(f"/containers/{web['id']}/?tab=events")
+    expect(page.locator("#container-events")).to_contain_text("Joined a network")
+    expect(page.locator("#container-events")).to_contain_text("Left a network")
+    for each in (web, other):
+        api.delete(f"/containers/{each['id']}", force=True)
