@@ -21,6 +21,7 @@ from runtime.engine.layers import MergedTree
 from runtime.engine.lifecycle import Lifecycle, Trace
 from runtime.engine.measure import Meter
 from runtime.engine.observe import Observer
+from runtime.engine.saving import Saving
 from runtime.engine.top import ProcessRow, processes
 from runtime.engine.volumes import VolumeManager
 from runtime.engine.wiring import Wiring
@@ -78,6 +79,7 @@ class Engine:
         self.commits = Commits(
             config, bundles=self.bundles, images=self.images, observer=self._observer
         )
+        self.saving = Saving(self.images)
         self._meter = Meter(config, bundles=self.bundles, cgroups=self.cgroups, wiring=wiring)
 
     # -- actions: see Lifecycle and Changes for what each raises ---------------------------------

@@ -111,6 +111,24 @@ class ImageStore:
             result.append(directory)
         return result
 
+    def config_of(self, image_id: str) -> bytes:
+        """Its config as it was written. Raises NotFound."""
+        config = self.blobs.open(Descriptor(image_id, 0))
+        if config is None:
+            raise NotFound(
+                f"The config of image {image_id[7:19]} is missing on this host.",
+                hint="Pull or import the image again.",
+                field="image",
+            )
+        with config:
+            return config.read()
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Around what reads layers for a while: an image that is removed meanwhile leaves them until the end."""
+        with self._incoming(_never):
+            yield
+
     def _path(self, image_id: str) -> Path:
         digest = image_id.removeprefix("sha256:")
         if not _HEX.fullmatch(digest):
@@ -205,17 +223,8 @@ class ImageStore:
         Raises NotFound, ArchiveInvalid, StorageFull, Cancelled, and what reading the tar raises.
         """
         with self._incoming(cancelled):
-            parent = self.get(image_id)
-            config = self.blobs.open(Descriptor(image_id, 0))
-            if config is None:
-                raise NotFound(
-                    f"The config of image {image_id[7:19]} is missing on this host.",
-                    hint="Pull or import the image again.",
-                    field="image",
-                )
-            with config:
-                document = parse_config(config.read())
-            chains = chains_of(parent)
+            document = parse_config(self.config_of(image_id))
+            chains = chains_of(self.get(image_id))
             diff_id, _ = self.layers.add(
                 open_layer,
                 parent=chains[-1] if chains else "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from runtime.engine.diff import Change
 from runtime.engine.execs import ExecRequest
@@ -57,4 +57,11 @@ class NoFiles:
     def write(
         self, container_id: str, path: str, *, no_overwrite: bool = False, keep_ids: bool = False
     ) -> Transfer:
+        raise NotFound("not asked for")
+
+
+class NoImages:
+    """A host without any image."""
+
+    def save(self, image_id: str, names: Sequence[str]) -> Iterator[bytes]:
         raise NotFound("not asked for")

@@ -18,7 +18,7 @@ from runtime.errors import KernelFailure, NotFound
 from runtime.model.stats import HostSample, StatsSample
 from runtime.store.logs import STDERR, STDOUT, LogWriter
 from runtime.store.paths import Config
-from tests.support.streams import Nobody, NoFiles, no_exec
+from tests.support.streams import Nobody, NoFiles, NoImages, no_exec
 from tests.support.web import Site, close_connections
 from webui.api import execs
 from webui.containers.models import Container
@@ -79,6 +79,7 @@ async def watcher(
                 attaching=Nobody(),
                 top=lambda _: [],
                 files=NoFiles(),
+                images=NoImages(),
             ).serve()
         )
         while not config.stream_socket.exists():

@@ -20,7 +20,7 @@ from runtime.errors import NotFound
 from runtime.model.stats import HostSample, StatsSample
 from runtime.store.logs import STDERR, STDOUT, LogLine, LogWriter
 from runtime.store.paths import Config
-from tests.support.streams import Nobody, NoFiles, no_exec
+from tests.support.streams import Nobody, NoFiles, NoImages, no_exec
 from webui.live import stream_client
 from webui.live.stream_client import StreamRefused, StreamUnavailable
 from workers.watcher import stream_server
@@ -83,6 +83,7 @@ async def server(
                 attaching=Nobody(),
                 top=lambda _: [],
                 files=NoFiles(),
+                images=NoImages(),
             ).serve()
         )
         while not config.stream_socket.exists():
@@ -369,6 +370,7 @@ async def test_a_socket_left_by_a_killed_watcher_is_replaced(config: Config) -> 
                 attaching=Nobody(),
                 top=lambda _: [],
                 files=NoFiles(),
+                images=NoImages(),
             ).serve()
         )
         async with asyncio.timeout(5):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -18,6 +17,7 @@ from ninja import Query, Router, Schema
 from pydantic import Field
 
 from webui.api.auth import operator
+from webui.api.blocks import decoded_blocks
 from webui.api.uploads import too_large
 from webui.containers.execs import copy_record
 from webui.containers.models import Container
@@ -195,15 +195,9 @@ async def _streamed(
     # What goes wrong at the beginning is still an answer with a number.
     stat = (await anext(messages))["data"]
     await sync_to_async(note)()
-    answer = StreamingHttpResponse(_blocks(messages), content_type=kind)
+    answer = StreamingHttpResponse(decoded_blocks(messages), content_type=kind)
     answer[_STAT] = _encoded(stat)
     # A container's names may hold anything; a header takes no line breaks.
     shown = re.sub(r"[\x00-\x1f\x7f]", "_", name(stat).encode("utf-8", "replace").decode())
     answer["Content-Disposition"] = content_disposition_header(True, shown) or "attachment"
     return answer
-
-
-async def _blocks(messages: Any) -> AsyncIterator[bytes]:
-    async with aclosing(messages):
-        async for message in messages:
-            yield base64.b64decode(message["data"])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
-from django.http import HttpRequest
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest, StreamingHttpResponse
+from django.utils.http import content_disposition_header
 from ninja import File, Form, Router, Status, UploadedFile
 from pydantic import Field
 
@@ -12,12 +15,15 @@ from runtime.errors import NotFound, SpecInvalid
 from runtime.model.reference import Reference
 from webui.api.answers import Answer, WaitQuery, answer
 from webui.api.auth import admin, operator, reader
+from webui.api.blocks import decoded_blocks
 from webui.api.uploads import SpooledUpload
 from webui.containers.requests import Request
 from webui.core.payloads import image_row, operation_row
 from webui.hosts.selectors import current_host
 from webui.images import services
+from webui.images.models import Image
 from webui.images.selectors import image_find, images
+from webui.live import stream_client
 from webui.operations.models import Operation
 
 router = Router()
@@ -120,6 +126,39 @@ def image_tag(request: HttpRequest, key: str, body: TagRequest) -> Any:
     return image_row(
         services.image_tag(image=image_find(current_host(), key), reference=body.reference)
     )
+
+
+@router.get("/{path:key}/save", response=Any)
+async def image_save(request: HttpRequest, key: str) -> Any:
+    """The image with all its names as `docker save` writes it, a tar stream; by one of its names, with just that.
+
+    `docker load`, other tools that read OCI archives, and `POST /images/import` take it. Layers are packed anew, so
+    digests of what others have packed change. A stream that breaks off has no end in the sense of HTTP.
+    """
+    image, names = await sync_to_async(_to_save)(request, key)
+    messages = stream_client.save_image(image.digest, names)
+    await anext(messages)  # what goes wrong at the beginning is still an answer with a number
+    await sync_to_async(_note_saved)(request, image)
+    answer = StreamingHttpResponse(decoded_blocks(messages), content_type="application/x-tar")
+    shown = re.sub(
+        r"[^\w.-]+", "_", Reference.parse(names[0]).familiar if names else image.digest[7:19]
+    )
+    answer["Content-Disposition"] = content_disposition_header(True, f"{shown}.tar") or ""
+    return answer
+
+
+def _to_save(request: HttpRequest, key: str) -> tuple[Image, list[str]]:
+    operator(request)
+    image = image_find(current_host(), key)
+    names = [reference.name for reference in image.references.all()]
+    named = _full(key)
+    return image, [named] if named in names else names
+
+
+def _note_saved(request: HttpRequest, image: Image) -> None:
+    """An event says who takes it out, before a byte goes."""
+    user, via = operator(request)
+    services.image_saved(image=image, user=user, via=via)
 
 
 @router.get("/{path:key}", response=Any)

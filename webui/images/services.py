@@ -242,6 +242,20 @@ def image_delete_row(*, host: Host, digest: str) -> None:
     publish_gone("images", digest)
 
 
+def image_saved(*, image: Image, user: User, via: str) -> None:
+    """Note who takes it out as an archive."""
+    name = image.references.values_list("name", flat=True).first()
+    event_record(
+        host=image.host,
+        type="image.saved",
+        target_type="image",
+        target_id=image.digest,
+        target_name=Reference.parse(name).familiar if name else image.digest[7:19],
+        user=user,
+        data={"via": via},
+    )
+
+
 def image_publish(*, digest: str) -> None:
     image = images().filter(digest=digest).first()
     if image is not None:

@@ -146,6 +146,14 @@ async def copy_out(
             yield message
 
 
+async def save_image(image: str, names: list[str]) -> AsyncGenerator[dict[str, Any], None]:
+    """A message that it has begun, then the blocks of an archive (workers/watcher/image_stream.py), as `copy_out`."""
+    request = {"op": "save_image", "id": image, "names": names}
+    async with aclosing(_messages(request)) as messages:
+        async for message in messages:
+            yield message
+
+
 async def read_file(
     container_id: str, path: str, limit: int | None
 ) -> AsyncGenerator[dict[str, Any], None]:

@@ -100,6 +100,7 @@ class Watcher:
             attaching=self._engine,
             top=self._engine.top,
             files=self._engine,
+            images=self._engine.saving,
         )
         kernel_log = KernelLog(self._config.cgroup, self._on_oom_kill)
         await events.open()

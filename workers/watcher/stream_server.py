@@ -8,6 +8,7 @@ One request per connection, one JSON object per line:
     {"op": "history", "of": id | "host" | "all"}
     {"op": "top", "id"}
     {"op": "stat_path" | "copy_out" | "copy_in" | "changes" | "list_files" | "read_file", …}: see copy_stream.py
+    {"op": "save_image", …}: see image_stream.py
     {"op": "exec", …}: see exec_stream.py
     {"op": "execs", "id"}
     {"op": "attach" | "resize", …}: see attach_stream.py
@@ -44,6 +45,7 @@ from workers.watcher.copy_stream import ChangeSource, serve_copy
 from workers.watcher.exec_list import ExecList
 from workers.watcher.exec_stream import BeginExec, serve_exec
 from workers.watcher.history import History
+from workers.watcher.image_stream import ImageSource, serve_save
 from workers.watcher.log_stream import LogPump
 from workers.watcher.stats import Sampler
 
@@ -113,6 +115,7 @@ class StreamServer:
         attaching: Attaching,
         top: Callable[[str], list[ProcessRow]],
         files: ChangeSource,
+        images: ImageSource,
     ) -> None:
         self._path = path
         self._sampler = sampler
@@ -127,6 +130,7 @@ class StreamServer:
         self._execs = ExecList()
         self._top = top
         self._files = files
+        self._images = images
         self._stats: set[Subscription] = set()
         self._hosts: set[Reader] = set()
         self._wanted = asyncio.Event()
@@ -195,6 +199,8 @@ class StreamServer:
                 await reader.send(json.dumps(message))
             case "stat_path" | "copy_out" | "copy_in" | "changes" | "list_files" | "read_file":
                 await serve_copy(stream, reader, request, self._files)
+            case "save_image":
+                await serve_save(reader, request, self._images)
             case "exec":
                 await serve_exec(stream, reader, request, self._begin_exec, self._execs)
             case "execs":

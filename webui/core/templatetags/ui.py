@@ -324,6 +324,7 @@ def event_icon(kind: str) -> str:
         "attach": "terminal",
         "files_read": "download",
         "exported": "download",
+        "saved": "download",
         "files_written": "import",
         "started": "play",
         "unpaused": "play",
