@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Fields of the form that have a place of their own in it, or come as rows.
 BY_HAND = {
     "image", "name", "command", "entrypoint", "working_dir", "user", "ports", "mounts", "env",
-    "network", "restart", "start", "limits.memory", "limits.cpus", "limits.pids",
+    "network", "networks", "restart", "start", "limits.memory", "limits.cpus", "limits.pids",
 }  # fmt: skip
 # Other words for something that the form has.
 SYNONYMS = {"volumes", "label_file"}

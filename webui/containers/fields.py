@@ -159,8 +159,6 @@ NETWORK = Section(
         Field("mac_address", "MAC address", "text", "--mac-address", "made from the address"),
         Field("link_local_ips", "Link-local addresses", "lines", "--link-local-ip", "169.254.0.5",
               "Beside its own: of 169.254.0.0/16 or fe80::/64."),
-        Field("networks", "Further networks", "lines", "--network",
-              "shop\nname=lab,ip=172.31.0.9,alias=db", "By name; also with an address and names there."),
         Field("network_aliases", "Further names on its network", "lines", "--network-alias", "db"),
         Field("extra_hosts", "Further hosts", "pairs", "--add-host",
               "db=10.0.0.5\nhost.docker.internal=host-gateway"),

@@ -67,8 +67,7 @@ export function showError(form, problem) {
     const text = element("p", { class: "field-error", id, role: "alert" }, error.message);
     if (error.hint) text.append(" ", element("span", { class: "hint" }, error.hint));
     place.holder.append(text);
-    const folded = place.holder.closest("details");
-    if (folded) folded.open = true;
+    for (let folded = (place.input ?? place.holder).closest("details"); folded; folded = folded.parentElement?.closest("details") ?? null) folded.open = true;
     place.input?.setAttribute("aria-invalid", "true");
     place.input?.setAttribute("aria-describedby", id);
     place.input?.focus();

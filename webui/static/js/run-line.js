@@ -1,6 +1,7 @@
 // @ts-check
 /** The create form as the API's JSON, and the same as a `docker run` line that people can read. */
 
+import { networkFlag, networkOf } from "./network-rows.js";
 import { addOptions, quote } from "./options.js";
 
 /** @param {ParentNode} row @param {string} name */
@@ -29,6 +30,8 @@ export function requestBody(form) {
   if (ports.length) body.ports = ports;
   const mounts = rows(form, "mounts").map(mountOf).filter((mount) => mount.target || mount.source);
   if (mounts.length) body.mounts = mounts;
+  const networks = rows(form, "networks").map(networkOf);
+  if (networks.length) body.networks = networks;
   const env = Object.fromEntries(rows(form, "env").filter((row) => text(row, "env_name")).map((row) => [
     text(row, "env_name"),
     /** @type {HTMLInputElement} */ (row.querySelector("[name=env_value]")).value,
@@ -119,6 +122,7 @@ export function runLine(body, flags = []) {
   if (body.limits?.pids) parts.push(`--pids-limit ${body.limits.pids}`);
   if (body.restart) parts.push(`--restart ${body.restart.name}${body.restart.max_retries ? `:${body.restart.max_retries}` : ""}`);
   if (body.network) parts.push(`--network ${quote(body.network)}`);
+  parts.push(...(body.networks ?? []).map(networkFlag));
   // docker takes one word; what follows it comes before the command.
   const [, first, more] = /^("[^"]*"|'[^']*'|\S+)\s*([^]*)$/.exec(body.entrypoint ?? "") ?? [];
   if (first) parts.push(`--entrypoint ${first}`);

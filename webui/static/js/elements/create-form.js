@@ -9,6 +9,7 @@ import { api, ApiError } from "../api.js";
 import { element, find, findAll, icon } from "../dom.js";
 import { clearErrors, showError } from "../forms.js";
 import { bytes, parseBytes } from "../format.js";
+import { chooseUnused, fillNetwork, offer } from "../network-rows.js";
 import { fillOptions, optionFlags, quote, showWhatIsSet, sizeText } from "../options.js";
 import { requestBody, runLine } from "../run-line.js";
 import { volumeName, warnings } from "../warnings.js";
@@ -75,7 +76,8 @@ class CreateForm extends HTMLElement {
     const add = target?.closest("[data-add]");
     if (add instanceof HTMLElement && add.dataset.add) {
       const row = this.addRow(add.dataset.add);
-      find("input", row)?.focus();
+      if (add.dataset.add === "networks") chooseUnused(this.form, row);
+      (find("select[data-primary]", row) ?? find("input", row))?.focus();
       this.#update();
     }
     if (target?.closest("[data-paste]")) this.#paste();
@@ -106,8 +108,7 @@ class CreateForm extends HTMLElement {
   #start({ request, ports }) {
     for (const name of ["name", "working_dir", "user", "network"]) {
       const field = this.field(name);
-      // A network that is not there is the server's to name.
-      if (name === "network" && request.network && !find(`option[value="${CSS.escape(request.network)}"]`, field)) field.append(element("option", { value: request.network }, request.network));
+      if (name === "network") offer(field, request.network);
       if (request[name]) field.value = request[name];
     }
     for (const name of ["command", "entrypoint"]) this.field(name).value = (request[name] ?? []).map(quote).join(" ");
@@ -124,6 +125,7 @@ class CreateForm extends HTMLElement {
       this.addRow("ports", { host_ip: port.host_ip === "0.0.0.0" ? "" : port.host_ip, host_port: String(port.host_port ?? ""), container_port: String(port.container_port), protocol: port.protocol });
     }
     for (const mount of request.mounts ?? []) this.#copyMount(mount);
+    for (const network of request.networks ?? []) fillNetwork(this.addRow("networks"), network);
     fillOptions(this.form, request);
     for (const fold of findAll("details[data-fold]", this.form)) {
       if (fold instanceof HTMLDetailsElement) fold.open = false;
@@ -252,6 +254,9 @@ class CreateForm extends HTMLElement {
     if (line) line.textContent = runLine(body, optionFlags(this.form));
     const retries = find("[data-retries]", this.form);
     if (retries) retries.hidden = this.field("restart").value !== "on-failure";
+    // With the network of somebody else there is nothing to join.
+    const joining = find("[data-joining]", this.form);
+    if (joining) joining.hidden = /^(none|host|container:.*)$/.test(this.field("network").value) && !body.networks;
     const submit = find("[data-testid=create]", this.form);
     if (submit && submit.getAttribute("aria-busy") !== "true") submit.textContent = this.field("start").checked ? "Run" : "Create";
     const note = find("[data-image-note]", this.form);
