@@ -170,9 +170,25 @@ def test_one_is_found_by_name_id_and_first_digits(site: Site) -> None:
 
 def test_inspect_shows_the_whole_spec(site: Site) -> None:
     site.make("web", env={"A": "b"})
-    whole = site.api("viewer").get("containers/web/inspect")
+    whole = site.api().get("containers/web/inspect")
     assert whole["spec"]["process"]["env"] == ["PATH=/bin", "A=b"]
     assert whole["image_config"]["cmd"] == ["sh"]
+    assert whole["hidden"] == []
+
+
+def test_values_of_variables_are_for_those_who_may_run_commands(site: Site) -> None:
+    site.make("web", env={"A": "hunter2", "EMPTY": ""})
+    for api in (site.api("viewer"), site.api(read_only=True)):
+        whole = api.get("containers/web/inspect")
+        assert whole["spec"]["process"]["env"] == ["PATH=•••", "A=•••", "EMPTY=•••"]
+        assert whole["image_config"]["env"] == ["PATH=•••"]
+        assert whole["hidden"] == ["spec.process.env", "image_config.env"]
+        assert whole["spec"]["process"]["args"] == ["sh"]
+        image = api.get(f"images/{DIGEST}")
+        assert (image["config"]["env"], image["config"]["cmd"]) == (["PATH=•••"], ["sh"])
+        for path in ("containers", "containers/web", "containers/web/inspect", "operations"):
+            assert "hunter2" not in str(api.get(path))
+    assert site.api().get(f"images/{DIGEST}")["config"]["env"] == ["PATH=/bin"]
 
 
 @pytest.mark.parametrize("action", ["stop", "restart", "kill", "pause"])

@@ -198,6 +198,22 @@ def test_secrets_in_the_environment_are_masked(host: None) -> None:
     assert "POSTGRES_PASSWORD" in html
 
 
+def test_a_viewer_reads_names_of_variables_and_no_value(host: None) -> None:
+    db = container("shop-db")
+    assert db.image is not None
+    items = [*db.spec["process"]["env"], *db.image.config["env"]]
+    detail = reverse("container", args=[db.id])
+    for url in (*(f"{detail}?tab={tab}" for tab in TABS), reverse("image", args=[db.image.digest])):
+        html = page(signed_in("viewer"), url)
+        values = (item.partition("=")[2] for item in items)
+        assert [
+            value for value in values if len(value) > 5 and "/" not in value and value in html
+        ] == []
+    assert "POSTGRES_PASSWORD" in page(signed_in("viewer"), detail)
+    assert "may be secrets" in page(signed_in("viewer"), detail)
+    assert "may be secrets" not in page(signed_in("admin"), detail)
+
+
 @pytest.mark.parametrize(
     ("query", "names"),
     [

@@ -53,6 +53,11 @@ def reader(request: HttpRequest) -> User:
     return user
 
 
+def reads_values(request: HttpRequest) -> bool:
+    """Whether who asks may read the values of variables: who may run commands, with a token for more than reading."""
+    return reader(request).may_operate and not getattr(request, "slipway_read_only", False)
+
+
 def admin(request: HttpRequest) -> tuple[User, str]:
     """As `operator`, of somebody who may change settings. Raises NotAllowed."""
     user, via = operator(request)

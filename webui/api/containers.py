@@ -14,7 +14,7 @@ from pydantic import Field
 from runtime.errors import NotFound
 from runtime.model.state import Action
 from webui.api.answers import Answer, WaitQuery, answer
-from webui.api.auth import operator, reader
+from webui.api.auth import operator, reader, reads_values
 from webui.api.images import image_made
 from webui.api.log_text import as_json, as_text
 from webui.api.times import parse_time
@@ -35,6 +35,7 @@ from webui.containers.selectors import container_alone, container_find
 from webui.containers.wording import request_words
 from webui.core.errors import TimedOut
 from webui.core.payloads import container_row, host_row, operation_row
+from webui.core.redact import without_values
 from webui.hosts.models import Host
 from webui.hosts.selectors import current_host
 from webui.live import stream_client
@@ -125,13 +126,22 @@ def container_get(request: HttpRequest, key: str) -> Any:
 
 @router.get("/{key}/inspect", response=Any)
 def container_inspect(request: HttpRequest, key: str) -> Any:
-    """Everything: the row, the whole spec, the image's config, measured facts."""
-    reader(request)
+    """Everything: the row, the whole spec, the image's config, measured facts.
+
+    Values of variables are for operators: for viewers and tokens that may only read they are "•••", and `hidden` names
+    where.
+    """
+    shown = reads_values(request)
     container = container_find(key)
+    spec, config = container.spec, container.image.config if container.image else None
+    if not shown:
+        spec = {**spec, "process": without_values(spec.get("process") or {})}
+        config = without_values(config)
     return {
         **container_row(container),
-        "spec": container.spec,
-        "image_config": container.image.config if container.image else None,
+        "spec": spec,
+        "image_config": config,
+        "hidden": [] if shown else ["spec.process.env", "image_config.env"],
         "pid": container.pid,
         "usage": container.usage,
         "host": container.host_id,

@@ -14,11 +14,12 @@ from pydantic import Field
 from runtime.errors import NotFound, SpecInvalid
 from runtime.model.reference import Reference
 from webui.api.answers import Answer, WaitQuery, answer
-from webui.api.auth import admin, operator, reader
+from webui.api.auth import admin, operator, reader, reads_values
 from webui.api.blocks import decoded_blocks
 from webui.api.uploads import SpooledUpload
 from webui.containers.requests import Request
 from webui.core.payloads import image_row, operation_row
+from webui.core.redact import without_values
 from webui.hosts.selectors import current_host
 from webui.images import services
 from webui.images.models import Image
@@ -163,10 +164,11 @@ def _note_saved(request: HttpRequest, image: Image) -> None:
 
 @router.get("/{path:key}", response=Any)
 def image_get(request: HttpRequest, key: str) -> Any:
-    """By id, enough of its digits, or a reference."""
-    reader(request)
+    """By id, enough of its digits, or a reference. Values of variables are "•••" for viewers."""
+    shown = reads_values(request)
     image = image_find(current_host(), key)
-    return {**image_row(image), "config": image.config, "history": image.layers}
+    config = image.config if shown else without_values(image.config)
+    return {**image_row(image), "config": config, "history": image.layers}
 
 
 @router.delete("/{path:key}", response=ANY)

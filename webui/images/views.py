@@ -8,7 +8,8 @@ from django.shortcuts import render
 
 from runtime.errors import NotFound
 from webui.core import payloads
-from webui.core.pages import may_operate, only
+from webui.core.pages import may_operate, only, signed_in
+from webui.core.redact import names_only
 from webui.hosts.selectors import current_host
 from webui.images.models import Image, Registry
 from webui.images.selectors import image_find, images
@@ -47,6 +48,7 @@ def image_list(request: HttpRequest) -> HttpResponse:
 def image_detail(request: HttpRequest, image_id: str) -> HttpResponse:
     """One image: its layers with the command that made each, its config, its containers."""
     image = _find(image_id)
+    env = image.config.get("env") or []
     return render(
         request,
         "pages/image.html",
@@ -54,6 +56,7 @@ def image_detail(request: HttpRequest, image_id: str) -> HttpResponse:
             "row": payloads.image_row(image),
             "image": image,
             "config": image.config,
+            "env": env if signed_in(request).may_operate else names_only(env),
             "layers": [
                 {"number": number, **layer} for number, layer in enumerate(image.layers, start=1)
             ],
