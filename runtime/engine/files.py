@@ -31,6 +31,7 @@ _SCRIPT = (
     "main(int(sys.argv[1]), int(sys.argv[2]))"
 )
 _LONGEST = 4096  # bytes of a path
+_TESTS = ("SLIPWAY_PRELOAD", "SLIPWAY_FAULTS")  # what tests of failures have it load
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +229,9 @@ class Files:
             if observed.status in (Status.RUNNING, Status.PAUSED):
                 place = _of_running(observed, stack)
             else:
-                stack.enter_context(self._observer.locked(container_id))
-                place = self._of_stopped(self._observer.settled(container_id))
+                # The process that copies holds it too, should this one die.
+                lock = stack.enter_context(self._observer.locked(container_id))
+                place = self._of_stopped(self._observer.settled(container_id)) | {"lock": lock}
             return _spawn({**request, **place}, stack)
 
     def _of_stopped(self, observed: Observed) -> dict[str, Any]:
@@ -246,7 +248,7 @@ class Files:
             "read_only": spec.security.read_only_rootfs,
         }
         steps = [s for s in user_steps(spec, self._config, self._volumes) if s["kind"] == "bind"]
-        return {"pidfd": -1, "overlay": overlay, "mounts": steps}
+        return {"overlay": overlay, "mounts": steps}
 
 
 def _deleted(changes: dict[str, str]) -> list[str]:
@@ -276,7 +278,7 @@ def _spawn(request: dict[str, Any], stack: ExitStack) -> Transfer:
         os.lseek(asked, 0, os.SEEK_SET)
         status, theirs = os.pipe2(os.O_CLOEXEC)
         passed.callback(os.close, theirs)
-        fds = [asked, theirs] + ([request["pidfd"]] if request["pidfd"] >= 0 else [])
+        fds = [asked, theirs, *(request[name] for name in ("pidfd", "lock") if name in request)]
         writes = request["op"] == "write"
         try:
             process = subprocess.Popen(
@@ -294,7 +296,7 @@ def _spawn(request: dict[str, Any], stack: ExitStack) -> Transfer:
                 stderr=subprocess.DEVNULL,
                 pass_fds=fds,
                 cwd="/",
-                env={"LC_ALL": "C.UTF-8"},
+                env={"LC_ALL": "C.UTF-8"} | {n: os.environ[n] for n in _TESTS if n in os.environ},
             )
         except BaseException:
             os.close(status)

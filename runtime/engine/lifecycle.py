@@ -403,7 +403,7 @@ class Lifecycle:
                 if active:
                     self._wiring.renamed(spec, name)
 
-    def _locked(self, container_id: str) -> AbstractContextManager[None]:
+    def _locked(self, container_id: str) -> AbstractContextManager[int]:
         return self._observer.locked(container_id)
 
 

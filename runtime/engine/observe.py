@@ -350,12 +350,15 @@ class Observer:
         return self._config.bundle(container_id) / name
 
     @contextmanager
-    def locked(self, container_id: str) -> Iterator[None]:
-        """Hold the container's lock. The file goes with the container: one that is not there has none."""
+    def locked(self, container_id: str) -> Iterator[int]:
+        """Hold the container's lock; its descriptor is for a process that is to hold it as well.
+
+        The file goes with the container: one that is not there has none.
+        """
         path = self._config.locks / f"{container_id}.lock"
-        with locked(path):
+        with locked(path) as fd:
             try:
-                yield
+                yield fd
             finally:
                 if not self._bundles.exists(container_id):
                     discard(path)

@@ -4,10 +4,12 @@
 
 Everything it runs is loaded before it enters; after that, imports are forbidden: the container's files are
 data, never code (the class of CVE-2019-14271). Its "/" is the container's then, so that no link of the
-container's making leads to the host (CVE-2018-15664). Lines on STATUS: {"stat"} before a tar that is read,
-{"ready"} before one that is written, then {"done"}, or {"error"}. Of one that is written both say how much is
-in its place, as {"members", "bytes"}; an error only when something is. A directory is {"list"}, then its entries
-on stdout (listing.py), a file's content like a tar.
+container's making leads to the host (CVE-2018-15664), in a mount namespace of its own, where no device opens. Of
+what is the host's it keeps its pipes alone and, of a container that does not run, the lock.
+
+Lines on STATUS: {"stat"} before a tar that is read, {"ready"} before one that is written, then {"done"}, or
+{"error"}. Of one that is written both say how much is in its place, as {"members", "bytes"}; an error only when
+something is. A directory is {"list"}, then its entries on stdout (listing.py), a file's content like a tar.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ _MEMORY = 512 << 20  # bytes of address space: a member's header may claim to be
 
 
 def main(request_fd: int, status: int) -> None:
+    if "SLIPWAY_PRELOAD" in os.environ:  # tests of failures
+        __import__(os.environ["SLIPWAY_PRELOAD"])
     with os.fdopen(request_fd, encoding="utf-8") as file:
         request = json.load(file)
     written = Written()
@@ -92,23 +96,35 @@ def _enter(request: dict[str, Any], status: int) -> None:
     syscalls.prctl(c.PR_SET_DUMPABLE, 0)
     "".encode("utf-8", "surrogateescape").decode("iso8859-1")  # codecs load on first use
     forbid_imports()
-    if request["pidfd"] >= 0:
+    if "pidfd" in request:
         flags = c.CLONE_NEWNS | (c.CLONE_NEWUSER if request["mapped"] else 0)
         syscalls.setns(request["pidfd"], flags)
         if request["mapped"]:
             become_root()
+        syscalls.unshare(c.CLONE_NEWNS)
     else:
         _mount(request)
     os.chdir("/")
-    if status > 3:
-        syscalls.close_range(3, status - 1)
-    syscalls.close_range(status + 1, 0xFFFFFFFF)
+    # What was a file when it was looked at may be a device when it is opened: here none can be opened.
+    alone = {"attr_set": c.MOUNT_ATTR_NODEV, "propagation": c.MS_PRIVATE}
+    syscalls.mount_setattr(c.AT_FDCWD, "/", **alone, flags=c.AT_RECURSIVE)
+    _close_all_but({status, request.get("lock", status)})
     os.umask(0)
     kept = mask(_KEPT)
     syscalls.capset(kept, kept, 0)
     syscalls.prctl(c.PR_SET_NO_NEW_PRIVS, 1)
     syscalls.prctl(c.PR_SET_DUMPABLE, 0)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+
+
+def _close_all_but(kept: set[int]) -> None:
+    """Also standard input, output and error stay."""
+    first = 3
+    for fd in sorted(kept):
+        if fd > first:
+            syscalls.close_range(first, fd - 1)
+        first = fd + 1
+    syscalls.close_range(first, 0xFFFFFFFF)
 
 
 def _mount(request: dict[str, Any]) -> None:

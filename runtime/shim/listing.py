@@ -111,7 +111,7 @@ def open_file(path: str) -> tuple[int, dict[str, Any]]:
 
 
 def _open(path: str) -> int:
-    """Raises SpecInvalid for what is no regular file: to open a device may already do something."""
+    """Raises SpecInvalid for what is no regular file; a device does not open here (copying.py)."""
     _require_file(os.stat(path), path)
     # Not blocking: it may have become a pipe that nobody writes to.
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

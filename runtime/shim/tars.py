@@ -137,6 +137,8 @@ class _Packer:
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENXIO):
                 return  # exchanged since
+            if error.errno == errno.EACCES and not _is_file(directory, name):
+                return  # for a device, which nobody opens here
             raise
         with os.fdopen(fd, "rb") as file:
             facts = os.fstat(fd)
@@ -151,6 +153,10 @@ class _Packer:
                 self._links[key] = member.name
             member.size = facts.st_size
             self._write(member, _Exactly(file))
+
+
+def _is_file(directory: int, name: str) -> bool:
+    return stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
 
 
 class _Exactly:

@@ -15,14 +15,15 @@ _TRIES = 3  # not every error comes again
 
 
 @contextmanager
-def locked(path: Path, *, timeout: float = 30.0, shared: bool = False) -> Iterator[None]:
+def locked(path: Path, *, timeout: float = 30.0, shared: bool = False) -> Iterator[int]:
     """Hold the lock named by `path`; threads of one process exclude each other as processes do.
 
-    Raises LockTimeout (retryable) after `timeout` seconds. The file stays until `discard`.
+    Yields its descriptor: a process that inherits it holds the lock as well, until it ends. Raises LockTimeout
+    (retryable) after `timeout` seconds. The file stays until `discard`.
     """
     fd = _acquire(path, timeout, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     try:
-        yield
+        yield fd
     finally:
         os.close(fd)
 

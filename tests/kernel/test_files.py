@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import secrets
+import signal
 import tarfile
 from pathlib import Path
 
@@ -16,14 +17,17 @@ from runtime.errors import (
     BadState,
     Conflict,
     EngineError,
+    LockTimeout,
     NotFound,
     SpecInvalid,
     StorageFull,
 )
 from runtime.model.spec import ContainerSpec, Mount
 from runtime.model.state import Status
+from runtime.store.locks import locked
 from tests.support.engine import Instance
-from tests.support.files import HOST, archive, instance, member, put, running, spec
+from tests.support.files import HOST, archive, instance, make, member, put, running, spec
+from tests.support.processes import read_process
 from tests.support.waiting import wait_until
 
 __all__ = ("instance", "running", "spec")
@@ -206,9 +210,49 @@ def test_the_helper_has_nothing_of_the_host(instance: Instance, spec: ContainerS
         assert int(status["CapEff"], 16) == 0b11011
         assert status["NoNewPrivs"] == "1"
         kinds = [os.readlink(p) for p in (proc / "fd").iterdir()]
-        assert all(k.startswith(("pipe:", "/dev/null", "/root/.slipway-")) for k in kinds), kinds
+        lock = str(instance.config.locks / f"{spec.id}.lock")
+        stopped = instance.status(spec) in (Status.CREATED, Status.EXITED)
+        assert kinds.count(lock) == stopped
+        due = ("pipe:", "/dev/null", "/root/.slipway-", lock)
+        assert all(k.startswith(due) for k in kinds), kinds
         assert not (proc / "root" / str(instance.config.root).lstrip("/")).exists()
     assert not proc.exists()
+
+
+def test_a_copy_holds_off_a_removal_also_when_who_asked_for_it_has_died(
+    instance: Instance,
+) -> None:
+    spec = make(instance, "created")
+    put(instance, spec, "/root", archive(member("large"), data=bytes(1 << 20)))
+    ours, theirs = os.pipe()
+    asker = os.fork()
+    if asker == 0:
+        try:
+            _, transfer = instance.engine.files.read(spec.id, "/root")  # more than its pipe holds
+            os.write(theirs, str(transfer._process.pid).encode())
+            signal.pause()
+        finally:
+            os._exit(1)
+    helper = int(os.read(ours, 20))
+    try:
+        os.kill(helper, signal.SIGSTOP)
+        wait_until(lambda: _state(helper) == "T")
+        os.kill(asker, signal.SIGKILL)
+        os.waitpid(asker, 0)
+        with pytest.raises(LockTimeout):
+            with locked(instance.config.locks / f"{spec.id}.lock", timeout=0):
+                pass
+    finally:
+        os.kill(helper, signal.SIGCONT)
+        os.close(ours)
+        os.close(theirs)
+    instance.engine.remove(spec.id)
+    assert not Path(f"/proc/{helper}/ns/mnt").exists()
+
+
+def _state(pid: int) -> str:
+    process = read_process(str(pid))
+    return process.state if process else ""
 
 
 def test_a_container_code_is_never_loaded(instance: Instance, spec: ContainerSpec) -> None:
