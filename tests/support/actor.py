@@ -17,6 +17,7 @@ from runtime.network.sysctls import has_ipv6
 from runtime.store.paths import Config
 from tests.support.asking import LAG, PATIENCE, Asker, Blows, Failed, Trouble
 from tests.support.inside import Inside
+from tests.support.joined import Joined
 from tests.support.made import Made
 from tests.support.platform import Api, free_port
 from tests.support.slot import ENDLESS, FLEETING, POLICIES, RETRIES, SCRIPTS, Slot
@@ -27,17 +28,19 @@ STEADY = ("created", "running", "paused", "exited", "dead")
 # What is done with a container, by its status, and how often.
 CHOICES: dict[str, dict[str, int]] = {
     "": {"create": 1},
-    "created": {"start": 4, "remove": 1, "rename": 1, "update": 1, "copy": 1, "look": 1},
+    "created": {"start": 4, "remove": 1, "rename": 1, "update": 1, "copy": 1, "look": 1, "join": 1},
     "exited": {
         "start": 4, "restart": 1, "remove": 2, "rename": 1, "update": 1, "copy": 1, "commit": 1,
-        "look": 1,
+        "look": 1, "join": 1,
     },
     "running": {
         "stop": 3, "kill": 3, "restart": 3, "pause": 2, "rename": 1, "update": 2, "remove": 1,
         "visit": 2, "exec": 3, "attach": 2, "copy": 2, "sicken": 2, "crash": 2, "commit": 2,
-        "look": 2,
+        "look": 2, "join": 2,
     },
-    "paused": {"unpause": 4, "kill": 1, "stop": 1, "remove": 1, "copy": 1, "commit": 1},
+    "paused": {
+        "unpause": 4, "kill": 1, "stop": 1, "remove": 1, "copy": 1, "commit": 1, "join": 1,
+    },
     "dead": {"remove": 1},
 }  # fmt: skip
 
@@ -65,7 +68,7 @@ class Actor:
         self.volumes: set[str] = set()
         self.network = ""  # name of its own one, while it is there
         self._groups = CgroupManager(config)
-        self.inside, self.made = Inside(self, dice), Made(self, dice)
+        self.inside, self.made, self.joined = Inside(self, dice), Made(self, dice), Joined(self)
         self._acts: dict[str, Callable[[Slot], None]] = {
             "create": self._create, "start": self._start, "restart": self._restart,
             "stop": self._stop, "kill": self._kill, "pause": self._pause,
@@ -73,7 +76,7 @@ class Actor:
             "remove": self._remove, "visit": self._visit, "exec": self.inside.exec,
             "attach": self.inside.attach, "copy": self.inside.copy,
             "sicken": self.inside.sicken, "crash": self.inside.crash,
-            "commit": self.made.commit, "look": self.made.look,
+            "commit": self.made.commit, "look": self.made.look, "join": self.joined.toggle,
         }  # fmt: skip
         self.troubles: list[str] = []
 
@@ -363,6 +366,7 @@ class Actor:
             time.sleep(0.2)
             row = self.asker.find(row["id"]) or row
         slot.id, slot.name, slot.status = row["id"], row["name"], row["status"]
+        slot.beside = self.joined.beside(slot, row)
         if slot.kind == FLEETING and slot.status in ("exited", "dead"):
             self._vanishes(slot)
             return

@@ -194,6 +194,8 @@ class Slot:
         yield "memory shown", row["limits"]["memory"], self.memory
         yield "policy on disk", self.policy_on_disk(actor), self.policy
         yield "specification in the database", row["spec"], spec
+        networks = [endpoint["network_id"] for endpoint in spec["endpoints"]]
+        yield "networks shown", [network["id"] for network in row["networks"]], networks
         if self.status in ("running", "paused"):
             yield "pid on disk", state.get("pid"), self.pid
             yield "pid shown", row["pid"], self.pid
