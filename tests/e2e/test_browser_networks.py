@@ -56,3 +56,42 @@ def test_a_network_is_joined_and_left_on_the_containers_page(
     expect(page.locator("#container-events")).to_contain_text("Left a network")
     for each in (web, other):
         api.delete(f"/containers/{each['id']}", force=True)
+
+
+def test_further_networks_are_rows_of_the_form(
+    page: Page, api: Api, starter: str, backend: str
+) -> None:
+    page.goto(f"/containers/new/?image={starter}")
+    page.locator("input[name=name]").fill("rowed")
+    page.locator("input[name=command]").fill("sleep 600")
+    page.get_by_test_id("add-network").click()
+    row = page.locator("[data-row=networks]")
+    # The first one that it is not on yet.
+    expect(row.get_by_label("Further network", exact=True)).not_to_have_value("default")
+    row.get_by_label("Further network", exact=True).select_option(backend)
+    row.get_by_label("Further names on this network").fill("db, sql")
+    row.locator("summary").click()
+    row.get_by_label("MAC address").fill("03:00:00:00:00:01")
+    row.locator("summary").click()
+    line = page.get_by_test_id("run-line")
+    words = f"--network name={backend},mac-address=03:00:00:00:00:01,alias=db,alias=sql"
+    expect(line).to_contain_text(words)
+    page.get_by_test_id("create").click()
+    expect(row.get_by_label("MAC address")).to_have_attribute("aria-invalid", "true", timeout=SOON)
+    expect(row.get_by_label("MAC address")).to_be_visible()
+    row.get_by_label("MAC address").fill("")
+    page.get_by_test_id("create").click()
+    expect(page.get_by_test_id("container-network")).to_have_count(2, timeout=SOON)
+    made = api.get("/containers/rowed/inspect")
+    assert made["networks"][1]["name"] == backend
+    assert made["spec"]["endpoints"][1]["aliases"] == ["db", "sql"]
+
+    page.goto(f"/containers/new/?from={made['id']}")
+    expect(row).to_have_count(1)
+    expect(row.get_by_label("Further network", exact=True)).to_have_value(backend)
+    expect(row.get_by_label("Further names on this network")).to_have_value("db, sql")
+    row.get_by_label("Leave this network out").click()
+    expect(row).to_have_count(0)
+    page.locator("select[name=network]").select_option("none")
+    expect(page.get_by_test_id("add-network")).to_be_hidden()
+    api.delete(f"/containers/{made['id']}", force=True)
