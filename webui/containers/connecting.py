@@ -67,14 +67,7 @@ def container_connect(
             aliases=request.aliases,
             link_local=request.link_local_ips,
         )
-        Endpoint.objects.create(
-            container=container,
-            network=network,
-            address=endpoint.address,
-            address6=endpoint.address6,
-            mac_address=endpoint.mac_address,
-            aliases=list(endpoint.aliases),
-        )
+        _reserve(container, network.pk, endpoint)
         _show_network(network.pk)
         return _ask(container, network, user, via, endpoint=to_json(endpoint))
 

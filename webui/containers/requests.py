@@ -98,15 +98,20 @@ class RestartRequest(Request):
         return Restart(name=self.name, max_retries=self.max_retries)
 
 
-class NetworkRequest(Request):
-    """Also as a text: "shop", or "name=shop,ip=172.30.0.9,alias=db"."""
+class JoinRequest(Request):
+    """What a container is to have on a network; addresses are chosen unless given."""
 
-    name: str = Field(min_length=1)
     aliases: list[str] = Field(default_factory=list)
     ip: str = ""
     ip6: str = ""
     mac_address: str = ""
-    link_local_ips: list[str] = Field(default_factory=list)
+    link_local_ips: list[str] = Field(default_factory=list)  # of 169.254.0.0/16 and fe80::/64
+
+
+class NetworkRequest(JoinRequest):
+    """Also as a text: "shop", or "name=shop,ip=172.30.0.9,alias=db"."""
+
+    name: str = Field(min_length=1)
 
 
 class MountRequest(Request):
@@ -239,15 +244,10 @@ class KillRequest(Request):
     signal: str = "SIGKILL"
 
 
-class ConnectRequest(Request):
-    """A container to join a network: by name or id, with what it is to have there; addresses are chosen unless given."""
+class ConnectRequest(JoinRequest):
+    """A container, by name or id, to join a network."""
 
     container: str = Field(min_length=1)
-    aliases: list[str] = Field(default_factory=list)
-    ip: str = ""
-    ip6: str = ""
-    mac_address: str = ""
-    link_local_ips: list[str] = Field(default_factory=list)  # of 169.254.0.0/16 and fe80::/64
 
 
 class DisconnectRequest(Request):
