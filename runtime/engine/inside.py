@@ -6,6 +6,7 @@ neither the container's files nor its processes are in reach of one that has ent
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
-from runtime.errors import ShimLost
+from runtime.errors import NetlinkFailure, ShimLost
 from runtime.kernel import procfs, syscalls
 from runtime.kernel.constants import CLONE_NEWNET
 from runtime.kernel.rtnetlink import Rtnetlink
@@ -23,9 +24,16 @@ from runtime.model.state import RunState
 
 T = TypeVar("T")
 
-_HANDOVER = (
-    2.0  # seconds for a monitor whose container has just been started to be given what it holds
+# What the kernel answers where there is no way to the gateway any more.
+_ITS_OWN_AFFAIR = (
+    errno.ENETUNREACH,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.ENODEV,
+    errno.EINVAL,
 )
+# Seconds for a monitor whose container has just been started to be given what it holds.
+_HANDOVER = 2.0
 
 
 @contextmanager
@@ -86,12 +94,23 @@ def set_up(netns: int, index: int, interface: Interface) -> None:
 
 
 def route(netns: int, interfaces: Iterable[tuple[int, Interface]]) -> None:
-    """Let the default routes lead through those of the interfaces, by index, that have a gateway."""
+    """Let the default routes lead through those of the interfaces, by index, that have a gateway.
+
+    One that the container has taken down, moved or given other addresses has none: that is its own affair.
+    Raises NetlinkFailure.
+    """
 
     def work() -> None:
         with Rtnetlink() as link:
             for index, interface in interfaces:
-                link.add_default_routes({**interface, "name": socket.if_indextoname(index)})
+                try:
+                    name = socket.if_indextoname(index)
+                    link.add_default_routes({**interface, "name": name})
+                except OSError:
+                    continue
+                except NetlinkFailure as error:
+                    if error.extra.get("errno") not in _ITS_OWN_AFFAIR:
+                        raise
 
     within(netns, work)
 

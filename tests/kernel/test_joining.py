@@ -228,6 +228,24 @@ def test_who_shares_its_network_has_its_interfaces_and_its_files(instance: Insta
             instance.engine.joining.connect(second.spec.id, endpoint)
 
 
+def test_what_the_container_does_with_its_interfaces_keeps_nobody_from_changing_others(
+    instance: Instance,
+) -> None:
+    front, middle, back = (instance.network() for _ in range(3))
+    seen = started(instance, on=front, also=(middle,), cap_add=["NET_ADMIN"])
+    seen.run("ip", "link", "set", "eth1", "down")
+    seen.run("ip", "link", "set", "eth1", "name", "mine")
+    seen.run("ip", "addr", "flush", "dev", "eth0")
+    connect(instance, seen, back)
+    assert interfaces(seen) == ["eth0", "eth1", "lo", "mine"]
+    disconnect(instance, seen, middle)
+    seen.run("ip", "link", "delete", "eth0")
+    disconnect(instance, seen, front)
+    assert interfaces(seen) == ["eth1", "lo"]
+    assert f"default via {back.gateway} dev eth1" in seen.run("ip", "route")
+    check_whole(instance, seen.spec)
+
+
 def test_what_cannot_be_joined_is_said_and_changes_nothing(instance: Instance) -> None:
     network = instance.network()
     seen = started(instance, on=network)
