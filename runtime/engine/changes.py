@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from runtime.cgroups.manager import CgroupManager
 from runtime.engine import running
@@ -23,6 +23,18 @@ from runtime.store.bundles import BundleStore
 from runtime.store.paths import Config
 
 
+class Wanted(TypedDict, total=False):
+    """What an update changes; a part that is left out, or None, stays as it is.
+
+    `limits` and `ulimits` are complete: what is not in them becomes unlimited.
+    """
+
+    limits: Limits | None
+    restart: Restart | None
+    ulimits: Sequence[Ulimit] | None
+    shm_size: int | None  # bytes
+
+
 class Changes:
     def __init__(
         self, config: Config, *, bundles: BundleStore, cgroups: CgroupManager, observer: Observer
@@ -32,18 +44,8 @@ class Changes:
         self._cgroups = cgroups
         self._observer = observer
 
-    def update(
-        self,
-        container_id: str,
-        limits: Limits | None = None,
-        restart: Restart | None = None,
-        ulimits: Sequence[Ulimit] | None = None,
-        shm_size: int | None = None,
-    ) -> ContainerSpec:
-        """Replace limits and restart policy: all of it, or nothing when one value is refused.
-
-        None leaves a part as it is; `limits` and `ulimits` are complete otherwise: what is not in them
-        becomes unlimited. A running container follows at once, with every process that it has. Returns the
+    def update(self, container_id: str, **wanted: Unpack[Wanted]) -> ContainerSpec:
+        """Replace limits and restart policy: all of it, or nothing when one value is refused. A running container follows at once, with every process that it has. Returns the
         new spec. Raises SpecInvalid or Unsupported with the field, BadState.
         """
         with (
@@ -53,10 +55,11 @@ class Changes:
             observed = self._observer.settled(container_id)
             require(observed, "update")
             spec = self._bundles.spec(container_id)
+            ulimits, shm_size = wanted.get("ulimits"), wanted.get("shm_size")
             changed = dataclasses.replace(
                 spec,
-                limits=limits or spec.limits,
-                restart=restart or spec.restart,
+                limits=wanted.get("limits") or spec.limits,
+                restart=wanted.get("restart") or spec.restart,
                 process=spec.process
                 if ulimits is None
                 else dataclasses.replace(spec.process, ulimits=tuple(ulimits)),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from runtime.cgroups.manager import CgroupManager
 from runtime.engine.attaching import Attaching
-from runtime.engine.changes import Changes
+from runtime.engine.changes import Changes, Wanted
 from runtime.engine.commit import Commits
 from runtime.engine.diff import Change
 from runtime.engine.diff import changes as upper_changes
@@ -21,13 +21,14 @@ from runtime.engine.layers import MergedTree
 from runtime.engine.lifecycle import Lifecycle, Trace
 from runtime.engine.measure import Meter
 from runtime.engine.observe import Observer
+from runtime.engine.removal import Removal
 from runtime.engine.saving import Saving
 from runtime.engine.top import ProcessRow, processes
 from runtime.engine.volumes import VolumeManager
 from runtime.engine.wiring import Wiring
 from runtime.errors import EngineError
 from runtime.images import ImageStore
-from runtime.model.spec import ContainerSpec, Limits, Restart, Ulimit
+from runtime.model.spec import ContainerSpec
 from runtime.model.state import ExitRecord, Observed, RunState
 from runtime.model.stats import HostSample, StatsSample
 from runtime.network import NetworkManager
@@ -54,6 +55,13 @@ class Engine:
         self.volumes = VolumeManager(config, self.bundles)
         wiring = Wiring(self.networks)
         self._observer = Observer(config, self.bundles, self.cgroups, wiring)
+        self._removal = Removal(
+            config,
+            bundles=self.bundles,
+            volumes=self.volumes,
+            cgroups=self.cgroups,
+            observer=self._observer,
+        )
         self._lifecycle = Lifecycle(
             config,
             bundles=self.bundles,
@@ -62,6 +70,7 @@ class Engine:
             cgroups=self.cgroups,
             wiring=wiring,
             observer=self._observer,
+            removal=self._removal,
         )
         self._changes = Changes(
             config, bundles=self.bundles, cgroups=self.cgroups, observer=self._observer
@@ -82,7 +91,7 @@ class Engine:
         self.saving = Saving(self.images)
         self._meter = Meter(config, bundles=self.bundles, cgroups=self.cgroups, wiring=wiring)
 
-    # -- actions: see Lifecycle and Changes for what each raises ---------------------------------
+    # -- actions: see Lifecycle, Removal and Changes for what each raises ---------------------------------
 
     def create(self, spec: ContainerSpec, *, durable: bool = True) -> None:
         self._lifecycle.create(spec, durable=durable)
@@ -110,7 +119,7 @@ class Engine:
         return self._lifecycle.restart(container_id, timeout, signal=signal)
 
     def remove(self, container_id: str, *, force: bool = False, volumes: bool = False) -> None:
-        self._lifecycle.remove(container_id, force=force, volumes=volumes)
+        self._removal.remove(container_id, force=force, volumes=volumes)
 
     def take_back(self, spec: ContainerSpec) -> None:
         self._lifecycle.take_back(spec)
@@ -124,16 +133,8 @@ class Engine:
     def rename(self, container_id: str, name: str) -> None:
         self._lifecycle.rename(container_id, name)
 
-    def update(
-        self,
-        container_id: str,
-        *,
-        limits: Limits | None = None,
-        restart: Restart | None = None,
-        ulimits: Sequence[Ulimit] | None = None,
-        shm_size: int | None = None,
-    ) -> ContainerSpec:
-        return self._changes.update(container_id, limits, restart, ulimits, shm_size)
+    def update(self, container_id: str, **wanted: Unpack[Wanted]) -> ContainerSpec:
+        return self._changes.update(container_id, **wanted)
 
     def enforce(self, container_id: str) -> None:
         self._changes.enforce(container_id)

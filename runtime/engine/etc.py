@@ -35,9 +35,11 @@ def write_etc_files(spec: ContainerSpec, config: Config) -> None:
         texts |= {name: _read(other / name) or texts[name] for name in ("hosts", "resolv.conf")}
     for name, text in texts.items():
         # No fsync: they are made anew at every start.
-        path = directory / name
-        path.write_text(text)
-        path.chmod(0o644)  # whatever the umask: every user of the container reads them
+        with open(directory / name, "w") as file:
+            os.fchmod(
+                file.fileno(), 0o644
+            )  # whatever the umask: every user of the container reads them
+            file.write(text)
 
 
 def change_etc_files(directory: Path, before: ContainerSpec, after: ContainerSpec) -> None:

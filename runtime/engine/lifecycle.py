@@ -12,10 +12,10 @@ from pathlib import Path
 
 from runtime.cgroups.manager import DEVICE_RULES, CgroupManager
 from runtime.engine.etc import write_etc_files
-from runtime.engine.holders import what_holds
 from runtime.engine.host_checks import check_against_host
 from runtime.engine.observe import Observer
 from runtime.engine.planning import device_rules, make_plan
+from runtime.engine.removal import Removal
 from runtime.engine.undo import Undo
 from runtime.engine.volumes import VolumeManager
 from runtime.engine.wiring import Wiring
@@ -25,7 +25,6 @@ from runtime.errors import (
     EngineError,
     NotFound,
     ShimLost,
-    VolumeInUse,
     error_context,
 )
 from runtime.images import ImageStore
@@ -37,7 +36,6 @@ from runtime.model.validate import validate_spec
 from runtime.shim.client import ShimClient
 from runtime.snapshots import mount_points
 from runtime.snapshots import prepare as prepare_snapshot
-from runtime.snapshots import remove as remove_snapshot
 from runtime.store.bundles import BundleStore
 from runtime.store.paths import Config
 
@@ -58,6 +56,7 @@ class Lifecycle:
         cgroups: CgroupManager,
         wiring: Wiring,
         observer: Observer,
+        removal: Removal,
     ) -> None:
         self._config = config
         self._bundles = bundles
@@ -66,6 +65,7 @@ class Lifecycle:
         self._cgroups = cgroups
         self._wiring = wiring
         self._observer = observer
+        self._removal = removal
 
     # -- create -------------------------------------------------------------------------------
 
@@ -117,7 +117,7 @@ class Lifecycle:
                 observed = self._observer.settled(spec.id)
                 if observed.status != Status.CREATED:
                     raise BadState("take back", observed.status, ())
-                self._remove(spec.id, volumes=False)
+                self._removal.clear(spec.id, volumes=False)
             for mount in spec.mounts:
                 if mount.type == "volume":
                     self._volumes.take_back(mount.source, spec.id)
@@ -141,7 +141,7 @@ class Lifecycle:
             started = time.time()
             try:
                 with error_context("start"):
-                    state = self._start(spec, note)
+                    state = self._start(spec, note, fresh=self._observer.is_fresh(observed))
             except EngineError as error:
                 # A launcher that is away for a moment says nothing about the container.
                 if not error.retryable:
@@ -151,13 +151,17 @@ class Lifecycle:
                 raise
             return state
 
-    def _start(self, spec: ContainerSpec, note: Trace) -> RunState:
-        self._clear(spec)
+    def _start(self, spec: ContainerSpec, note: Trace, *, fresh: bool) -> RunState:
+        if not fresh:
+            self._clear(spec)
         networks = self._wiring.networks_of(spec)
         layers = [mount_points(self._config), *self._images.layer_dirs(spec.image)]
         snapshot = prepare_snapshot(self._config, spec.id)
         note("prepare")
         with Undo() as undo:
+            # Before all else: without it the next start finds nothing to clear.
+            self._observer.mark(spec.id)
+            undo.push(self._observer.unmark, spec.id)
             # The plan, with the container's environment, may be there.
             undo.push(self._bundles.drop_run, spec.id)
             self._wiring.prepare(networks)
@@ -180,8 +184,6 @@ class Lifecycle:
                 networks=networks,
                 pid_of=self._pid_of,
             )
-            self._observer.mark(spec.id)
-            undo.push(self._observer.unmark, spec.id)
             note("plan")
             session = LauncherClient(self._config).start(plan)
             undo.push(session.give_up)
@@ -220,7 +222,7 @@ class Lifecycle:
         """
         number = None if signal is None else parse_signal(signal)
         with error_context("stop", id=container_id):
-            observed = self._steady(container_id)
+            observed = self._observer.steady(container_id)
             if not observed.status.is_active:
                 return observed.run.exit if observed.run is not None else None
             try:
@@ -235,7 +237,7 @@ class Lifecycle:
         """Send a signal to its first process. After SIGKILL, returns when it is gone."""
         number = parse_signal(signal)
         with error_context("kill", id=container_id):
-            require(self._steady(container_id), "kill")
+            require(self._observer.steady(container_id), "kill")
             shim = ShimClient(self._config, container_id)
             try:
                 shim.kill(number)
@@ -253,7 +255,7 @@ class Lifecycle:
     def pause(self, container_id: str) -> None:
         """Freeze every process; nothing happens when they are frozen."""
         with error_context("pause", id=container_id):
-            observed = self._steady(container_id)
+            observed = self._observer.steady(container_id)
             if observed.status != Status.PAUSED:
                 require(observed, "pause")
                 ShimClient(self._config, container_id).pause()
@@ -261,7 +263,7 @@ class Lifecycle:
 
     def unpause(self, container_id: str) -> None:
         with error_context("unpause", id=container_id):
-            observed = self._steady(container_id)
+            observed = self._observer.steady(container_id)
             if observed.status != Status.RUNNING:
                 require(observed, "unpause")
                 ShimClient(self._config, container_id).unpause()
@@ -269,7 +271,7 @@ class Lifecycle:
 
     def wait(self, container_id: str, timeout: float | None = None) -> ExitRecord | None:
         """Its last end; None when `timeout` seconds pass first, or when it never ran."""
-        observed = self._steady(container_id)
+        observed = self._observer.steady(container_id)
         if observed.status.is_active:
             try:
                 return ShimClient(self._config, container_id).wait(timeout)
@@ -283,11 +285,6 @@ class Lifecycle:
         if observed.status.is_active:
             raise ShimLost(f"The monitor of container {container_id[:12]} does not answer.")
         return observed.run.exit if observed.run is not None else None
-
-    def _steady(self, container_id: str) -> Observed:
-        """Observe when nobody is starting or removing it."""
-        with self._locked(container_id):
-            return self._observer.settled(container_id)
 
     # -- after the end ------------------------------------------------------------------------
 
@@ -324,65 +321,6 @@ class Lifecycle:
         self._bundles.drop_run(spec.id)
         self._bundles.trim_exits(spec.id)
         self._observer.unmark_frozen(spec.id)
-
-    # -- remove -------------------------------------------------------------------------------
-
-    def remove(self, container_id: str, *, force: bool = False, volumes: bool = False) -> None:
-        """Remove it with its writable layer; named volumes stay, anonymous ones go with `volumes`.
-
-        With `force` an active container is killed first. When something resists, the container is DEAD
-        and can be removed again. Raises NotFound, BadState, KernelFailure ….
-        """
-        with error_context("remove", id=container_id):
-            observed = self._steady(container_id)
-            if observed.status.is_active:
-                if not force:
-                    raise BadState(
-                        "remove",
-                        observed.status,
-                        observed.status.actions,
-                        hint="Stop it first, or remove it by force.",
-                    )
-                self._end(container_id)
-            with self._locked(container_id):
-                self._remove(container_id, volumes=volumes)
-
-    def _end(self, container_id: str) -> None:
-        try:
-            ShimClient(self._config, container_id).stop(int(signals.SIGKILL), 0)
-        except EngineError as error:
-            logger.info("Container %s is ended by its group: %s", container_id[:12], error)
-
-    def _remove(self, container_id: str, *, volumes: bool) -> None:
-        try:
-            spec: ContainerSpec | None = self._bundles.spec(container_id)
-        except NotFound:
-            return
-        except EngineError:
-            spec = None  # corrupt: what can be found by id alone goes
-        try:
-            group = self._cgroups.open(container_id)
-            group.kill()
-            group.remove()
-            self._observer.clear_host_side(container_id)
-            self._bundles.drop_run(container_id)
-            remove_snapshot(self._config, container_id)
-        except (EngineError, OSError) as error:
-            self._observer.mark_dead(container_id, self._what_holds(container_id, error))
-            raise
-        self._bundles.remove(container_id)
-        if volumes and spec is not None:
-            for mount in spec.mounts:
-                if mount.anonymous:
-                    with suppress(VolumeInUse):  # another container has it from this one
-                        self._volumes.remove(mount.source)
-
-    def _what_holds(self, container_id: str, error: Exception) -> str:
-        try:
-            pids = self._cgroups.open(container_id).pids()
-            return what_holds(error, self._config.bundle(container_id), pids)
-        except (EngineError, OSError):
-            return str(error)  # what kept the removal from its end may keep us from looking
 
     # -- change -------------------------------------------------------------------------------
 

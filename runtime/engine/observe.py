@@ -76,6 +76,15 @@ class Observer:
             )
         return observed
 
+    def steady(self, container_id: str) -> Observed:
+        """As observe, when nobody is starting or removing it."""
+        with self.locked(container_id):
+            return self.settled(container_id)
+
+    def is_fresh(self, observed: Observed) -> bool:
+        """Whether no start of it has ever begun, so that there is nothing of an earlier life."""
+        return observed.status == Status.CREATED and self.marker(observed.id) is None
+
     def look(self, container_id: str) -> Observed | None:
         """Without changing anything; None when a monitor or a boot has ended and nobody has noted it."""
         if not self._bundles.exists(container_id):

@@ -180,8 +180,8 @@ def test_a_removal_that_fails_leaves_it_dead_and_can_be_repeated(
         raise KernelFailure("rmdir", 16, "/somewhere")
 
     with monkeypatch.context() as patch:
-        patch.setattr("runtime.engine.lifecycle.remove_snapshot", refuse)
-        patch.setattr("runtime.engine.lifecycle.what_holds", refuse)
+        patch.setattr("runtime.engine.removal.remove_snapshot", refuse)
+        patch.setattr("runtime.engine.removal.what_holds", refuse)
         with pytest.raises(KernelFailure):
             instance.engine.remove(spec.id)
     observed = instance.engine.observe(spec.id)
