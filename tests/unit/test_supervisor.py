@@ -7,17 +7,20 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from runtime.errors import SpecInvalid
 from runtime.kernel.procfs import start_time
+from runtime.model.state import Observed, Status
 from runtime.store.paths import Config
 from tests.support.waiting import wait_until
-from workers.supervisor import state
+from workers.supervisor import state, teardown
 from workers.supervisor.instance import Instance
 
 ROOT = Path(__file__).parent.parent.parent
@@ -212,3 +215,30 @@ def test_only_one_supervisor_holds_the_lock(tmp_path: Path) -> None:
     first, second = state.Lock(tmp_path / "lock"), state.Lock(tmp_path / "lock")
     assert first.take()
     assert not second.take()
+
+
+def test_down_waits_for_all_containers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = 100
+    together = threading.Barrier(
+        many, timeout=10
+    )  # broken, and so an error, when fewer wait at a time
+    ended: list[str] = []
+
+    class Engine:
+        networks = SimpleNamespace(clean=lambda: None)
+
+        def __init__(self, _config: Config) -> None: ...
+
+        def observe_all(self) -> list[Observed]:
+            return [Observed(f"{n:064}", Status.RUNNING, None) for n in range(many)]
+
+        def stop(self, _container: str) -> None:
+            together.wait()
+
+        def cleanup(self, container: str) -> None:
+            ended.append(container)
+
+    monkeypatch.setattr(teardown, "Engine", Engine)
+    monkeypatch.setattr(teardown, "CgroupManager", lambda _: SimpleNamespace(remove_root=lambda: 0))
+    assert teardown.main() == 0
+    assert len(set(ended)) == many

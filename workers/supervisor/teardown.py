@@ -15,7 +15,8 @@ from runtime.errors import EngineError
 from runtime.store.paths import Config
 from workers.supervisor import console
 
-_AT_ONCE = 16
+# They only wait: each for a container that may take its ten seconds to heed a signal.
+_AT_ONCE = 256
 
 
 def main() -> int:
