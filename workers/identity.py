@@ -8,6 +8,7 @@ boot, and the boot is the first digits of the kernel's boot id. It fits Operatio
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
@@ -18,11 +19,18 @@ MAX_ATTEMPTS = 3  # at an operation's body; one more only cleans up after it
 
 def process_name(pid: int | None = None) -> str:
     """The name of a process, by default this one. Raises ProcessLookupError when there is none."""
-    pid = os.getpid() if pid is None else pid
+    return _own_name(os.getpid()) if pid is None else _name(pid)
+
+
+def _name(pid: int) -> str:
     started = procfs.start_time(pid)
     if not started:
         raise ProcessLookupError(pid)
     return f"{pid}.{started}.{procfs.boot_id()[:8]}"
+
+
+# It does not change, and each operation is claimed under it.
+_own_name = functools.cache(_name)
 
 
 def is_alive(name: str) -> bool:

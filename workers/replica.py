@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.errors import EngineError, NotFound
 from runtime.model.spec import ContainerSpec
 from runtime.model.state import Observed
-from webui.containers.models import Container
-from webui.containers.replica import container_apply_observed, container_delete_row
+from webui.containers.replica import container_delete_row, container_take_observed
 from webui.containers.selectors import containers
 from webui.hosts.models import Host
 from webui.volumes.services import volume_delete_row
@@ -27,23 +26,19 @@ def container_expected(job: Job) -> None:
 
 
 def container_seen(job: Job) -> dict[str, Any]:
-    """Look at the job's container and write what is seen; {"id", "name", "status", "exit_code"} as a result.
+    """Look at the job's container; {"id", "name", "status", "exit_code"} as a result.
 
-    The end of the operation publishes the row. Raises NotFound when the container is not on this host, or
-    not in the database.
+    The end of the operation writes down what is seen, and publishes the row. Raises NotFound when the container
+    is not on this host, or not in the database.
     """
-    container_id = job.target
     observed = _observed(job)
-    try:
-        container = container_apply_observed(
-            container_id=container_id,
-            observed=observed,
-            publish=False,
-            container=job.operation.seen,
-        )
-    except Container.DoesNotExist:
-        raise NotFound("The container does not exist any more.") from None
+    # What has been seen before and not been written yet is not what the database says.
+    known = job.operation.seen if job.operation.write_seen is None else None
+    container = known or containers().filter(pk=job.target).first()
+    if container is None:
+        raise NotFound("The container does not exist any more.")
     job.operation.seen = container
+    job.operation.write_seen = container_take_observed(container=container, observed=observed)
     return {
         "id": container.pk,
         "name": container.name,

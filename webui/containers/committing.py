@@ -19,11 +19,10 @@ from webui.accounts.models import User
 from webui.containers.asking import command_request
 from webui.containers.health import health_request
 from webui.containers.models import Container
+from webui.containers.recording import container_ask, container_event
 from webui.containers.requests import CommitRequest
-from webui.containers.showing import show
 from webui.images.services import check_unused, new_name
 from webui.operations.models import Operation
-from webui.operations.services import event_record, operation_create
 
 
 def container_commit(
@@ -49,23 +48,18 @@ def container_commit(
     with transaction.atomic():
         if name and not request.replace:
             check_unused(container.host, name)
-        operation = operation_create(
-            host=container.host,
-            kind="container.commit",
-            target_type="container",
-            target_id=container.pk,
-            target_name=container.name,
-            user=user,
-            via=via,
-            params={
+        return container_ask(
+            container,
+            "container.commit",
+            {
                 "reference": name,
                 "replace": request.replace,
                 "pause": request.pause,
                 "changes": to_json(changes),
             },
+            user=user,
+            via=via,
         )
-        show(container, operation)
-    return operation
 
 
 def container_committed(
@@ -76,15 +70,8 @@ def container_committed(
     if container is None:
         return
     shown = Reference.parse(reference).familiar if reference else image[7:19]
-    event_record(
-        host=container.host,
-        type="container.committed",
-        target_type="container",
-        target_id=container.pk,
-        target_name=container.name,
-        user=user,
-        data={"image": image, "reference": reference, "message": f"The image is {shown}."},
-    )
+    data = {"image": image, "reference": reference, "message": f"The image is {shown}."}
+    container_event(container, "container.committed", data, user=user)
 
 
 def own_changes(spec: ContainerSpec, config: dict[str, Any]) -> ImageChanges:

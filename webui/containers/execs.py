@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from runtime.errors import BadState
 from runtime.model.state import Action, Status
 from webui.accounts.models import User
 from webui.containers.models import Container
-from webui.operations.services import event_record
+from webui.containers.recording import container_event
 
 _SHOWN = 500  # characters of a command or path that an event keeps
 
@@ -19,13 +19,13 @@ def exec_record(
     """Note it before it is done. Raises BadState unless the container runs."""
     _require(container, "exec", "exec")
     data = {"command": " ".join(command)[:_SHOWN], "user": run_as, "via": via}
-    _record("container.exec", container, user, data)
+    container_event(container, "container.exec", data, user=user)
 
 
 def attach_record(*, container: Container, user: User, stdin: bool, via: str) -> None:
     """Note it before it is done; `stdin`: to write, too. Raises BadState unless the container runs."""
     _require(container, "attach", "attach to")
-    _record("container.attach", container, user, {"stdin": stdin, "via": via})
+    container_event(container, "container.attach", {"stdin": stdin, "via": via}, user=user)
 
 
 def copy_record(
@@ -38,22 +38,10 @@ def copy_record(
 ) -> None:
     """Note it when it is known to be possible, and before it is done. To look what is in a directory is noted nowhere."""
     data = {"path": path.replace("\0", "")[:_SHOWN], "via": via}
-    _record(f"container.{kind}", container, user, data)
+    container_event(container, f"container.{kind}", data, user=user)
 
 
 def _require(container: Container, action: Action, words: str) -> None:
     status = Status(container.status)
     if not status.allows(action):
         raise BadState(words, status, status.actions, container=container.name)
-
-
-def _record(kind: str, container: Container, user: User, data: dict[str, Any]) -> None:
-    event_record(
-        host=container.host,
-        type=kind,
-        target_type="container",
-        target_id=container.pk,
-        target_name=container.name,
-        user=user,
-        data=data,
-    )

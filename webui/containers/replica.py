@@ -14,11 +14,11 @@ from runtime.model.codec import to_json
 from runtime.model.spec import ContainerSpec
 from runtime.model.state import Observed, RunState, Status
 from webui.containers.models import Container
+from webui.containers.recording import container_event
 from webui.containers.selectors import containers
 from webui.containers.showing import container_publish, show_used, used_by
 from webui.core.prepared import prepared_update
 from webui.core.publish import publish_gone
-from webui.operations.services import event_record
 from webui.volumes.services import volumes_unmade
 
 
@@ -41,33 +41,41 @@ def container_usage(*, container_id: str, usage: dict[str, Any]) -> None:
     container_publish(container_id=container_id)
 
 
-def container_apply_observed(
-    *,
-    container_id: str,
-    observed: Observed,
-    publish: bool = True,
-    container: Container | None = None,
-) -> Container:
+def container_apply_observed(*, container_id: str, observed: Observed) -> Container:
     """Write what a host saw; only a difference costs a write, a revision, an event and a publication.
 
-    `publish` False is for a task: the end of its operation publishes the row anyway. `container` is for who
-    has read it a moment ago. Raises Container.DoesNotExist.
+    Raises Container.DoesNotExist.
     """
-    container = container or containers().get(pk=container_id)
+    container = containers().get(pk=container_id)
+    write = container_take_observed(container=container, observed=observed)
+    if write is not None:
+        write()
+        container_publish(container_id=container_id)
+    return container
+
+
+def container_take_observed(
+    *, container: Container, observed: Observed
+) -> Callable[[], None] | None:
+    """Have the object be as a host saw it; what writes the difference, and its event, or None for no difference.
+
+    For a task: the end of its operation is written together with it, and publishes the row.
+    """
     values = observed_values(observed)
     changed = {name: v for name, v in values.items() if getattr(container, name) != v}
     if not changed:
-        return container
+        return None
     before = {n: getattr(container, n) for n in ("status", "started_at", "finished_at")}
-    with transaction.atomic():
-        _write(tuple(changed))(container_id, *changed.values())
-        for name, value in changed.items():
-            setattr(container, name, value)
-        container.revision += 1
-        _record_transition(container, before, observed)
-    if publish:
-        container_publish(container_id=container_id)
-    return container
+    for name, value in changed.items():
+        setattr(container, name, value)
+    container.revision += 1
+
+    def write() -> None:
+        with transaction.atomic(savepoint=False):
+            _write(tuple(changed))(container.pk, *changed.values())
+            _record_transition(container, before, observed)
+
+    return write
 
 
 @functools.cache
@@ -131,18 +139,20 @@ def _record_transition(container: Container, before: dict[str, Any], observed: O
         _record_exit(container, run)
     if status == Status.RUNNING:
         if container.started_at != before["started_at"] or not was_running:
-            _event(container, "container.started", {})
+            container_event(container, "container.started", {})
         elif before["status"] == Status.PAUSED:
-            _event(container, "container.unpaused", {})
+            container_event(container, "container.unpaused", {})
     elif status in _EVENTS and status != before["status"]:
-        _event(container, _EVENTS[status], {"error": observed.error} if observed.error else {})
+        container_event(
+            container, _EVENTS[status], {"error": observed.error} if observed.error else {}
+        )
 
 
 def _record_exit(container: Container, run: RunState) -> None:
     if run.exit is None:
         return
     kind = "container.oom_killed" if run.exit.oom_killed else "container.exited"
-    _event(
+    container_event(
         container,
         kind,
         {
@@ -151,17 +161,6 @@ def _record_exit(container: Container, run: RunState) -> None:
             "ran_for": round(max(0.0, run.exit.finished_at - run.exit.started_at), 3),
             **({"error": run.exit.error} if run.exit.error else {}),
         },
-    )
-
-
-def _event(container: Container, kind: str, data: dict[str, Any]) -> None:
-    event_record(
-        host=container.host,
-        type=kind,
-        target_type="container",
-        target_id=container.pk,
-        target_name=container.name,
-        data=data,
     )
 
 
@@ -189,7 +188,7 @@ def container_delete_row(*, container_id: str) -> None:
     with transaction.atomic():
         used = used_by(container)
         if container.present:
-            _event(container, "container.removed", {})
+            container_event(container, "container.removed", {})
         container.delete()
         if not container.present:
             # One that never came to be leaves no rows of volumes that never came to be either.

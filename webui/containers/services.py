@@ -23,6 +23,7 @@ from webui.containers.building import build_spec, shm_size_of, ulimits_of
 from webui.containers.joining import attach, inherited_mounts
 from webui.containers.models import Container
 from webui.containers.naming import random_name
+from webui.containers.recording import container_ask
 from webui.containers.requests import ContainerRequest, LimitsRequest, UpdateRequest
 from webui.containers.reserving import EVERYWHERE, check_name, check_staying, choose_ports, claim
 from webui.containers.showing import show, show_used, used_by, used_in
@@ -122,24 +123,7 @@ def container_act(
     if not forced and not status.allows(action):
         hint = "Stop it first, or remove it by force." if action == "remove" else ""
         raise BadState(action, status, status.actions, hint=hint, container=container.name)
-    return _ask(container, f"container.{action}", params or {}, user, via)
-
-
-def _ask(
-    container: Container, kind: str, params: dict[str, Any], user: User | None, via: str
-) -> Operation:
-    operation = operation_create(
-        host=container.host,
-        kind=kind,
-        target_type="container",
-        target_id=container.pk,
-        target_name=container.name,
-        user=user,
-        via=via,
-        params=params,
-    )
-    show(container, operation)
-    return operation
+    return container_ask(container, f"container.{action}", params or {}, user=user, via=via)
 
 
 def container_rename(*, container: Container, name: str, user: User | None, via: str) -> Operation:
@@ -153,7 +137,7 @@ def container_rename(*, container: Container, name: str, user: User | None, via:
         container.revision += 1
         container.save(update_fields=["name", "spec", "revision"])
         show_used(used_by(container))
-        return _ask(container, "container.rename", {}, user, via)
+        return container_ask(container, "container.rename", {}, user=user, via=via)
 
 
 def container_update(
@@ -177,7 +161,7 @@ def container_update(
         hint = "Give limits, ulimits, shm_size or restart."
         raise SpecInvalid("limits", "Nothing to change.", hint=hint)
     with transaction.atomic():
-        return _ask(container, "container.update", params, user, via)
+        return container_ask(container, "container.update", params, user=user, via=via)
 
 
 def _check_together(container: Container, params: dict[str, Any]) -> None:

@@ -16,6 +16,8 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler
+from django.core.signals import request_started
+from django.db import close_old_connections, reset_queries
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
@@ -35,8 +37,17 @@ class BodyHandler(ASGIHandler):
     def load_middleware(self, is_async: bool = False) -> None:
         super().load_middleware(is_async=False)
 
+        # Django goes to the request's thread for these alone, before it goes there for the request.
+        for receiver in (reset_queries, close_old_connections):
+            request_started.disconnect(receiver)
+
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
-        return await sync_to_async(self.get_response, thread_sensitive=True)(request)
+        return await sync_to_async(self._respond, thread_sensitive=True)(request)
+
+    def _respond(self, request: HttpRequest) -> HttpResponseBase:
+        reset_queries()
+        close_old_connections()
+        return self.get_response(request)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body = UploadBody(receive) if is_upload(scope) else receive

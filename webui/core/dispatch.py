@@ -64,6 +64,7 @@ def send(operation: Operation) -> None:
         celery_app().send_task(
             operation.kind,
             args=[str(operation.pk)],
+            argsrepr=str(operation.pk),
             queue=f"host.{operation.host_id}",
             retry=False,
             ignore_result=True,

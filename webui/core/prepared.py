@@ -64,7 +64,9 @@ class _Made:
     sql: str
     params: tuple[Any, ...]  # constants and slots
     compiler: Any
-    rows: Any = None  # of a SELECT: the QuerySet
+    # Of a SELECT: the QuerySet, and what makes Python's values of the database's, by column.
+    rows: Any = None
+    converters: Any = None
 
     def bound(self, arguments: list[Any], connection: Any) -> list[Any]:
         return [p.bound(arguments, connection) if isinstance(p, _Slot) else p for p in self.params]
@@ -158,9 +160,10 @@ def _made(build: Any, compiled: Any, _vendor: str, shape: tuple[int, ...]) -> _M
 
 
 def _select(rows: QuerySet[Any, Any]) -> _Made:
-    compiler = rows.query.get_compiler(DEFAULT_DB_ALIAS)
+    compiler: Any = rows.query.get_compiler(connection=_unopened())
     sql, params = compiler.as_sql()
-    return _Made(sql, tuple(params), compiler, rows)
+    columns = [selected[0] for selected in compiler.select[: compiler.col_count]]
+    return _Made(sql, tuple(params), compiler, rows, compiler.get_converters(columns))
 
 
 def _update(described: tuple[QuerySet[Any, Any], dict[str, Any]]) -> _Made:
@@ -170,9 +173,14 @@ def _update(described: tuple[QuerySet[Any, Any], dict[str, Any]]) -> _Made:
     for field, _, value in query.values:
         if isinstance(value, _Slot):
             value.sets = field
-    compiler = query.get_compiler(DEFAULT_DB_ALIAS)
+    compiler = query.get_compiler(connection=_unopened())
     sql, params = compiler.as_sql()
     return _Made(sql, tuple(params), compiler)
+
+
+def _unopened() -> Any:
+    """A connection to make SQL for. What is kept must not hold on to that of the thread that came first."""
+    return connections.create_connection(DEFAULT_DB_ALIAS)
 
 
 def _rows(made: _Made, params: list[Any], connection: Any) -> list[Any]:
@@ -180,6 +188,7 @@ def _rows(made: _Made, params: list[Any], connection: Any) -> list[Any]:
     compiler, query = copy.copy(made.compiler), copy.copy(made.rows.query)
     compiler.connection = connection
     compiler.as_sql = lambda *_, **__: (made.sql, params)
+    compiler.get_converters = lambda *_: made.converters
     query.get_compiler = lambda *_, **__: compiler
     rows: Any = QuerySet(made.rows.model, query)
     rows._iterable_class, rows._fields = made.rows._iterable_class, made.rows._fields

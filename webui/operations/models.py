@@ -9,6 +9,8 @@ from django.conf import settings
 from django.db import models
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from webui.containers.models import Container
 
 
@@ -52,8 +54,10 @@ class Operation(models.Model):
     heartbeat = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 
-    # Its target as the task has just seen it, for the task that ends it; not a column.
+    # No columns, but what a task leaves for the operation's end: the target as it has just seen it, and what
+    # writes that down, in one transaction with the end.
     seen: Container | None = None
+    write_seen: Callable[[], None] | None = None
 
     class Meta:
         ordering = ["-created_at"]

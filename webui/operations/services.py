@@ -120,9 +120,12 @@ def _end(
     operation.status, operation.result, operation.error = status, result, error
     operation.finished_at = timezone.now()
     operation.params.pop(Operation.SEALED, None)
-    changed = _write_end(
-        operation.pk, status, result, error, operation.finished_at, operation.params
-    )
+    with transaction.atomic():
+        if operation.write_seen is not None:
+            operation.write_seen()
+        changed = _write_end(
+            operation.pk, status, result, error, operation.finished_at, operation.params
+        )
     publish_container, row = _container_news(operation)
     if changed == 1:
         # First of all: somebody may be waiting for just this.

@@ -14,8 +14,8 @@ from runtime.engine.top import pid_inside
 from runtime.model.stats import StatsSample
 from webui.advisor.rules import size
 from webui.containers.models import Container
+from webui.containers.recording import container_event
 from webui.containers.replica import container_usage
-from webui.operations.services import event_record
 from workers.watcher.kernel_log import OomKill
 
 PAUSE = 5.0  # seconds between two events of one container; kills in between are counted in the next
@@ -124,15 +124,7 @@ def oom_record(container: str, facts: dict[str, Any]) -> None:
     facts["limit"] = facts["limit"] or (row.spec.get("limits", {}).get("memory") or 0)
     moment = datetime.fromtimestamp(facts.pop("at"), UTC)
     facts["message"] = sentence(facts)
-    event_record(
-        host=row.host,
-        type="container.oom",
-        target_type="container",
-        target_id=row.pk,
-        target_name=row.name,
-        data=facts,
-        time=moment,
-    )
+    container_event(row, "container.oom", facts, time=moment)
     usage = {"oom_last": {**facts, "time": moment.timestamp()}, "oom_kills": facts["count"]}
     container_usage(container_id=row.pk, usage=usage)
 
