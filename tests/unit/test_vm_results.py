@@ -15,9 +15,10 @@ TESTS = """
     def test_three(): raise RuntimeError("this ran on the host")
 """
 CONFTEST = """
+    import json
     import pytest
     from tests.support.vm import plugin
-    from tests.support.vm.machine import MachineDied
+    from tests.support.vm.machine import MachineDied, MachineHung
 
     STORY = {story!r}
 
@@ -35,6 +36,7 @@ CONFTEST = """
 
         def _tell(self):
             for word in STORY.pop(0):
+                word, _, then = word.partition(", then ")
                 if word == "dies":
                     raise MachineDied("It went away. Kernel panic")
                 if word == "ends":
@@ -43,8 +45,14 @@ CONFTEST = """
                 yield dict(event="start", nodeid=nodeid)
                 if word == "dies inside":
                     raise MachineDied("It went away. Kernel panic")
-                report = pytest.TestReport(nodeid, ("x", 1, "x"), {{}}, word, "it said so", "call")
-                yield dict(event="report", nodeid=nodeid, report=CONFIG.hook.pytest_report_to_serializable(config=CONFIG, report=report))
+                if word == "hangs inside":
+                    raise MachineHung("No sign of life. CPU stuck")
+                why = ("x", 1, "it said so") if word == "skipped" else "it said so"
+                report = pytest.TestReport(nodeid, ("x", 1, "x"), {{}}, word, why, "call")
+                data = CONFIG.hook.pytest_report_to_serializable(config=CONFIG, report=report)
+                yield dict(event="report", nodeid=nodeid, report=json.loads(json.dumps(data)))
+                if then == "hangs":
+                    raise MachineHung("No sign of life. CPU stuck")
                 yield dict(event="finish", nodeid=nodeid)
 
     def pytest_addoption(parser):
@@ -87,6 +95,12 @@ def test_what_the_guest_reports_is_the_result(tmp_path: Path) -> None:
     assert "ran on the host" not in text
 
 
+def test_a_skip_of_the_guest_has_its_reason(tmp_path: Path) -> None:
+    text = told(tmp_path, ["passed", "skipped", "passed"])
+    assert "2 passed, 1 skipped" in text
+    assert "it said so" in text
+
+
 def test_the_others_run_beside_them_when_asked_for(tmp_path: Path) -> None:
     assert "4 passed" in told(tmp_path, ["passed"] * 3, option="--with-vm")
 
@@ -103,3 +117,24 @@ def test_a_guest_that_does_not_come_up_fails_all_at_once(tmp_path: Path, story: 
     text = told(tmp_path, story)
     assert "3 failed" in text
     assert text.count("Kernel panic") >= 3
+
+
+def test_a_guest_that_hangs_is_booted_again_with_its_test_and_that_is_said(tmp_path: Path) -> None:
+    text = told(tmp_path, ["passed", "hangs inside"], ["passed", "passed"])
+    assert "3 passed" in text
+    assert text.count("CPU stuck") == 2  # where it happened, and in the summary
+    assert "the virtual machine hung and was booted again" in text
+    assert "At tests/vm/test_it.py::test_two. No sign of life." in text
+
+
+def test_one_that_hangs_again_fails_its_test(tmp_path: Path) -> None:
+    text = told(tmp_path, ["hangs inside"], ["hangs inside"], ["passed", "passed"])
+    assert "1 failed, 2 passed" in text
+    assert "FAILED tests/vm/test_it.py::test_one" in text
+
+
+def test_a_test_that_failed_before_its_guest_hung_is_not_run_again(tmp_path: Path) -> None:
+    text = told(tmp_path, ["failed, then hangs"], ["passed", "passed"])
+    assert "FAILED tests/vm/test_it.py::test_one" in text
+    assert "2 passed" in text
+    assert "booted again" not in text

@@ -17,9 +17,14 @@ ln -sfn /proc/self/fd/1 /dev/stdout
 ln -sfn /proc/self/fd/2 /dev/stderr
 echo guest > /proc/sys/kernel/hostname
 ip link set lo up
-modprobe -a virtio_console virtio_rng overlay bfq fuse tun
+modprobe -a virtio_console virtio_rng overlay bfq fuse loop tun
+# The host takes the machine for hung when it does not hear this.
+for port in /sys/class/virtio-ports/*; do
+    [ "$(<"$port/name")" = slipway.alive ] || continue
+    (echo -1000 > /proc/self/oom_score_adj; while echo; do sleep 1; done > "/dev/${port##*/}") &
+done
 mkdir -p /dev/net
-mknod /dev/net/tun c 10 200
+[ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200
 mount -t ext4 /dev/vdb /slipway
 mkswap -q /dev/vdc && swapon /dev/vdc
 export SLIPWAY_TEST_IN_VM=1 SLIPWAY_TEST_PATIENCE=6

@@ -3,6 +3,9 @@
 With `--vm` those in `tests/vm` and `tests/kernel` run there, and no others; with `--with-vm` those in `tests/vm`
 do, beside everything else; with neither, those in `tests/vm` do not run. They are collected here
 and once more in the guest; each report that the guest sends is handed to pytest as if the test had run here.
+
+A machine that hangs is booted again, once, and goes on with the test that it was at: emulators are no part of what
+is tested. That is said where it happens and at the end. A test that failed is never run again.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.support.vm.machine import Machine, MachineDied
+from tests.support.vm.machine import Machine, MachineDied, MachineHung
 from tests.support.vm.protocol import PATIENCE
 
 _PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "mmdebstrap": "mmdebstrap"}
@@ -29,6 +32,8 @@ class GuestTests:
         self._machine: Machine | None = None
         self._up = False
         self._broken = ""  # why no machine can be had
+        self._failed = False  # something of the test that runs
+        self._hung = ""  # where the machine hung that was booted again, and the end of its console
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(
@@ -66,17 +71,38 @@ class GuestTests:
         if item not in self._waiting:
             return None
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        try:
-            self._follow(item)
-        except MachineDied as error:
-            self._stop()
-            self._report_death(item, str(error))
+        while True:
+            self._failed = False
+            try:
+                self._follow(item)
+            except MachineDied as error:
+                self._stop()
+                if self._boots_again(item, error):
+                    continue
+                self._report_death(item, str(error))
+            break
         self._waiting.remove(item)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
 
     def pytest_sessionfinish(self) -> None:
         self._stop()
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self._hung:
+            terminalreporter.section("the virtual machine hung and was booted again")
+            terminalreporter.write_line(self._hung)
+
+    def _boots_again(self, item: pytest.Item, error: MachineDied) -> bool:
+        """Whether this death was the emulator's, the first one, and took no result with it."""
+        if self._hung or self._failed or not isinstance(error, MachineHung):
+            return False
+        self._hung = f"At {item.nodeid}. {error}"
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is not None:
+            terminal.ensure_newline()
+            terminal.write_line(f"The virtual machine hung and is booted again: {self._hung}")
+        return True
 
     def _follow(self, item: pytest.Item) -> None:
         """Hand on what the guest reports of this test, up to its end."""
@@ -90,6 +116,10 @@ class GuestTests:
                 report = self._config.hook.pytest_report_from_serializable(
                     config=self._config, data=message["report"]
                 )
+                if isinstance(report.longrepr, list):
+                    # Of a skip it is a tuple, which JSON has none of.
+                    report.longrepr = tuple(report.longrepr)
+                self._failed = self._failed or report.failed
                 item.ihook.pytest_runtest_logreport(report=report)
             elif event == "finish" and message["nodeid"] == item.nodeid:
                 return
