@@ -13,6 +13,8 @@ ANY_ADDRESS = "0.0.0.0"
 ANY_ADDRESS6 = "::"
 MAPS = ("ports", "ports_at", "ports6", "ports6_at")
 LOOPS = "loops6"
+# nft shows a protocol by its number where /etc/protocols does not name it, as on a minimal Debian.
+_NUMBERS: dict[int, Protocol] = {6: "tcp", 17: "udp", 132: "sctp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def from_element(element: list[Any], loops: dict[tuple[str, int], str]) -> Publi
     body = key.get("elem", {"val": key})
     parts = body["val"]["concat"]
     address, container_port = value["concat"]
-    protocol = parts[0]
+    protocol = _protocol(parts[0])
     everywhere = ANY_ADDRESS6 if ":" in address else ANY_ADDRESS
     host_ip = parts[1] if len(parts) == 3 else everywhere
     return PublishedPort(
@@ -112,8 +114,13 @@ def from_element(element: list[Any], loops: dict[tuple[str, int], str]) -> Publi
 
 def loops_of(elements: list[Any]) -> dict[tuple[str, int], str]:
     """The elements of the map of ports that answer on [::1], as `nft -j` shows them."""
-    found = {}
+    found: dict[tuple[str, int], str] = {}
     for key, gateway in elements:
         protocol, port = key.get("elem", {"val": key})["val"]["concat"]
-        found[protocol, int(port)] = gateway
+        found[_protocol(protocol), int(port)] = gateway
     return found
+
+
+def _protocol(shown: Any) -> Protocol:
+    name: Protocol = _NUMBERS.get(shown, shown)
+    return name
