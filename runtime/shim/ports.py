@@ -33,17 +33,26 @@ def hold_ports(ports: list[HeldPort]) -> list[socket.socket]:
             if family == socket.AF_INET6:
                 # [::] is all of IPv6 and nothing else: 0.0.0.0 may be another container's.
                 channel.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            if kind == socket.SOCK_STREAM:
-                # Connections in TIME_WAIT are no reason to refuse …
-                channel.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            channel.bind((address, port["host_port"]))
-            # … but nobody may share the port with us from now on.
-            channel.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+            _bind(channel, address, port["host_port"])
         except OSError as error:
             for one in held:
                 one.close()
             raise _port_error(port, address, error) from error
     return held
+
+
+def _bind(channel: socket.socket, address: str, port: int) -> None:
+    """Take the port alone; connections of a former owner in TIME_WAIT are no reason to refuse it."""
+    try:
+        # Whoever binds with SO_REUSEADDR first lets others with it bind, too, on kernels such as 6.1:
+        # they do not look again when the first takes it back. So only where it is needed.
+        channel.bind((address, port))
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE or channel.type != socket.SOCK_STREAM:
+            raise
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        channel.bind((address, port))
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
 
 
 def _port_error(port: HeldPort, address: str, error: OSError) -> EngineError:

@@ -17,7 +17,7 @@ from runtime.errors import EngineError, InitFailed, LauncherUnavailable, PortInU
 from runtime.launcher.client import LauncherClient
 from runtime.model.state import Status
 from tests.support.launching import Launchpad
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def pad() -> Iterator[Launchpad]:
 def raw(pad: Launchpad, data: bytes) -> bytes:
     """What the launcher answers to `data`, until it hangs up."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
-        channel.settimeout(10)
+        channel.settimeout(10 * PATIENCE)
         channel.connect(str(pad.config.launcher_socket))
         channel.sendall(data)
         channel.shutdown(socket.SHUT_WR)
@@ -174,6 +174,18 @@ def test_a_published_port_is_held_as_long_as_the_container_runs(
         other.bind(("127.0.0.1", port))
 
 
+def test_last_connections_of_a_former_owner_are_no_reason_to_refuse_a_port(pad: Launchpad) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            server.accept()[0].close()  # who closes first keeps the port, in TIME_WAIT
+            assert client.recv(1) == b""
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", port))
+    held = {"protocol": "tcp", "host_ip": "127.0.0.1", "host_port": port}
+    pad.start(pad.plan("sleep", "1000", plan={"ports": [held]}))
+
+
 def test_an_address_that_is_not_the_host_s_is_refused(pad: Launchpad) -> None:
     held = {"protocol": "tcp", "host_ip": "192.0.2.1", "host_port": 8080}
     with pytest.raises(PortInUse, match="192\\.0\\.2\\.1"):
@@ -218,7 +230,7 @@ def test_a_second_launcher_takes_over_the_socket(pad: Launchpad) -> None:
     pad.start_launcher()
     wait_until(lambda: os.stat(pad.config.launcher_socket).st_ino != before)
     first.terminate()
-    first.wait(10)
+    first.wait(10 * PATIENCE)
     assert pad.start(pad.plan("sleep", "1000")).pid
 
 
@@ -229,4 +241,4 @@ def test_errors_of_the_seam_are_the_runtime_s(pad: Launchpad) -> None:
         pad.start(plan)
     assert caught.value.code == "init_failed"
     assert caught.value.extra["stage"] == "cwd"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 5 * PATIENCE
