@@ -20,7 +20,7 @@ from runtime.cgroups.v2 import UnifiedCgroup
 from runtime.errors import EngineError, SpecInvalid, Unsupported
 from runtime.model.spec import Limits
 from runtime.store.paths import Config
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 MIB = 2**20
 ID = "ab" * 32
@@ -72,7 +72,7 @@ def test_a_process_that_takes_too_much_memory_is_killed_and_counted(manager: Cgr
     group = manager.open(ID)
     assert group.oom_kills() == 0
     with running(group, f"x = bytearray({64 * MIB}); import time; time.sleep(60)") as process:
-        assert process.wait(timeout=20) == -signal.SIGKILL
+        assert process.wait(timeout=20 * PATIENCE) == -signal.SIGKILL
     assert group.oom_kills() == 1
     assert group.counters()["memory_peak"] >= 31 * MIB
 
@@ -102,7 +102,7 @@ except OSError: pass
 sys.exit(made)
 """
     with running(group, code) as process:
-        assert process.wait(timeout=20) == 2
+        assert process.wait(timeout=20 * PATIENCE) == 2
         group.kill()
 
 
@@ -132,7 +132,7 @@ while True:
     with running(group, code) as process:
         wait_until(lambda: len(group.pids()) > 20)
         group.kill()
-        process.wait(timeout=20)
+        process.wait(timeout=20 * PATIENCE)
         wait_until(lambda: group.pids() == [])
 
 
@@ -143,7 +143,7 @@ def test_a_frozen_container_can_be_killed(manager: CgroupManager) -> None:
         group.freeze()
         group.kill()
         group.thaw()
-        assert process.wait(timeout=10) == -signal.SIGKILL
+        assert process.wait(timeout=10 * PATIENCE) == -signal.SIGKILL
 
 
 def test_killing_lets_go_of_what_is_frozen(manager: CgroupManager) -> None:
@@ -152,7 +152,7 @@ def test_killing_lets_go_of_what_is_frozen(manager: CgroupManager) -> None:
     with running(group, "while True: pass") as process:
         group.freeze()
         group.kill()
-        assert process.wait(timeout=10) == -signal.SIGKILL
+        assert process.wait(timeout=10 * PATIENCE) == -signal.SIGKILL
         assert not group.frozen()
 
 
@@ -240,7 +240,7 @@ except PermissionError: sys.exit(7)
 def test_devices_outside_the_list_cannot_be_opened(manager: CgroupManager) -> None:
     manager.create(ID, Limits())
     with running(manager.open(ID), DEVICES) as process:
-        assert process.wait(timeout=10) == 7
+        assert process.wait(timeout=10 * PATIENCE) == 7
 
 
 @pytest.fixture
@@ -273,7 +273,7 @@ def test_a_program_decides_about_devices_on_v2(
 ) -> None:
     confine_devices(unified.directory, rules)
     with running(unified, DEVICES) as process:
-        assert process.wait(timeout=10) == code
+        assert process.wait(timeout=10 * PATIENCE) == code
 
 
 def test_v2_groups_freeze_and_kill(unified: UnifiedCgroup) -> None:
@@ -283,7 +283,7 @@ def test_v2_groups_freeze_and_kill(unified: UnifiedCgroup) -> None:
         assert unified.frozen()
         unified.thaw()
         unified.kill()
-        assert process.wait(timeout=10) == -signal.SIGKILL
+        assert process.wait(timeout=10 * PATIENCE) == -signal.SIGKILL
     unified.remove()
     unified.thaw()
     unified.kill()

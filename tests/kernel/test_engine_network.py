@@ -11,7 +11,7 @@ from runtime.errors import EngineError, NotFound, PortInUse
 from runtime.model.spec import PortMapping, Restart
 from runtime.model.state import Status
 from tests.support.engine import Instance, free_port
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 SERVER = "mkdir -p /www; echo hello > /www/index.html; exec httpd -f -p 80 -h /www"
 
@@ -24,7 +24,7 @@ def instance() -> Iterator[Instance]:
 
 def fetch(address: str, port: int) -> str:
     try:
-        with socket.create_connection((address, port), timeout=2) as connection:
+        with socket.create_connection((address, port), timeout=2 * PATIENCE) as connection:
             connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
             data = b""
             while chunk := connection.recv(4096):

@@ -21,7 +21,7 @@ from runtime.network.firewall import Firewall
 from runtime.network.ruleset import network_elements
 from tests.support.engine import Instance
 from tests.support.processes import read_process
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_command_that_nobody_could_watch_does_not_run(faults: Callable[[str], 
         _turn(switch, b"\0")
         assert instance.processes_of_containers() == [_pid(instance, spec.id)]
         with instance.engine.exec(spec.id, ExecRequest(("true",))) as session:
-            assert session.wait(10) == 0
+            assert session.wait(10 * PATIENCE) == 0
 
 
 def test_a_life_that_nobody_could_watch_is_ended_and_reaped(faults: Callable[[str], Path]) -> None:

@@ -25,7 +25,7 @@ from runtime.store.paths import Config
 from tests.support.engine import Instance, free_port
 from tests.support.netns import SILENCE, TIMEOUT, Machine, exchange, fresh_netns, reaches
 from tests.support.networks import container_spec, endpoint, network_spec
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.skipif(not has_ipv6(), reason="this kernel has no IPv6")
 
@@ -526,7 +526,7 @@ def test_a_restart_by_policy_keeps_address_and_port(instance: Instance) -> None:
 def answers(port: int) -> bool:
     """Whether a server answers, not just the network on its way to it."""
     try:
-        with socket.create_connection(("::1", port), timeout=1) as connection:
+        with socket.create_connection(("::1", port), timeout=PATIENCE) as connection:
             connection.sendall(b"GET /hostname HTTP/1.0\r\n\r\n")
             return connection.recv(16).startswith(b"HTTP/1.")
     except OSError:

@@ -16,7 +16,7 @@ from runtime.model.parse_ports import parse_ports
 from tests.support.engine import Instance, free_port
 from tests.support.options import Seen, asked, started
 from tests.support.resolver import lookup, resolver
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def _answering(seen: Seen) -> Iterator[None]:
             yield
         finally:
             process.kill()
-            process.wait(10)
+            process.wait(10 * PATIENCE)
 
 
 def test_resolver_and_hosts_files(instance: Instance) -> None:

@@ -21,7 +21,7 @@ from runtime.model.spec import Limits, LogOptions, Restart
 from runtime.model.state import ExitRecord, RunState, Status
 from runtime.store.files import read_json
 from tests.support.launching import Launchpad
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 MIB = 2**20
 _LOOP = "while :; do sleep 0.02; done"
@@ -121,7 +121,7 @@ def test_the_monitor_answers_under_a_flood(pad: Launchpad) -> None:
     begun = time.monotonic()
     for _ in range(10):
         pad.shim(plan).state()
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 2 * PATIENCE
     assert pad.shim(plan).stop(signal.SIGKILL, 0).code == 137
 
 
@@ -164,7 +164,7 @@ def test_stop_kills_what_does_not_heed_after_the_grace(pad: Launchpad) -> None:
     begun = time.monotonic()
     record = pad.shim(plan).stop(None, 0.3)
     assert record.code == 137
-    assert 0.3 <= time.monotonic() - begun < 3
+    assert 0.3 <= time.monotonic() - begun < 3 * PATIENCE
 
 
 def test_a_second_stop_may_shorten_the_grace(pad: Launchpad) -> None:
@@ -175,7 +175,7 @@ def test_a_second_stop_may_shorten_the_grace(pad: Launchpad) -> None:
     patient = Thread(target=lambda: answers.append(pad.shim(plan).stop(None, 60)))
     patient.start()
     answers.append(pad.shim(plan).stop(None, 0.1))
-    patient.join(10)
+    patient.join(10 * PATIENCE)
     assert [a.code for a in answers] == [137, 137]
 
 
@@ -224,13 +224,15 @@ def test_wait_ends_with_the_container_or_with_patience(pad: Launchpad) -> None:
     pad.start(plan)
     assert pad.shim(plan).wait(0.1) is None
     answers: list[ExitRecord | None] = []
-    waiters = [Thread(target=lambda: answers.append(pad.shim(plan).wait(10))) for _ in range(3)]
+    waiters = [
+        Thread(target=lambda: answers.append(pad.shim(plan).wait(10 * PATIENCE))) for _ in range(3)
+    ]
     for waiter in waiters:
         waiter.start()
     pid = pad.shim(plan).state().pid
     Path(f"/proc/{pid}/root/tmp/fifo").write_text("go\n")
     for waiter in waiters:
-        waiter.join(10)
+        waiter.join(10 * PATIENCE)
     assert [a.code for a in answers if a is not None] == [4, 4, 4]
 
 
@@ -335,7 +337,7 @@ def test_a_restart_that_cannot_execute_is_an_exit(pad: Launchpad) -> None:
 def test_events_are_told_and_nobody_has_to_listen(pad: Launchpad) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(pad.config.events_socket))
-        listener.settimeout(5)
+        listener.settimeout(5 * PATIENCE)
         plan = pad.plan("sleep", "1000")
         pad.start(plan)
         pad.shim(plan).pause()
@@ -374,7 +376,7 @@ def test_nonsense_on_the_control_socket_harms_nobody(pad: Launchpad, data: bytes
     plan = pad.plan("sleep", "1000")
     pad.start(plan)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.settimeout(5)
+        client.settimeout(5 * PATIENCE)
         client.connect(str(pad.socket(plan)))
         client.sendall(data)
         answer = client.recv(65536)

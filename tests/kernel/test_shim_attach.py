@@ -19,7 +19,7 @@ from runtime.model.plan import Plan
 from runtime.model.spec import Restart
 from runtime.shim.attach_session import AttachSession
 from tests.support.launching import Launchpad
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 MIB = 2**20
 
@@ -32,7 +32,7 @@ def pad() -> Iterator[Launchpad]:
 
 def attach(pad: Launchpad, plan: Plan, *, stdin: bool = True) -> AttachSession:
     session = pad.shim(plan).attach(stdin=stdin)
-    session.settimeout(10)
+    session.settimeout(10 * PATIENCE)
     return session
 
 

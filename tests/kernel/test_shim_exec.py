@@ -16,7 +16,7 @@ from runtime.model.plan import Plan
 from runtime.model.spec import Health, Limits, Restart, Security
 from runtime.model.state import HealthState, Status
 from tests.support.launching import Launchpad
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 MIB = 2**20
 
@@ -32,7 +32,7 @@ def run(pad: Launchpad, plan: Plan, *args: str, **options: Any) -> tuple[int, st
     with pad.shim(plan).exec(args, **options) as session:
         with os.fdopen(os.dup(session.stdout), "rb") as stream:
             output = stream.read().decode()
-        return session.wait(10), output.strip()
+        return session.wait(10 * PATIENCE), output.strip()
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_its_exit_code_is_its_own(pad: Launchpad, plan: Plan) -> None:
 
 def test_stderr_is_apart(pad: Launchpad, plan: Plan) -> None:
     with pad.shim(plan).exec(["sh", "-c", "echo out; echo err >&2"]) as session:
-        assert session.wait(10) == 0
+        assert session.wait(10 * PATIENCE) == 0
         assert (os.read(session.stdout, 99), os.read(session.stderr, 99)) == (b"out\n", b"err\n")
 
 
@@ -70,13 +70,13 @@ def test_it_can_be_written_to(pad: Launchpad, plan: Plan) -> None:
         os.write(session.stdin, b"hello\n")
         os.close(session.stdin)
         session.stdin = -1
-        assert session.wait(10) == 0
+        assert session.wait(10 * PATIENCE) == 0
         assert os.read(session.stdout, 99) == b"hello\n"
 
 
 def test_it_has_a_terminal_when_asked_for(pad: Launchpad, plan: Plan) -> None:
     with pad.shim(plan).exec(["sh", "-c", "tty; test -t 0 && echo yes"], tty=True) as session:
-        assert session.wait(10) == 0
+        assert session.wait(10 * PATIENCE) == 0
         assert os.read(session.terminal, 99) == b"/dev/pts/0\r\nyes\r\n"
 
 
@@ -143,7 +143,7 @@ def test_it_ends_with_the_container(pad: Launchpad, plan: Plan) -> None:
     with pad.shim(plan).exec(["sleep", "1000"]) as session:
         record = pad.shim(plan).stop(signal.SIGKILL, 0)
         assert record.code == 137
-        assert session.wait(5) == 137
+        assert session.wait(5 * PATIENCE) == 137
 
 
 def test_who_asked_for_it_may_go(pad: Launchpad, plan: Plan) -> None:

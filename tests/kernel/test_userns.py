@@ -15,7 +15,7 @@ from runtime.model.spec import ContainerSpec, Device, Mount, PortMapping, Restar
 from runtime.shim.client import ShimClient
 from runtime.store.paths import DEFAULT_IDS
 from tests.support.engine import Instance, free_port
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 FIRST, COUNT = DEFAULT_IDS
 PRIVATE = Security(userns="private")
@@ -44,7 +44,7 @@ def execute(instance: Instance, spec: ContainerSpec, *args: str, **options: Any)
         with os.fdopen(os.dup(session.stdout), "rb") as stream:
             output = stream.read().decode()
         with os.fdopen(os.dup(session.stderr), "rb") as stream:
-            assert session.wait(10) == 0, (output, stream.read())
+            assert session.wait(10 * PATIENCE) == 0, (output, stream.read())
     return output.strip()
 
 
@@ -263,7 +263,7 @@ def low_port() -> int:
 
 def answers(port: int, address: str = "127.0.0.1") -> bool:
     try:
-        with socket.create_connection((address, port), timeout=2) as connection:
+        with socket.create_connection((address, port), timeout=2 * PATIENCE) as connection:
             connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
             return connection.recv(64).startswith(b"HTTP/1")
     except OSError:

@@ -30,7 +30,7 @@ from runtime.shim.client import ShimClient
 from runtime.store.files import write_json
 from tests.support.engine import Instance
 from tests.support.options import Seen
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 PRIVATE = Security(userns="private")
 HOST = Security(userns="host")
@@ -180,7 +180,7 @@ MAY_SETUID = struct.pack("<IIIII", 0x02000001, 1 << 7, 0, 0, 0)  # linux/capabil
 
 def exit_code(instance: Instance, spec: ContainerSpec, command: str) -> int:
     with ShimClient(instance.config, spec.id).exec((command,), user="65534") as session:
-        return session.wait(10)
+        return session.wait(10 * PATIENCE)
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="machine code of x86-64")

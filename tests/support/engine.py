@@ -24,7 +24,7 @@ from runtime.store.logs import read_logs
 from runtime.store.paths import Config
 from tests.support.processes import read_process
 from tests.support.specs import container
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 
@@ -102,7 +102,7 @@ class Instance:
         if self.launcher is None:
             return
         self.launcher.send_signal(number)
-        self.launcher.wait(timeout=10)
+        self.launcher.wait(timeout=10 * PATIENCE)
         self.launcher = None
 
     # -- objects ------------------------------------------------------------------------------

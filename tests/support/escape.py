@@ -15,6 +15,7 @@ from runtime.shim.client import ShimClient
 from tests.support.engine import Instance
 from tests.support.images import docker_archive, layer
 from tests.support.options import Seen
+from tests.support.waiting import PATIENCE
 
 # The default, and what somebody gets who opts out of it.
 Kind = Literal["", "host"]
@@ -42,7 +43,7 @@ def says(seen: Seen, script: str, **options: Any) -> str:
     with shim.exec(["sh", "-c", f"exec 2>&1; {script}"], **options) as session:
         with os.fdopen(os.dup(session.stdout), "rb") as stream:
             output = stream.read().decode(errors="replace")
-        session.wait(10)
+        session.wait(10 * PATIENCE)
     return output.strip()
 
 
@@ -53,7 +54,7 @@ def tried(seen: Seen, *args: str, **options: Any) -> str:
         with shim.exec(args, **options) as session:
             with os.fdopen(os.dup(session.stdout), "rb") as stream:
                 output = stream.read().decode(errors="replace")
-            session.wait(10)
+            session.wait(10 * PATIENCE)
     except InitFailed:
         return ""
     return output.strip()

@@ -30,7 +30,7 @@ from runtime.store.bundles import BundleStore
 from runtime.store.logs import read_logs
 from runtime.store.paths import Config
 from tests.support.specs import container
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 PASSWD = """root:x:0:0:root:/root:/bin/sh
@@ -119,7 +119,7 @@ class Launchpad:
     def stop_launcher(self, number: signal.Signals) -> None:
         assert self.launcher is not None
         self.launcher.send_signal(number)
-        self.launcher.wait(timeout=10)
+        self.launcher.wait(timeout=10 * PATIENCE)
         self.launcher = None
 
     # -- containers ---------------------------------------------------------------------------

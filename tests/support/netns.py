@@ -17,9 +17,12 @@ from pyroute2 import IPRoute
 
 from runtime.kernel.constants import CLONE_NEWNET
 from runtime.kernel.syscalls import setns, unshare
+from tests.support.waiting import PATIENCE
 
-TIMEOUT = 5.0  # seconds until a test calls an answer missing
-SILENCE = 0.3  # seconds after which something that must not arrive counts as not arriving
+TIMEOUT = 5.0 * PATIENCE  # seconds until a test calls an answer missing
+SILENCE = (
+    0.3 * PATIENCE
+)  # seconds after which something that must not arrive counts as not arriving
 
 
 @contextlib.contextmanager

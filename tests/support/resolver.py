@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from tests.support.engine import CHECKOUT, Instance
 from tests.support.options import Seen
+from tests.support.waiting import PATIENCE
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def resolver(instance: Instance) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(10 * PATIENCE)
 
 
 def lookup(seen: Seen, name: str) -> str:

@@ -32,7 +32,7 @@ from tests.support.elf import RESULT, program, supported
 from tests.support.engine import Instance, free_port
 from tests.support.escape import Kind, box, image, says, tried
 from tests.support.options import Seen
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 NAME = "\0slipway-test-abstract"
 
@@ -64,7 +64,7 @@ def connects(seen: Seen, address: str, port: int) -> bool:
 def test_loopback_of_the_host_is_out_of_reach(
     seen: Seen, network: NetworkSpec, loopback: int
 ) -> None:
-    with socket.create_connection(("127.0.0.1", loopback), timeout=1):
+    with socket.create_connection(("127.0.0.1", loopback), timeout=PATIENCE):
         pass  # it is there
     for address in ("127.0.0.1", "127.0.0.53", network.gateway, "localhost"):
         assert not connects(seen, address, loopback), address
@@ -111,7 +111,7 @@ def test_nobody_passes_for_the_host_s_loopback(instance: Instance) -> None:
         evil = image(instance, programs)
         seen = box(instance, image=evil, network=network, endpoints=(own,))
         assert says(seen, "/attack/own; echo $?") == "0"
-        service.settimeout(5)
+        service.settimeout(5 * PATIENCE)
         assert service.recvfrom(64) == (b"forged", (own.address, 1234)), "it proves nothing"
         assert says(seen, "/attack/loopback; echo $?") == "0"
         service.settimeout(0.3)

@@ -33,7 +33,7 @@ from tests.support.elf import AT_FDCWD, RESULT, program, supported
 from tests.support.engine import Instance
 from tests.support.escape import Kind, box, image, says
 from tests.support.options import Seen
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 INTERPRETER = Path(sys.executable).resolve()
 REAPER = b"/proc/1/exe"
@@ -191,7 +191,7 @@ def test_nobody_looks_into_a_process_that_joins(
     user = {} if stage == "after" else {"user": "user19999"}
     for _ in range(3):
         with shim.exec(["/bin/true" if stage == "before" else "true"], **user) as session:
-            assert session.wait(10) == 0
+            assert session.wait(10 * PATIENCE) == 0
     instance.wait_for_output(seen.spec, "saw /proc/")
     assert "opened" not in instance.output(seen.spec)
 
