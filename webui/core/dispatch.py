@@ -7,19 +7,20 @@ import json
 import logging
 import time
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import redis
-from celery import Celery
 from django.conf import settings
 from django.db.models import QuerySet
-from kombu.exceptions import OperationalError
 
 from webui.core.prepared import prepared
 from webui.live import sender
 from webui.operations.models import Operation
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,9 @@ _FALLBACK = 1.0  # seconds between looks at the database while Redis is silent
 @functools.cache
 def celery_app() -> Celery:
     """A producer only: it knows no task, just the broker."""
+    # It takes 7 MB, and the watcher, which sends what was not sent in time, may never need it.
+    from celery import Celery  # noqa: PLC0415
+
     app = Celery("slipway-web", fixups=(), set_as_current=False)
     app.conf.update(
         broker_url=broker_url(settings.ENVIRONMENT.redis),
@@ -60,6 +64,8 @@ def send(operation: Operation) -> None:
     """Put the operation into its host's queue. With the broker down it stays pending, and the watcher
     sends it as soon as that is back.
     """
+    from kombu.exceptions import OperationalError  # noqa: PLC0415 - comes with Celery
+
     try:
         celery_app().send_task(
             operation.kind,

@@ -7,8 +7,8 @@ from typing import Any
 from runtime.kernel import procfs
 from runtime.model.stats import StatsSample
 from webui.containers.replica import container_usage
+from webui.core.dispatch import celery_app
 from workers import instance
-from workers.app import app
 from workers.watcher.facts import Facts
 from workers.watcher.history import History
 from workers.watcher.host import HostFacts
@@ -56,4 +56,4 @@ def write_usage(container_id: str, usage: dict[str, Any]) -> None:
 
 def send(kind: str, operation_id: str) -> None:
     """Put an operation into this host's queue. Raises what kombu raises, soon, when Redis is away."""
-    app.send_task(kind, args=[operation_id], queue=f"host.{instance.host_id()}", retry=False)
+    celery_app().send_task(kind, args=[operation_id], queue=f"host.{instance.host_id()}", retry=False)
