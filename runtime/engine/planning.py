@@ -113,13 +113,16 @@ def _bounding() -> int:
     return capabilities.bounding()
 
 
+@functools.lru_cache(64)
+def _wanted(add: tuple[str, ...], drop: tuple[str, ...], privileged: bool) -> int:
+    """Most containers want the same, and each start asks several times."""
+    return capabilities.combine(add=add, drop=drop, privileged=privileged)
+
+
 def held_capabilities(spec: ContainerSpec) -> Capabilities:
     """Docker's sets: nothing inheritable or ambient, and never more than this host's root has."""
     security = spec.security
-    wanted = capabilities.combine(
-        add=security.cap_add, drop=security.cap_drop, privileged=security.privileged
-    )
-    held = wanted & _bounding()
+    held = _wanted(security.cap_add, security.cap_drop, security.privileged) & _bounding()
     return {"bounding": held, "effective": held, "permitted": held, "inheritable": 0, "ambient": 0}
 
 

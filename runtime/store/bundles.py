@@ -54,11 +54,14 @@ class BundleStore:
         target = self._config.bundle(spec.id)
         if target.exists():
             raise AlreadyExists(f"A container with the id {spec.short_id} exists already.")
-        self._config.tmp.mkdir(parents=True, exist_ok=True)
-        # Programs of a container's root may be setuid, and root's on disk: no user of the host comes near them.
-        self._config.containers.mkdir(parents=True, exist_ok=True, mode=0o700)
         half = self._config.tmp / half_made("bundle")
-        half.mkdir(mode=0o711)
+        try:
+            half.mkdir(mode=0o711)
+        except FileNotFoundError:  # the first of this instance
+            half.mkdir(mode=0o711, parents=True)
+        if not self._config.containers.exists():
+            # Programs of a container's root may be setuid, and root's on disk: no user of the host comes near them.
+            self._config.containers.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             write_json(half / "spec.json", to_json(spec), mode=0o600, durable=False)
             if durable:

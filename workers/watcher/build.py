@@ -56,4 +56,6 @@ def write_usage(container_id: str, usage: dict[str, Any]) -> None:
 
 def send(kind: str, operation_id: str) -> None:
     """Put an operation into this host's queue. Raises what kombu raises, soon, when Redis is away."""
-    celery_app().send_task(kind, args=[operation_id], queue=f"host.{instance.host_id()}", retry=False)
+    celery_app().send_task(
+        kind, args=[operation_id], queue=f"host.{instance.host_id()}", retry=False
+    )
