@@ -7,6 +7,7 @@ neighbour 192.0.2.99 --- 192.0.2.10 host --- bridge of network --- containers
 from __future__ import annotations
 
 import dataclasses
+import errno
 import socket
 import statistics
 import subprocess
@@ -28,6 +29,7 @@ from runtime.errors import (
     PortInUse,
     Unsupported,
 )
+from runtime.kernel import conntrack
 from runtime.model.spec import ContainerSpec, NetworkSpec, PortMapping
 from runtime.network import NetworkManager
 from runtime.network.sysctls import read
@@ -239,6 +241,20 @@ def test_a_udp_port_answers_from_everywhere(lab: Lab) -> None:
         assert exchange_udp(bound, HOST, 5353)
 
 
+@pytest.fixture(params=["filtered", "one by one"])
+def forgetting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also as on a kernel that filters no deletion, such as Linux 6.1."""
+    delete = conntrack._delete
+
+    def refusing(netlink: socket.socket, body: bytes) -> int:
+        filtered = conntrack._CTA_FILTER in conntrack._attributes(body[conntrack._GENERAL :])
+        return errno.EINVAL if filtered else delete(netlink, body)
+
+    if request.param == "one by one":
+        monkeypatch.setattr(conntrack, "_delete", refusing)
+
+
+@pytest.mark.usefixtures("forgetting")
 def test_a_udp_sender_that_does_not_stop_follows_the_port(lab: Lab) -> None:
     """A flow is tracked from its first packet: without forgetting it, it would go on leading nowhere."""
     network = lab.network("one", "172.30.0.0/22")
