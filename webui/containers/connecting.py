@@ -18,14 +18,14 @@ from runtime.model.state import Status
 from runtime.model.validate_names import validate_hostname
 from webui.accounts.models import User
 from webui.containers.models import Container
+from webui.containers.recording import container_ask, container_event
 from webui.containers.requests import ConnectRequest
 from webui.containers.reserving import choose_address
-from webui.containers.showing import container_publish, show
+from webui.containers.showing import container_publish
 from webui.hosts.services import host_lock
 from webui.networks.models import Endpoint, Network
 from webui.networks.services import network_publish
 from webui.operations.models import Operation
-from webui.operations.services import event_record, operation_create
 
 CONNECT, DISCONNECT = "container.connect", "container.disconnect"
 
@@ -97,18 +97,13 @@ def _ask(
     container: Container, network: Network, user: User | None, via: str, **params: Any
 ) -> Operation:
     """To connect when there is an endpoint among `params`."""
-    operation = operation_create(
-        host=container.host,
-        kind=CONNECT if "endpoint" in params else DISCONNECT,
-        target_type="container",
-        target_id=container.pk,
-        target_name=container.name,
+    return container_ask(
+        container,
+        CONNECT if "endpoint" in params else DISCONNECT,
+        {"network": network.pk, "network_name": network.name, **params},
         user=user,
         via=via,
-        params={"network": network.pk, "network_name": network.name, **params},
     )
-    show(container, operation)
-    return operation
 
 
 def _check_changeable(container: Container, action: str) -> None:
@@ -223,15 +218,8 @@ def _record(
         addresses = " and ".join(filter(None, (endpoint.address, endpoint.address6)))
         data |= {"address": endpoint.address, "address6": endpoint.address6}
         data["message"] = f"It is {addresses} on {name}."
-    event_record(
-        host=container.host,
-        type="container.connected" if endpoint is not None else "container.disconnected",
-        target_type="container",
-        target_id=container.pk,
-        target_name=container.name,
-        user=operation.user,
-        data=data,
-    )
+    kind = "container.connected" if endpoint is not None else "container.disconnected"
+    container_event(container, kind, data, user=operation.user)
 
 
 def container_connect_withdrawn(*, operation: Operation) -> None:
