@@ -14,8 +14,10 @@ from webui.containers.replica import (
     container_apply_observed,
     container_delete_row,
     container_missing,
+    container_take_observed,
     container_usage,
 )
+from webui.containers.selectors import containers
 from webui.containers.services import container_rename
 from webui.core import publish
 from webui.core.payloads import container_row
@@ -97,6 +99,35 @@ def test_usage_is_merged_and_makes_advice(site: Site) -> None:
     container_usage(container_id=container.pk, usage={"throttled_share": 0.5})
     row = container_row(Container.objects.get(pk=container.pk))
     assert {a["rule"] for a in row["advice"]} == {"oom-killed", "throttled"}
+
+
+def test_what_two_see_at_once_is_recorded_once(site: Site) -> None:
+    known = containers().get(pk=site.make("web").pk)
+    observed = Observed(known.pk, RUN.status, RUN)
+    write = container_take_observed(container=known, observed=observed)
+    assert write is not None
+    seen(known, RUN)
+    container_usage(container_id=known.pk, usage={"oom_kills": 1})
+    write()
+    stored = Container.objects.get(pk=known.pk)
+    assert kinds() == ["container.started"]
+    assert (known.status, known.usage) == ("running", {"oom_kills": 1})
+    assert known.revision == stored.revision
+
+
+def test_what_somebody_else_has_written_meanwhile_does_not_keep_a_change_from_being_written(
+    site: Site,
+) -> None:
+    known = containers().get(pk=site.make("web").pk)
+    write = container_take_observed(container=known, observed=Observed(known.pk, RUN.status, RUN))
+    container_usage(container_id=known.pk, usage={"oom_kills": 1})
+    assert write is not None
+    write()
+    assert kinds() == ["container.started"]
+    assert Container.objects.get(pk=known.pk).status == "running"
+    Container.objects.all().delete()
+    write()  # of what has gone there is nothing to say
+    assert kinds() == ["container.started"]
 
 
 def test_a_container_nobody_knows_is_an_error(site: Site) -> None:

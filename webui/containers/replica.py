@@ -65,6 +65,7 @@ def container_take_observed(
     changed = {name: v for name, v in values.items() if getattr(container, name) != v}
     if not changed:
         return None
+    known = container.revision
     before = {n: getattr(container, n) for n in ("status", "started_at", "finished_at")}
     for name, value in changed.items():
         setattr(container, name, value)
@@ -72,20 +73,28 @@ def container_take_observed(
 
     def write() -> None:
         with transaction.atomic(savepoint=False):
-            _write(tuple(changed))(container.pk, *changed.values())
-            _record_transition(container, before, observed)
+            if _write(tuple(changed))(container.pk, known, *changed.values()):
+                _record_transition(container, before, observed)
+            elif Container.objects.filter(pk=container.pk).exists():
+                # Somebody was quicker: most often the watcher, which has seen the same and recorded it.
+                container.refresh_from_db()
+                rest = container_take_observed(container=container, observed=observed)
+                if rest is not None:
+                    rest()
 
     return write
 
 
 @functools.cache
 def _write(names: tuple[str, ...]) -> Callable[..., int]:
-    """What sets these fields of a container to values: few combinations of them come."""
+    """What sets these fields of a container to values, unless it has another revision by now."""
 
     @prepared_update
-    def write(container_id: str, *values: Any) -> tuple[QuerySet[Container], dict[str, Any]]:
-        written = dict(zip(names, values, strict=True))
-        return Container.objects.filter(pk=container_id), written | {"revision": F("revision") + 1}
+    def write(
+        container_id: str, revision: int, *values: Any
+    ) -> tuple[QuerySet[Container], dict[str, Any]]:
+        found = Container.objects.filter(pk=container_id, revision=revision)
+        return found, dict(zip(names, values, strict=True)) | {"revision": F("revision") + 1}
 
     return write
 
