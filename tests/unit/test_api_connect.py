@@ -276,6 +276,7 @@ def test_the_dialogs_say_what_it_means(site: Site, web: Container) -> None:
     assert ">web<" in to
     assert ">alone<" not in to
     assert ">published<" not in to
+    assert f"/containers/{published.pk}/networks/{backend}/disconnect/" in to
     leave = f"/containers/{published.pk}/networks/{backend}/disconnect/"
     assert "stop answering" in _page(site, "operator", leave)
     assert "last network" in _page(

@@ -36,14 +36,19 @@ def connect_dialog(request: HttpRequest, container_id: str) -> HttpResponse:
 
 @login_required
 def connect_to_dialog(request: HttpRequest, network_id: str) -> HttpResponse:
-    """The same from the network's side: the containers that can be joined to it."""
+    """The same from the network's side: the containers that can be joined to it, and those that can be taken off."""
     may_operate(request)
     network = get_object_or_404(Network, id=network_id)
     others = Container.objects.filter(host=network.host_id, present=True).exclude(
         endpoints__network=network
     )
     names = others.filter(**{MODE: ""}).exclude(status__in=(Status.DEAD, Status.UNKNOWN))
-    context = {"network": network, "containers": names.order_by("name").values("name")}
+    members = network.endpoints.select_related("container").order_by("container__name")
+    context = {
+        "network": network,
+        "containers": names.order_by("name").values("name"),
+        "members": [each for each in members if joinable(each.container)],
+    }
     return render(request, "dialogs/network_connect.html", context)
 
 
