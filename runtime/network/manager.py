@@ -41,6 +41,7 @@ from runtime.store.paths import Config
 log = logging.getLogger(__name__)
 # Who forwards asks for neighbours from an address of the link. One for all: it means nothing elsewhere.
 LINK_LOCAL = ("fe80::1", 64)
+_TRIES = 3  # not every error comes again
 _FAREWELL = 2.0  # seconds for the kernel to take the interfaces of a container that has ended
 
 
@@ -115,11 +116,17 @@ class NetworkManager:
             partial(names.remove_network, self._config, spec.id),
             partial(self._firewall.remove_network, spec),
         ]
-        for step in steps:
-            try:
-                step()
-            except (EngineError, OSError):
+        for left in reversed(range(_TRIES)):
+            steps = [step for step in steps if not self._took_back(step, spec, last=not left)]
+
+    def _took_back(self, step: Callable[[], object], spec: NetworkSpec, *, last: bool) -> bool:
+        try:
+            step()
+        except (EngineError, OSError):
+            if last:
                 log.exception("A part of network %s, which could not be made, stays.", spec.name)
+            return False
+        return True
 
     def remove(self, network_id: str) -> None:
         """Remove everything of the network; none is no error. Raises NetworkInUse, NetlinkFailure …"""
