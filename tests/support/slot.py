@@ -9,20 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.kernel.procfs import start_time
+from tests.support.asking import PATIENCE
 from tests.support.inside import digest
 
 if TYPE_CHECKING:
     from tests.support.actor import Actor
 
+# Which life has its trap set, by when it began: a signal that comes earlier is lost on a first process.
+_HEARS = "cut -d' ' -f22 /proc/1/stat > /hears"
 # Kinds of containers, by what their first process does. `$CODE` is each container's own.
 SCRIPTS = {
     # Ends with its code when it is asked to, and serves a page.
-    "steady": "httpd -p 80 -h /etc; trap 'exit $CODE' TERM; echo ready $CODE; "
+    "steady": f"httpd -p 80 -h /etc; trap 'exit $CODE' TERM; {_HEARS}; echo ready $CODE; "
     "while :; do sleep 1 & wait $!; done",
     # Says what it is told.
-    "echo": "trap 'exit $CODE' TERM; while read line; do echo got $line; done; exit $CODE",
+    "echo": f"trap 'exit $CODE' TERM; {_HEARS}; while read line; do echo got $line; done; exit $CODE",
     # Hears nothing, and has to be killed.
-    "deaf": "trap '' TERM; echo ready $CODE; while :; do sleep 1; done",
+    "deaf": f"trap '' TERM; {_HEARS}; echo ready $CODE; while :; do sleep 1; done",
     # Ends by itself.
     "brief": "sleep 0.3; exit $CODE",
     # Fails, and is started again twice.
@@ -153,9 +156,17 @@ class Slot:
         return self.place(actor, "/ill").exists()
 
     def started(self, actor: Actor) -> None:
-        """Note who runs now: from here on nobody but us may end it."""
+        """Note who runs now: from here on nobody but us may end it. It hears us when this returns."""
         state = self.state(actor)
         self.pid, self.born = state.get("pid", 0), state.get("start_time", 0)
+        if state.get("status") == "running" and self.kind in ENDLESS:
+            actor.until(lambda: self._not_ready(actor), PATIENCE)
+
+    def _not_ready(self, actor: Actor) -> list[str]:
+        said = _content(self.place(actor, "/hears"))
+        if said == f"{self.born}\n".encode() or start_time(self.pid) != self.born:
+            return []
+        return [f"{self.name} ({self.kind}): it does not say that it hears: {said!r}"]
 
     # -- what must be true ----------------------------------------------------------------------
 
