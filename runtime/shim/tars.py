@@ -17,13 +17,14 @@ import stat
 import tarfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
 from runtime.errors import ArchiveInvalid, Conflict, SpecInvalid
 
 _BLOCK = 1 << 16  # bytes
+_TRIES = 3  # not every error comes again
 _KERNEL = ("/proc", "/sys", "/dev")
 _TYPES = {
     stat.S_IFREG: tarfile.REGTYPE,
@@ -282,9 +283,20 @@ def _whole(name: str) -> Iterator[IO[bytes]]:
             shutil.rmtree(name)
         os.rename(beside, name)
     except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(beside)
+        _discard(beside)
         raise
+
+
+def _discard(name: str) -> None:
+    """Never raises: why it is discarded is what counts."""
+    for _ in range(_TRIES):
+        try:
+            os.unlink(name)
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            continue
 
 
 def _check(name: str, *, directory: bool, no_overwrite: bool) -> bool | None:

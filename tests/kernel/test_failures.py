@@ -11,15 +11,17 @@ from pathlib import Path
 import pytest
 
 from runtime.engine.execs import ExecRequest
-from runtime.errors import EngineError, KernelFailure
+from runtime.errors import EngineError, KernelFailure, StorageFull
 from runtime.kernel.nftables import Nftables
 from runtime.model.image import ImageChanges
 from runtime.model.spec import Limits, LogOptions, NetworkSpec, Restart
 from runtime.model.state import Status
 from runtime.network import sysctls
 from runtime.network.firewall import Firewall
+from runtime.network.links import Links
 from runtime.network.ruleset import network_elements
 from tests.support.engine import Instance
+from tests.support.files import archive, member, put
 from tests.support.processes import read_process
 from tests.support.waiting import PATIENCE, wait_until
 
@@ -97,6 +99,37 @@ def test_a_life_that_nobody_could_watch_is_ended_and_reaped(faults: Callable[[st
         wait_until(lambda: _children(state.shim_pid) == [], what="the monitor has no child")
         _turn(switch, b"\0")
         instance.wait_for(spec, Status.RUNNING)
+
+
+@pytest.mark.parametrize("state", ["running", "stopped"])
+@pytest.mark.parametrize(
+    "site", ["setns", "mount_setattr", "capset", "mount", "open", "write", "rename", "utime"]
+)
+def test_a_copy_whose_calls_fail_says_so_and_leaves_what_was_there(
+    instance: Instance, faults: Callable[[str], Path], site: str, state: str
+) -> None:
+    spec = instance.run(instance.shell("echo before > /file; exec sleep 1000"))
+    place = instance.config.bundle(spec.id) / "upper"
+    wait_until((place / "file").exists)
+    if state == "stopped":
+        instance.engine.kill(spec.id)
+        instance.wait_for(spec, Status.EXITED)
+    switch = faults(site)
+    _turn(switch, b"\1")
+    enters = {"setns": "running", "mount": "stopped"}.get(site, state)
+    if enters != state:
+        put(instance, spec, "/", archive(member("file")))
+        return
+    with pytest.raises(EngineError) as caught:
+        put(instance, spec, "/", archive(member("file")))
+    assert isinstance(caught.value, KernelFailure | StorageFull)
+    assert "written" not in caught.value.extra
+    names = set(os.listdir(place))
+    assert (place / "file").read_text() == "before\n"
+    assert not [name for name in names if name.startswith(".slipway-")]
+    if site == "open":
+        with pytest.raises(EngineError):
+            instance.engine.files.content(spec.id, "/file")
 
 
 def test_an_exit_that_the_disk_did_not_take_is_on_record_when_it_has_room_again() -> None:
@@ -193,8 +226,11 @@ def test_a_network_that_cannot_be_made_leaves_nothing(
         restore(self, *args)  # type: ignore[arg-type]
         raise KernelFailure("late", errno.ENOBUFS)
 
+    delete = Links.delete
+    calls = iter([_refuse])  # and the first way back fails as well
     with monkeypatch.context() as patched:
         patched.setattr(Firewall, "restore", late)
+        patched.setattr(Links, "delete", lambda self, name: next(calls, delete)(self, name))
         with pytest.raises(EngineError):
             instance.network(name="never")
     names = [network.name for network in instance.engine.networks.list()]

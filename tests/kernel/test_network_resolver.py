@@ -42,9 +42,10 @@ class Lab:
     machines: list[Machine] = field(default_factory=list)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def resolver(self) -> subprocess.Popen[bytes]:
+    def resolver(self, **more: str) -> subprocess.Popen[bytes]:
         environment = {
             **os.environ,
+            **more,
             "SLIPWAY_ROOT": str(self.config.root),
             "SLIPWAY_RUN": str(self.config.run),
             "SLIPWAY_NAME": self.config.name,
@@ -206,6 +207,34 @@ def test_it_survives_being_killed(lab: Lab) -> None:
     assert addresses("web", network.gateway) == []
     lab.resolver()
     wait_until(lambda: addresses("web", network.gateway) == ["172.30.0.2"])
+
+
+def test_what_cannot_be_read_for_a_moment_is_not_forgotten(lab: Lab, tmp_path: Path) -> None:
+    network = lab.network("172.30.0.0/22")
+    lab.networks.register_names(container_spec("web", [endpoint(network, "172.30.0.2")]))
+    switch, log = tmp_path / "switch", tmp_path / "switch.log"
+    switch.write_bytes(bytes(16))
+    lab.resolver(
+        SLIPWAY_PRELOAD="tests.support.faults",
+        SLIPWAY_FAULTS=f"seed=1,rate=1,switch={switch},sites=open+listdir+inotify",
+    )
+    wait_until(lambda: addresses("web", network.gateway))
+    with switch.open("r+b") as file:
+        file.write(b"\1")
+    lab.networks.register_names(container_spec("db", [endpoint(network, "172.30.0.3")]))
+    other = lab.network("172.30.4.0/22")
+    lab.networks.register_names(container_spec("db", [endpoint(other, "172.30.4.3")]))
+    wait_until(lambda: {"open", "inotify"} <= {line.split()[2] for line in _lines(log)})
+    assert addresses("web", network.gateway) == ["172.30.0.2"]
+    with switch.open("r+b") as file:
+        file.write(b"\0")
+    wait_until(lambda: addresses("db", network.gateway) == ["172.30.0.3"])
+    wait_until(lambda: addresses("db", other.gateway) == ["172.30.4.3"])
+    assert addresses("web", network.gateway) == ["172.30.0.2"]
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
 
 
 def test_it_gives_up_root_and_stays_small(lab: Lab) -> None:

@@ -117,16 +117,27 @@ class Asker:
     # -- answers ------------------------------------------------------------------------------
 
     def answer(
-        self, method: str, path: str, *, expected: str | None = None, **request: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        expected: str | None = None,
+        streams: bool = False,
+        **request: Any,
     ) -> httpx.Response | None:
         """Of what is answered at once; None when it broke off, or was refused for what befalls the platform.
 
-        `expected` is the code of an error that is in order, "" for every one but a mistake. Raises Trouble
-        when it was refused without an excuse.
+        `expected` is the code of an error that is in order, "" for every one but a mistake; what `streams` can
+        tell a call that fails in its middle by breaking off alone. Raises Trouble when it was refused without
+        an excuse.
         """
         try:
             answer = self.api.http.request(method, path, **request)
         except httpx.HTTPError as error:
+            if streams and self.blows.faults and isinstance(error, httpx.RemoteProtocolError):
+                self.say(f"{self.name}: excused: {path[:30]} broke off: {error}")
+                self.wait_for_web()
+                return None
             self.broken_off(error)
             return None
         if answer.is_success:

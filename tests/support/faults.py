@@ -1,8 +1,8 @@
 """System calls, netlink messages and writes that fail now and then: loaded into a process that is to suffer.
 
-`SLIPWAY_PRELOAD=tests.support.faults` has the platform's root processes import this first, and
-`SLIPWAY_FAULTS="seed=7,rate=0.002,switch=/path,sites=write+mount"` says how often, and which sites (all of
-them unless named). Faults happen while the first byte of the file `switch` is not zero; each is noted as a
+`SLIPWAY_PRELOAD=tests.support.faults` has the platform's root processes, the resolver and what copies files
+import this first, and `SLIPWAY_FAULTS="seed=7,rate=0.002,switch=/path,sites=write+mount"` says how often, and
+which sites (all of them unless named). Faults happen while the first byte of the file `switch` is not zero; each is noted as a
 line in `<switch>.log`. Only what the runtime itself calls fails, never a library's own business.
 
 EINTR comes only where the runtime would meet it: from its own system calls, and in answers of netlink. Python
@@ -17,6 +17,7 @@ import mmap
 import os
 import pathlib
 import random
+import shutil
 import stat
 import struct
 import sys
@@ -54,6 +55,9 @@ _OS: dict[str, tuple[int, ...]] = {
     "truncate": (errno.EIO, errno.ENOSPC),
     "ftruncate": (errno.EIO, errno.ENOSPC),
     "getxattr": (errno.EIO, errno.ENOMEM),
+    "utime": (errno.EIO,),
+    "fchmod": (errno.EIO, errno.ENOSPC),
+    "mkfifo": (errno.ENOSPC, errno.EIO),
 }
 # Of a write to a file of the kernel's: cgroups, sysctls, maps of ids.
 _CONTROL = (errno.EBUSY, errno.ENOMEM, errno.ENOSPC, errno.EIO)
@@ -77,12 +81,15 @@ _SYSCALLS: dict[str, tuple[int, ...]] = {
     "syncfs": (errno.EIO, errno.ENOSPC),
 }
 _NETLINK = (errno.ENOBUFS, errno.ENOMEM, errno.EBUSY, errno.EINTR, errno.ENOSPC)
+_INOTIFY = (errno.ENOSPC, errno.ENOMEM)
 _NFT = (errno.ENOMEM, errno.EBUSY, errno.EINTR, errno.ENOSPC)
 # What stands between the runtime and the call it makes.
 _BETWEEN = ("pathlib", "shutil", "os", "contextlib", "tempfile", "runtime.kernel.syscalls")
 
 
-_SIZE = 16  # bytes of the switch: on or off, and how many processes there were
+# Each happens once as soon as a call fails that can meet it, in whichever process.
+_SURE = (errno.EINTR, errno.ENOMEM, errno.EBUSY, errno.ENOSPC, errno.EIO)
+_SIZE = 16  # bytes of the switch: on or off, which of these have happened, and how many processes there were
 
 
 class Faults:
@@ -113,9 +120,25 @@ class Faults:
             return 0
         if (self._sites is not None and site not in self._sites) or not self._is_ours():
             return 0
-        number = self._dice.choice(errors)
+        due = [e for e in errors if e in _SURE and not self._switch[1 + _SURE.index(e)]]
+        number = self._dice.choice(due or errors)
+        if due:
+            self._switch[1 + _SURE.index(number)] = 1
         self._note(site, number)
         return number
+
+    def keep_log(self) -> None:
+        """Also where everything is closed that is not needed."""
+        from runtime.kernel import syscalls
+
+        real = syscalls.close_range
+
+        def close_range(first: int, last: int, flags: int = 0) -> None:
+            for low, high in ((first, self._log - 1), (self._log + 1, last)):
+                if max(low, first) <= min(high, last):
+                    real(max(low, first), min(high, last), flags)
+
+        syscalls.close_range = close_range
 
     def on_file(self, fd: int) -> bool:
         """Only a file runs out of space; a pipe or a socket does not."""
@@ -163,8 +186,15 @@ def install(settings: str) -> None:
     for name in ("write_text", "write_bytes"):
         real = getattr(pathlib.Path, name)
         setattr(pathlib.Path, name, _failing_os(faults, "write", _OS["write"], real))
-    from runtime.kernel import syscalls
+    # What writes files through their buffers.
+    shutil.copyfileobj = _failing_os(faults, "write", _OS["write"], shutil.copyfileobj)
+    from runtime.kernel import inotify, syscalls
 
+    inotify.Inotify.add = _failing_call(  # type: ignore[method-assign]
+        faults, "inotify", _INOTIFY, inotify.Inotify.add
+    )
+    if "runtime.shim.copying" in sys.modules:
+        faults.keep_log()
     for name, errors in _SYSCALLS.items():
         setattr(syscalls, name, _failing_call(faults, name, errors, getattr(syscalls, name)))
     from runtime.kernel import rtnetlink

@@ -147,7 +147,7 @@ class Inside:
         slot.files[path] = {digest(data)}
         if put.json() != {"members": 1, "bytes": len(data)}:
             raise Trouble(f"{slot.name}: {path} was written as {put.text}")
-        got = self._asker.answer("GET", url, params={"path": path})
+        got = self._asker.answer("GET", url, params={"path": path}, streams=True)
         if got is not None and unpacked(got.content) != data:
             raise Trouble(f"{slot.name}: {path} does not come out as it went in")
         told = self._asker.answer("GET", f"/containers/{slot.id}/changes")

@@ -50,7 +50,7 @@ class Made:
             if path in slot.files or len(digests) > 1 or "" in digests:
                 continue
             url = f"/containers/{slot.id}/archive"
-            answer = self._asker.answer("GET", url, params={"path": path})
+            answer = self._asker.answer("GET", url, params={"path": path}, streams=True)
             if answer is not None and digest(unpacked(answer.content)) not in digests:
                 raise Trouble(f"{slot.name}: {path} is not as it was when its image was made")
 

@@ -21,6 +21,8 @@ USER = "nobody"
 
 
 def main() -> None:
+    if "SLIPWAY_PRELOAD" in os.environ:  # tests of failures
+        __import__(os.environ["SLIPWAY_PRELOAD"])
     config = Config.from_env()
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import socket
@@ -27,6 +28,9 @@ IP_FREEBIND = 15  # <linux/in.h>: bind before the bridge has the address
 _OVERFLOW = 0x4000  # IN_Q_OVERFLOW: events were lost
 _IGNORED = 0x8000  # IN_IGNORED: the watched directory is gone
 RETRY = 5.0  # seconds until a port that is taken is tried again
+AGAIN = 0.5  # seconds until what could not be read is read again
+_GONE = (errno.ENOENT, errno.ENOTDIR)
+_EVERYTHING = ""  # in place of a network's id
 STREAM_LIMIT = 65535
 MAX_STREAMS = 128
 STREAM_IDLE = 10.0  # seconds
@@ -47,6 +51,9 @@ class Server:
         self._watches: dict[int, str] = {}  # watch -> network id; "" for the directory itself
         self._sockets: dict[str, tuple[str, list[socket.socket]]] = {}  # network id -> gateway, …
         self._complained: set[str] = set()
+        self._unread: set[str] = (
+            set()
+        )  # networks that could not be read: what is known of them stays
         self._turn = itertools.count()
         self.streams = 0
 
@@ -61,7 +68,26 @@ class Server:
     # -- facts --------------------------------------------------------------------------------
 
     def _read_all(self) -> None:
-        for network_id in set(os.listdir(self._directory)) | set(self._zones.by_network):
+        try:
+            found = os.listdir(self._directory)
+        except OSError as error:
+            self._read_later(_EVERYTHING, error)
+            return
+        for network_id in set(found) | set(self._zones.by_network):
+            self._network_appeared(network_id)
+
+    def _read_later(self, network_id: str, error: OSError | KernelFailure) -> None:
+        say(f"cannot read the names of {network_id or 'all networks'}: {error}; trying on")
+        if not self._unread:
+            self._loop.after(AGAIN, self._read_again)
+        self._unread.add(network_id)
+
+    def _read_again(self) -> None:
+        unread, self._unread = self._unread, set()
+        if _EVERYTHING in unread:
+            self._read_all()
+            return
+        for network_id in unread:
             self._network_appeared(network_id)
 
     def _network_appeared(self, network_id: str) -> None:
@@ -71,12 +97,17 @@ class Server:
                 f"{self._directory}/{network_id}", IN_MOVED_TO | IN_DELETE | IN_ONLYDIR
             )
             self._watches[watch] = network_id
-        except KernelFailure:  # gone already, or no directory
-            pass
+        except KernelFailure as error:
+            if error.errno not in _GONE:  # or no directory
+                self._read_later(network_id, error)
         self._reload(network_id)
 
     def _reload(self, network_id: str) -> None:
-        zone = self._zones.load_network(network_id)
+        try:
+            zone = self._zones.load_network(network_id)
+        except OSError as error:
+            self._read_later(network_id, error)
+            return
         bound = self._sockets.get(network_id)
         if bound is not None and (zone is None or zone.gateway != bound[0]):
             for one in self._sockets.pop(network_id)[1]:
@@ -103,7 +134,13 @@ class Server:
             elif name == NETWORK_FILE:
                 self._reload(network_id)
             else:
-                self._zones.load_container(network_id, name)
+                self._reload_container(network_id, name)
+
+    def _reload_container(self, network_id: str, file_name: str) -> None:
+        try:
+            self._zones.load_container(network_id, file_name)
+        except OSError as error:
+            self._read_later(network_id, error)
 
     # -- sockets ------------------------------------------------------------------------------
 

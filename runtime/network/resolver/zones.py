@@ -73,11 +73,33 @@ class Zones:
         self.by_network: dict[str, Zone] = {}
 
     def load_network(self, network_id: str) -> Zone | None:
-        """Read one network with all its containers anew; None, and forgotten, when it is no network."""
-        self.by_network.pop(network_id, None)
+        """Read one network with all its containers anew; None, and forgotten, when it is no network.
+
+        Raises OSError when it cannot be told; what is known of it stays.
+        """
         facts = self._read(network_id, NETWORK_FILE)
+        zone = self._zone(network_id, facts)
+        if zone is None:
+            self.by_network.pop(network_id, None)
+            return None
+        for name in self._names(network_id):
+            if _is_container(name):
+                self._put(zone, name)
+        self.by_network[network_id] = zone
+        return zone
+
+    def load_container(self, network_id: str, file_name: str) -> None:
+        """Read one container's file anew; forget the container when the file is gone.
+
+        Raises OSError when it cannot be told; what is known of it stays.
+        """
+        zone = self.by_network.get(network_id)
+        if zone is not None and _is_container(file_name):
+            self._put(zone, file_name)
+
+    def _zone(self, network_id: str, facts: dict[str, Any]) -> Zone | None:
         try:
-            zone = Zone(
+            return Zone(
                 network_id=network_id,
                 gateway=str(facts["gateway"]),
                 internal=bool(facts.get("internal", False)),
@@ -86,18 +108,16 @@ class Zones:
             )
         except (KeyError, ValueError, OSError):  # not there yet, or not ours
             return None
-        self.by_network[network_id] = zone
-        for name in os.listdir(os.path.join(self._directory, network_id)):
-            self.load_container(network_id, name)
-        return zone
 
-    def load_container(self, network_id: str, file_name: str) -> None:
-        """Read one container's file anew; forget the container when the file is gone."""
-        zone = self.by_network.get(network_id)
-        if zone is None or file_name == NETWORK_FILE or not file_name.endswith(".json"):
-            return
+    def _names(self, network_id: str) -> list[str]:
+        try:
+            return os.listdir(os.path.join(self._directory, network_id))
+        except FileNotFoundError:
+            return []
+
+    def _put(self, zone: Zone, file_name: str) -> None:
         container_id = file_name.removesuffix(".json")
-        facts = self._read(network_id, file_name)
+        facts = self._read(zone.network_id, file_name)
         try:
             address = str(facts["address"])
             address6 = str(facts.get("address6", ""))
@@ -122,9 +142,13 @@ class Zones:
         try:
             with open(os.path.join(self._directory, network_id, name), "rb") as file:
                 facts = json.load(file)
-        except (OSError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return {}
         return facts if isinstance(facts, dict) else {}
+
+
+def _is_container(file_name: str) -> bool:
+    return file_name != NETWORK_FILE and file_name.endswith(".json")
 
 
 def reversed_address(name: str) -> str | None:
