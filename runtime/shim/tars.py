@@ -277,7 +277,12 @@ def _whole(name: str) -> Iterator[IO[bytes]]:
     beside = posixpath.join(posixpath.dirname(name), f".slipway-{os.urandom(8).hex()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with os.fdopen(os.open(beside, flags, 0o600), "wb") as file:
+        fd = os.open(beside, flags, 0o600)
+    except FileNotFoundError:
+        # As the kernel's own file systems say it.
+        raise Conflict(f"{name} cannot be written: no file can be made there.") from None
+    try:
+        with os.fdopen(fd, "wb") as file:
             yield file
         if _check(name, directory=False, no_overwrite=False):
             shutil.rmtree(name)
