@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from runtime.errors import NotFound
+from runtime.errors import Conflict, NotFound
 from runtime.model.spec import ContainerSpec, NetworkSpec
 from runtime.model.subnets import next_subnet, overlapping
 from webui.networks.models import Network
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from runtime.engine import Engine
 
 logger = logging.getLogger(__name__)
+
+_MOVES = 3  # a host does not take subnets that quickly
 
 
 def network_spec(network: Network) -> NetworkSpec:
@@ -39,7 +41,24 @@ def default_network_ready(engine: Engine, host_id: str) -> None:
     network = Network.objects.filter(host_id=host_id, is_default=True).first()
     if network is None or _is_known(engine, network.pk):
         return
-    engine.networks.ensure(network_spec(moved_off_the_host(engine, network)))
+    network_made_where_free(engine, network)
+
+
+def network_made_where_free(engine: Engine, network: Network) -> Network:
+    """Make a network whose subnet nobody asked for: on another one when that is taken, also at the last moment.
+
+    Raises Conflict, NetlinkFailure, FirewallFailure.
+    """
+    for left in reversed(range(_MOVES)):
+        network = moved_off_the_host(engine, network)
+        try:
+            engine.networks.ensure(network_spec(network))
+            break
+        except Conflict as error:
+            if not left:
+                raise
+            logger.info("Network %s: %s", network.name, error)
+    return network
 
 
 def moved_off_the_host(engine: Engine, network: Network) -> Network:

@@ -95,8 +95,9 @@ def _prepare(directory: str) -> None:
         rehearse(directory)
     except (EngineError, OSError) as error:
         _say(f"launcher: monitors will take more memory, for the rehearsal failed: {error}")
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _NOT_FOR_SHIMS)
+    # First, so that it hears of the children that a rehearsal which failed has left.
     signal.signal(signal.SIGCHLD, _reap)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _NOT_FOR_SHIMS)
     # What is loaded now is never collected, so that no collector writes to shared pages.
     gc.collect()
     gc.disable()

@@ -8,7 +8,7 @@ from runtime.errors import NotFound
 from webui.networks.models import Network
 from webui.networks.services import network_delete_row
 from workers.base import Job, operation_task
-from workers.networks import moved_off_the_host, network_spec
+from workers.networks import network_made_where_free, network_spec
 
 
 def _take_back(job: Job) -> None:
@@ -23,8 +23,9 @@ def create(job: Job) -> dict[str, Any]:
     if network is None:
         raise NotFound("The network does not exist any more.")
     if job.params.get("subnet_may_move"):
-        network = moved_off_the_host(job.engine, network)
-    job.engine.networks.ensure(network_spec(network))
+        network = network_made_where_free(job.engine, network)
+    else:
+        job.engine.networks.ensure(network_spec(network))
     return {"id": network.pk, "name": network.name}
 
 
