@@ -61,7 +61,7 @@ def main() -> None:
         with socket.socket(fileno=int(descriptor)) as listener, _removed_at_end(path):
             _prepare(directory)
             _say("launcher ready")
-            _serve_for_ever(listener)
+            _serve_for_ever(_Door(listener))
     except KeyboardInterrupt:
         return
 
@@ -104,19 +104,51 @@ def _prepare(directory: str) -> None:
     gc.freeze()
 
 
-def _serve_for_ever(listener: socket.socket) -> None:
+class _Door:
+    """Where connections come from. Signals come through as well: one that arrives just before accept() would
+    otherwise be slept through, and its handler run at the next start.
+    """
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._signalled, wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
+
+    def knocked(self, within: float | None) -> bool:
+        """Whether somebody connects `within` seconds; None waits for it."""
+        knocks = self._listener.fileno()
+        while True:
+            ready = select.select([knocks, self._signalled], [], [], within)[0]
+            if self._signalled in ready:
+                os.read(self._signalled, 512)
+            elif not ready:
+                return False
+            if knocks in ready:
+                return True
+
+    def accept(self) -> socket.socket:
+        return self._listener.accept()[0]
+
+    def leave(self) -> None:
+        """For a fork: it is the launcher's alone."""
+        self._listener.close()
+        os.close(self._signalled)
+        os.close(signal.set_wakeup_fd(-1))
+
+
+def _serve_for_ever(door: _Door) -> None:
     """One shim per connection. One is kept in reserve: forking is a good part of what a start takes."""
     spare: Socket | None = None
     pause = _QUIET
     while True:
-        if spare is None and not select.select([listener], [], [], pause)[0]:
-            spare, pause = _make_spare(listener)
+        if not door.knocked(pause if spare is None else None):
+            spare, pause = _make_spare(door)
             continue
-        _serve(listener, spare)
+        _serve(door, spare)
         spare, pause = None, _QUIET
 
 
-def _make_spare(listener: socket.socket) -> tuple[Socket | None, float]:
+def _make_spare(door: _Door) -> tuple[Socket | None, float]:
     """Fork a shim that waits for its connection. Returns where to send that; when to try again, otherwise."""
     try:
         ours, theirs = sockets.pair()
@@ -125,7 +157,7 @@ def _make_spare(listener: socket.socket) -> tuple[Socket | None, float]:
     with closing(theirs):
         try:
             if _fork() == 0:
-                listener.close()
+                door.leave()
                 ours.close()
                 runtime.shim.main.run_spare(theirs)
         except OSError:
@@ -134,12 +166,12 @@ def _make_spare(listener: socket.socket) -> tuple[Socket | None, float]:
     return ours, _QUIET
 
 
-def _serve(listener: socket.socket, spare: Socket | None) -> None:
+def _serve(door: _Door, spare: Socket | None) -> None:
     """Hand one connection to a shim. A host out of processes, memory or descriptors costs this start, not
     the launcher.
     """
     try:
-        channel, _ = listener.accept()
+        channel = door.accept()
     except OSError as error:
         _say(f"launcher: cannot accept: {error.strerror}")
         time.sleep(_PAUSE)
@@ -149,7 +181,7 @@ def _serve(listener: socket.socket, spare: Socket | None) -> None:
             return
         try:
             if _fork() == 0:
-                listener.close()
+                door.leave()
                 runtime.shim.main.run_shim(channel)
         except OSError as error:
             _refuse(channel, KernelFailure("fork", error.errno or 0))
