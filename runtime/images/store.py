@@ -323,7 +323,15 @@ class ImageStore:
         )
         self._config.images.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.blobs.write(Descriptor(record.id, len(raw)), raw)
-        write_json(self._path(record.id), to_json(record))
+        path = self._path(record.id)
+        was_there = path.exists()
+        try:
+            write_json(path, to_json(record))
+        except BaseException:
+            # Its last step comes after the file is in place.
+            if not was_there:
+                path.unlink(missing_ok=True)
+            raise
         return record
 
     # -- going out ----------------------------------------------------------------------------

@@ -198,6 +198,20 @@ def test_an_image_whose_container_could_not_run_on_as_if_nothing_had_been_is_not
     assert instance.status(spec) == Status.RUNNING
 
 
+def test_an_image_whose_record_might_not_last_is_not_there(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = instance.create(instance.spec("true"))
+    before, images = os.listdir(instance.config.images), str(instance.config.images)
+    monkeypatch.setattr(
+        "runtime.store.files.fsync_directory",
+        lambda path: _refuse() if str(path) == images else None,
+    )
+    with pytest.raises(KernelFailure):
+        instance.engine.commits.commit(spec.id, ImageChanges(created="2026-01-02T03:04:05Z"))
+    assert os.listdir(images) == before
+
+
 def test_limits_that_the_disk_does_not_take_are_not_in_force(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -393,9 +393,9 @@ def _published(container_id: str, spec: dict[str, Any]) -> Iterator[PublishedPor
             protocol=port.get("protocol", "tcp"),
             host_ip=port.get("host_ip") or "0.0.0.0",
             host_port=port["host_port"],
-            address=end6["address6"] if six else end["address"],
+            address=end6.get("address6", "no address") if six else end["address"],
             container_port=port["container_port"],
-            loop=end6["gateway6"] if six else "",
+            loop=end6.get("gateway6", "") if six else "",
         )
 
 

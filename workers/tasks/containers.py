@@ -172,8 +172,9 @@ def rename(job: Job) -> Result:
 
 
 def _enforce(job: Job) -> None:
-    """After an update that failed: a worker that died on it may have been half through."""
+    """After an update that failed: a worker that died on it may have been half through. The disk says how far."""
     job.engine.enforce(job.target)
+    container_changed(container_id=job.target, spec=job.engine.inspect(job.target))
     _seen(job)
 
 
