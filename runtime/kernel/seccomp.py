@@ -199,12 +199,12 @@ def _applies(entry: dict[str, Any], caps: int) -> bool:
         and not (_caps(excludes) & has)
         and (not includes.get("arches") or arch in includes["arches"])
         and arch not in (excludes.get("arches") or ())
-        and _kernel_is(includes.get("minKernel") or "0.0")
-        and not (excludes.get("minKernel") and _kernel_is(excludes["minKernel"]))
+        and kernel_is(includes.get("minKernel") or "0.0")
+        and not (excludes.get("minKernel") and kernel_is(excludes["minKernel"]))
     )
 
 
-def _kernel_is(least: str) -> bool:
+def kernel_is(least: str) -> bool:
     """This kernel is `least` ("4.8") or newer."""
     return _version(os.uname().release) >= _version(least)
 
