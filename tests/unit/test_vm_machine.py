@@ -63,7 +63,12 @@ time.sleep(60)
 
 def test_one_that_computes_without_a_sign_of_life_hangs(starts: Starts) -> None:
     with pytest.raises(machine.MachineHung, match="no sign of life"):
-        starts("while True: pass").receive(100)
+        starts("say('')\nwhile True: pass").receive(100)
+
+
+def test_booting_takes_longer(starts: Starts) -> None:
+    busy = "while time.process_time() < 1.5: pass\n"
+    assert starts(busy + """say('{"event": "up"}', report)""").receive(100) == {"event": "up"}
 
 
 def test_one_that_does_nothing_at_all_hangs(

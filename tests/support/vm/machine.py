@@ -34,6 +34,7 @@ _EMULATION = "tcg,thread=single,tb-size=512"
 # The guest gives a sign of life each second. On a loaded host a second may be long for it: what
 # counts is how long it computed without one. One that waits forever does not compute.
 _SILENT_COMPUTING = 20.0  # seconds of a processor
+_BOOTING = 120.0  # the same until the first sign of life, which takes 6 s here
 _SILENT = 180.0  # seconds
 
 
@@ -58,6 +59,7 @@ class Machine:
         self._socket: socket.socket | None = None
         self._alive: socket.socket | None = None
         self._heard = (0.0, 0.0)  # the last sign of life: when, and how long it had computed
+        self._most = _BOOTING  # how long it may compute without one
 
     def start(self) -> None:
         """Raises MachineDied when its disks cannot be made."""
@@ -122,10 +124,12 @@ class Machine:
             readable, _, _ = select.select([self._socket, self._alive], [], [], 1.0)
             for end in readable:
                 data = end.recv(1 << 16)
-                if not data:
+                if not data and b"\n" not in self._buffer:
                     raise self._gone()
                 if end is self._socket:
                     self._buffer += data
+                else:
+                    self._most = _SILENT_COMPUTING
             if readable:
                 self._heard = (time.monotonic(), self._computed())
             else:
@@ -137,7 +141,7 @@ class Machine:
     def _check_alive(self) -> None:
         silent = time.monotonic() - self._heard[0]
         computing = self._computed() - self._heard[1]
-        if silent > _SILENT or min(silent, computing) > _SILENT_COMPUTING:
+        if silent > _SILENT or min(silent, computing) > self._most:
             raise MachineHung(
                 f"The guest gave no sign of life for {silent:.0f} s, in which its emulator computed for "
                 f"{computing:.0f} s.\n{self.console()}"

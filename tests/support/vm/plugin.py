@@ -20,7 +20,7 @@ from tests.support.vm.machine import Machine, MachineDied, MachineHung
 from tests.support.vm.protocol import PATIENCE
 
 _PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "mmdebstrap": "mmdebstrap"}
-_BOOT = 300.0  # seconds for the guest to boot and to collect
+_BOOT = 600.0  # seconds for the guest to boot and to collect
 
 
 class GuestTests:
