@@ -388,14 +388,16 @@ def _published(container_id: str, spec: dict[str, Any]) -> Iterator[PublishedPor
     end6: dict[str, Any] = next((e for e in spec["endpoints"] if e["address6"]), {})
     for port in spec["ports"]:
         six = ":" in port.get("host_ip", "")
+        if six and not end6:
+            continue  # it has left its network with IPv6: the port leads nowhere until it joins one
         yield PublishedPort(
             container_id=container_id,
             protocol=port.get("protocol", "tcp"),
             host_ip=port.get("host_ip") or "0.0.0.0",
             host_port=port["host_port"],
-            address=end6.get("address6", "no address") if six else end["address"],
+            address=end6["address6"] if six else end["address"],
             container_port=port["container_port"],
-            loop=end6.get("gateway6", "") if six else "",
+            loop=end6["gateway6"] if six else "",
         )
 
 
