@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from runtime.model.state import RunState
 from runtime.model.validate import validate_spec
 from runtime.store.bundles import BundleStore
 from runtime.store.paths import Config
+
+logger = logging.getLogger(__name__)
 
 
 class Joining:
@@ -130,5 +133,6 @@ class Joining:
             try:
                 if self._bundles.spec(other).namespaces.network == mode:
                     yield other
-            except EngineError:
-                continue  # being removed, or unreadable: nothing that runs well
+            except (EngineError, OSError) as error:
+                # Being removed, or unreadable: no reason to leave another one as it is.
+                logger.info("Whether %s shares a network cannot be told: %s", other[:12], error)
