@@ -160,10 +160,9 @@ def _made(build: Any, compiled: Any, _vendor: str, shape: tuple[int, ...]) -> _M
 
 
 def _select(rows: QuerySet[Any, Any]) -> _Made:
-    compiler: Any = rows.query.get_compiler(connection=_unopened())
-    sql, params = compiler.as_sql()
+    compiler, sql, params = _compiled(rows.query)
     columns = [selected[0] for selected in compiler.select[: compiler.col_count]]
-    return _Made(sql, tuple(params), compiler, rows, compiler.get_converters(columns))
+    return _Made(sql, params, compiler, rows, compiler.get_converters(columns))
 
 
 def _update(described: tuple[QuerySet[Any, Any], dict[str, Any]]) -> _Made:
@@ -173,14 +172,19 @@ def _update(described: tuple[QuerySet[Any, Any], dict[str, Any]]) -> _Made:
     for field, _, value in query.values:
         if isinstance(value, _Slot):
             value.sets = field
-    compiler = query.get_compiler(connection=_unopened())
-    sql, params = compiler.as_sql()
-    return _Made(sql, tuple(params), compiler)
+    compiler, sql, params = _compiled(query)
+    return _Made(sql, params, compiler)
 
 
-def _unopened() -> Any:
-    """A connection to make SQL for. What is kept must not hold on to that of the thread that came first."""
-    return connections.create_connection(DEFAULT_DB_ALIAS)
+def _compiled(query: Any) -> tuple[Any, str, tuple[Any, ...]]:
+    """With a connection of its own: what is kept must not hold on to that of the thread that came first."""
+    connection = connections.create_connection(DEFAULT_DB_ALIAS)
+    try:
+        compiler = query.get_compiler(connection=connection)
+        sql, params = compiler.as_sql()
+    finally:
+        connection.close()  # some questions about a server are asked of it
+    return compiler, sql, tuple(params)
 
 
 def _rows(made: _Made, params: list[Any], connection: Any) -> list[Any]:
