@@ -9,11 +9,11 @@ from typing import Any, TypedDict, Unpack
 from runtime.cgroups.manager import CgroupManager
 from runtime.engine import running
 from runtime.engine.lifecycle import require
-from runtime.engine.mounts import shm_options
 from runtime.engine.observe import Observer
 from runtime.engine.planning import rlimits_of
 from runtime.engine.undo import Undo
 from runtime.errors import NotFound, ShimLost, SpecInvalid, error_context
+from runtime.model import standard
 from runtime.model.codec import to_json
 from runtime.model.spec import ContainerSpec, Limits, Restart, Ulimit
 from runtime.model.state import RunState
@@ -128,7 +128,7 @@ class Changes:
             if running.has_own_shm(spec):
                 for step in plan["mounts"]:
                     if step["target"] == running.SHM:
-                        step["data"] = shm_options(spec)
+                        step["data"] = standard.shm_options(spec.shm_size)
 
         self._bundles.change_plan(spec.id, edit)
 

@@ -7,14 +7,10 @@ import stat
 from collections.abc import Iterator
 
 from runtime.errors import SpecInvalid
+from runtime.model import standard
 from runtime.model.plan import MountStep
 from runtime.model.spec import ContainerSpec, Device
 
-DEVICES = ("null", "zero", "full", "random", "urandom", "tty")  # every container's
-LINKS = {
-    "fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1",
-    "stderr": "/proc/self/fd/2", "ptmx": "pts/ptmx", "core": "/proc/kcore",
-}  # fmt: skip
 # Below /dev, and no devices: file systems of their own, which a container has its own of.
 _OTHERS = frozenset({"pts", "shm", "mqueue", "hugepages", "fd", "console", "ptmx", ".lxc", ".udev"})
 
@@ -24,18 +20,18 @@ def device_steps(spec: ContainerSpec) -> Iterator[MountStep]:
 
     Raises SpecInvalid for what is no device.
     """
-    for name in DEVICES:
-        yield _step(f"/dev/{name}", f"/dev/{name}")
+    for name in standard.DEVICES:
+        yield standard.device(f"/dev/{name}", f"/dev/{name}")
     if spec.security.privileged:
-        known = {*(f"/dev/{name}" for name in (*DEVICES, *LINKS))}
+        known = {*(f"/dev/{name}" for name in (*standard.DEVICES, *standard.LINKS))}
         for path in _nodes("/dev"):
             if path not in known:
-                yield _step(path, path)
+                yield standard.device(path, path)
     for index, device in enumerate(spec.security.devices):
         for source, target in _expanded(device, index):
-            yield _step(source, target)
-    for name, target in LINKS.items():
-        yield {"kind": "symlink", "source": target, "target": f"/dev/{name}"}
+            yield standard.device(source, target)
+    for name in standard.LINKS:
+        yield standard.link(name)
 
 
 def rules_of(spec: ContainerSpec) -> list[str]:
@@ -45,10 +41,6 @@ def rules_of(spec: ContainerSpec) -> list[str]:
         for index, device in enumerate(spec.security.devices)
         for source, _ in _expanded(device, index)
     ]
-
-
-def _step(source: str, target: str) -> MountStep:
-    return {"kind": "device", "source": source, "target": target}
 
 
 def _expanded(device: Device, index: int) -> Iterator[tuple[str, str]]:

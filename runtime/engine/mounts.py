@@ -25,23 +25,12 @@ from runtime.kernel.constants import (
     MS_STRICTATIME,
     MS_SYNCHRONOUS,
 )
+from runtime.model import standard
 from runtime.model.plan import MountStep
 from runtime.model.spec import ContainerSpec, Mount
 from runtime.store.paths import Config
 
-_QUIET = MS_NOSUID | MS_NODEV | MS_NOEXEC
 ETC_FILES = {"/etc/hosts": "hosts", "/etc/hostname": "hostname", "/etc/resolv.conf": "resolv.conf"}
-
-# Kernel interfaces that tell about, or reach into, the host (Docker's and the OCI default lists).
-MASKED_PATHS = (
-    "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys",
-    "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
-    "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
-)  # fmt: skip
-READONLY_PATHS = (
-    "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"
-)  # fmt: skip
-
 
 # What the options of a tmpfs add to its flags, or take away from them.
 _TMPFS_ON = {
@@ -69,10 +58,6 @@ def mount_steps(
     """
     own = {posixpath.normpath(m.target) for m in spec.mounts}
     steps = [s for s in _kernel_steps(spec, cgroup, ipc_pid) if s["target"] not in own]
-    for step in steps:
-        # With a link in an image's /proc, what a volume has in its place later decides what the masks,
-        # which come last, find there (CVE-2019-19921, CVE-2023-27561).
-        step["plain"] = step["kind"] != "device"
     run = config.container_run(spec.id)
     for target, name in ETC_FILES.items():
         if target not in own:
@@ -105,61 +90,41 @@ def bind(
     return step
 
 
-def filesystem(fstype: str, target: str, flags: int, data: str = "") -> MountStep:
-    return {
-        "kind": "filesystem",
-        "fstype": fstype,
-        "source": fstype,
-        "target": target,
-        "flags": flags,
-        "data": data,
-        "make": "dir",
-    }
-
-
 def _kernel_steps(spec: ContainerSpec, cgroup: dict[str, Any], ipc_pid: int) -> Iterable[MountStep]:
     privileged = spec.security.privileged
     protect = 0 if privileged else MS_RDONLY
-    yield filesystem("proc", "/proc", _QUIET)
-    yield filesystem("tmpfs", "/dev", MS_NOSUID | MS_STRICTATIME, "mode=755,size=65536k")
-    yield filesystem(
-        "devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"
-    )
+    yield standard.proc()
+    yield standard.dev()
+    yield standard.pts()
     if spec.namespaces.ipc == "":
-        yield filesystem("tmpfs", "/dev/shm", _QUIET, shm_options(spec))
+        yield standard.shm(spec.shm_size)
     elif spec.namespaces.ipc != "none":
-        shared = bind("/dev/shm", "/dev/shm")
+        shared: MountStep = {**bind("/dev/shm", "/dev/shm"), "plain": True}
         yield {**shared, "of_pid": ipc_pid} if ipc_pid else shared
     if spec.namespaces.ipc != "none":
-        yield {**filesystem("mqueue", "/dev/mqueue", _QUIET), "optional": True}
-    yield filesystem("sysfs", "/sys", _QUIET | protect)
+        yield standard.mqueue()
+    yield standard.sys(protect)
     yield from _cgroup_steps(cgroup, protect)
     yield from device_steps(spec)
 
 
-def shm_options(spec: ContainerSpec) -> str:
-    return f"mode=1777,size={spec.shm_size}"
-
-
 def _cgroup_steps(cgroup: dict[str, Any], protect: int) -> Iterable[MountStep]:
     """The container sees its own groups, read-only, where programs look for their limits."""
+    make, quiet, place = standard.kernel_filesystem, standard.QUIET, "/sys/fs/cgroup"
     if cgroup["version"] == "v2":
-        yield {**filesystem("cgroup2", "/sys/fs/cgroup", _QUIET | protect), "optional": True}
+        yield {**make("cgroup2", place, quiet | protect), "optional": True}
         return
-    yield filesystem("tmpfs", "/sys/fs/cgroup", _QUIET, "mode=755,size=64k")
+    yield make("tmpfs", place, quiet, "mode=755,size=64k")
     for controller, directory in cgroup["paths"].items():
         yield {
-            **bind(directory, f"/sys/fs/cgroup/{controller}"),
-            "flags": _QUIET | protect,
+            **bind(directory, f"{place}/{controller}"),
+            "flags": quiet | protect,
             "recursive": False,
             "optional": True,
+            "plain": True,
         }
     if protect:
-        yield {
-            "kind": "remount",
-            "target": "/sys/fs/cgroup",
-            "flags": _QUIET | MS_RDONLY,
-        }
+        yield {"kind": "remount", "target": place, "flags": quiet | MS_RDONLY, "plain": True}
 
 
 def _user_step(index: int, mount: Mount, config: Config, volumes: VolumeManager) -> MountStep:
@@ -191,12 +156,12 @@ def _tmpfs_step(mount: Mount) -> MountStep:
     data = [f"mode={mount.tmpfs_mode:o}"]
     if mount.tmpfs_size is not None:
         data.append(f"size={mount.tmpfs_size}")
-    flags = _QUIET | (MS_RDONLY if mount.read_only else 0)
+    flags = standard.QUIET | (MS_RDONLY if mount.read_only else 0)
     for option in mount.tmpfs_options:
         if "=" in option:
             data.append(option)
         flags = (flags | _TMPFS_ON.get(option, 0)) & ~_TMPFS_OFF.get(option, 0)
-    return filesystem("tmpfs", mount.target, flags, ",".join(data))
+    return standard.filesystem("tmpfs", mount.target, flags, ",".join(data))
 
 
 def check_bind(mount: Mount, config: Config, field: str) -> Path:

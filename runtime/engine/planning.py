@@ -11,10 +11,11 @@ from typing import Any
 from runtime.engine import userns
 from runtime.engine.devices import rules_of
 from runtime.engine.etc import hostname_of
-from runtime.engine.mounts import MASKED_PATHS, READONLY_PATHS, mount_steps
+from runtime.engine.mounts import mount_steps
 from runtime.engine.volumes import VolumeManager
 from runtime.errors import BadState
 from runtime.kernel import apparmor, capabilities, procfs, seccomp
+from runtime.model import standard
 from runtime.model.codec import to_json
 from runtime.model.parse import parse_signal
 from runtime.model.plan import Capabilities, Interface, Namespaces, Overlay, Plan, UserNamespace
@@ -59,8 +60,8 @@ def make_plan(
         "domainname": spec.domainname,
         "overlay": _overlay(spec, config, layers, snapshot),
         "mounts": mount_steps(spec, config, volumes, cgroup, ipc_pid=joined(namespaces["ipc"])),
-        "masked_paths": _paths(spec, security.masked_paths, MASKED_PATHS),
-        "readonly_paths": _paths(spec, security.readonly_paths, READONLY_PATHS),
+        "masked_paths": _paths(spec, security.masked_paths, standard.MASKED_PATHS),
+        "readonly_paths": _paths(spec, security.readonly_paths, standard.READONLY_PATHS),
         "args": list(process.args),
         "env": environment(spec),
         "cwd": process.cwd or "/",
@@ -171,15 +172,10 @@ def _paths(
 
 
 def _sysctls(spec: ContainerSpec, mapping: UserNamespace | None) -> dict[str, str]:
-    """Docker's defaults for a network namespace of its own: no port is privileged inside, pings work."""
     last_gid = 2147483647 if mapping is None else mapping["gids"][0]["size"] - 1
     own = spec.namespaces.network in ("", "none")
-    defaults = {
-        "net.ipv4.ip_unprivileged_port_start": "0",
-        "net.ipv4.ping_group_range": f"0 {last_gid}",
-    }
     asked = {k.replace("/", "."): v for k, v in spec.security.sysctls.items()}
-    return {**(defaults if own else {}), **asked}
+    return {**(standard.sysctls(last_gid) if own else {}), **asked}
 
 
 def _namespaces(spec: ContainerSpec, pid_of: PidOf) -> Namespaces:

@@ -21,7 +21,11 @@ from runtime.kernel.constants import (
     AT_RECURSIVE,
     AT_SYMLINK_NOFOLLOW,
     CLONE_NEWNS,
+    FSCONFIG_CMD_CREATE,
+    FSCONFIG_SET_FLAG,
+    FSCONFIG_SET_STRING,
     MNT_DETACH,
+    MOUNT_ATTR_STRICTATIME,
     MOVE_MOUNT_T_EMPTY_PATH,
     MS_NODEV,
     MS_NOEXEC,
@@ -31,6 +35,7 @@ from runtime.kernel.constants import (
     MS_REC,
     MS_SHARED,
     MS_SLAVE,
+    MS_STRICTATIME,
     O_PATH,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
@@ -39,6 +44,8 @@ from runtime.kernel.constants import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from runtime.model.plan import MountStep, Overlay
 
 _PROPAGATION = {"private": MS_PRIVATE, "shared": MS_SHARED, "slave": MS_SLAVE}
@@ -215,11 +222,17 @@ def _attach(tree: int, target: int, step: MountStep) -> None:
     try:
         propagation = step.get("propagation") or "rprivate"
         kind = _PROPAGATION[propagation.removeprefix("r")]
+        attributes = step.get("flags", 0) & _ATTRIBUTES
         below = AT_RECURSIVE if propagation.startswith("r") else 0
-        syscalls.mount_setattr(tree, "", propagation=kind, flags=AT_EMPTY_PATH | below)
-        if attributes := step.get("flags", 0) & _ATTRIBUTES:
-            below = AT_RECURSIVE if step.get("recursive") else 0
-            syscalls.mount_setattr(tree, "", attr_set=attributes, flags=AT_EMPTY_PATH | below)
+        attributes_below = AT_RECURSIVE if step.get("recursive") else 0
+        if attributes and (below == attributes_below or not takes_submounts(step)):
+            flags = AT_EMPTY_PATH | below
+            syscalls.mount_setattr(tree, "", attr_set=attributes, propagation=kind, flags=flags)
+        else:
+            syscalls.mount_setattr(tree, "", propagation=kind, flags=AT_EMPTY_PATH | below)
+            if attributes:
+                flags = AT_EMPTY_PATH | attributes_below
+                syscalls.mount_setattr(tree, "", attr_set=attributes, flags=flags)
         syscalls.move_mount(tree, "", target, MOVE_MOUNT_T_EMPTY_PATH)
     finally:
         os.close(tree)
@@ -241,12 +254,58 @@ def _filesystem(step: MountStep, root: int) -> None:
         os.close(target)
 
 
+def make_detached(step: MountStep, more: str = "") -> int:
+    """The file system of a step, with `more` options, mounted nowhere yet. Returns a descriptor of its root.
+
+    Raises KernelFailure.
+    """
+    context = syscalls.fsopen(step.get("fstype", ""))
+    try:
+        syscalls.fsconfig(context, FSCONFIG_SET_STRING, "source", step.get("source", ""))
+        for option in filter(None, [*step.get("data", "").split(","), *more.split(",")]):
+            key, _, value = option.partition("=")
+            command = FSCONFIG_SET_STRING if value else FSCONFIG_SET_FLAG
+            syscalls.fsconfig(context, command, key, value)
+        syscalls.fsconfig(context, FSCONFIG_CMD_CREATE)
+        flags = step.get("flags", 0)
+        strict = MOUNT_ATTR_STRICTATIME if flags & MS_STRICTATIME else 0
+        return syscalls.fsmount(context, flags & _ATTRIBUTES | strict)
+    finally:
+        os.close(context)
+
+
+def move(tree: int, root: int, step: MountStep) -> None:
+    """Take what is mounted at the step's target below `tree` to the same place below `root`, with all that is
+    mounted on it. Raises KernelFailure.
+    """
+    source = resolve(tree, step["target"], plain=True)
+    try:
+        target = resolve(root, step["target"], make=step.get("make", ""), plain=True)
+        try:
+            syscalls.move_mount(source, "", target, MOVE_MOUNT_T_EMPTY_PATH)
+        finally:
+            os.close(target)
+    except KernelFailure as error:
+        raise _named(error, step) from error
+    finally:
+        os.close(source)
+
+
+def protect(root: int, masked: Iterable[str], read_only: Iterable[str]) -> None:
+    """Hide some paths below `root` and let nobody write to others; what is not there needs neither."""
+    for path in masked:
+        execute({"kind": "mask", "target": path, "optional": True}, root)
+    for path in read_only:
+        step: MountStep = {"kind": "remount", "target": path, "flags": MS_RDONLY, "recursive": True}
+        execute({**step, "optional": True}, root)
+
+
 def _remount(step: MountStep, root: int) -> None:
     """Lay a copy of what is at the target over it, with other flags."""
     target = resolve(root, step["target"])
     try:
         # With all that is mounted below, or it would be hidden; the flags reach it when asked to.
-        _attach(_copy(target, recursive=True), target, step)
+        _attach(_copy(target, recursive=True), target, {**step, "submounts": True})
     finally:
         os.close(target)
 

@@ -32,6 +32,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _python = ctypes.PyDLL(None, use_errno=True)
 _python.syscall.argtypes = [ctypes.c_long, *[ctypes.c_ulong] * 5]
 _python.syscall.restype = ctypes.c_long
+# Declared once, so that a call converts no argument in Python: starts make some hundred of them.
+_raw = ctypes.CDLL(None, use_errno=True).syscall
+_raw.argtypes = [ctypes.c_long, *[ctypes.c_void_p] * 5]
+_raw.restype = ctypes.c_long
 _machine = os.uname().machine
 
 # Calls without a wrapper in Debian 12's C library.
@@ -49,9 +53,19 @@ def _check(result: int, call: str, path: str = "") -> int:
     return result
 
 
-def _syscall(call: str, number: int, *args: object, path: str = "") -> int:
-    converted = [ctypes.c_long(a) if isinstance(a, int) else a for a in args]
-    return _check(int(_libc.syscall(ctypes.c_long(number), *converted)), call, path)
+def _syscall(
+    call: str,
+    number: int,
+    a: object = 0,
+    b: object = 0,
+    c: object = 0,
+    d: object = 0,
+    e: object = 0,
+    *,
+    path: str = "",
+) -> int:
+    """With numbers, bytes (a pointer to them, ended by a NUL), buffers or None."""
+    return _check(int(_raw(number, a, b, c, d, e)), call, path)
 
 
 def unshare(flags: int) -> None:
@@ -59,14 +73,15 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(ctypes.c_int(flags)), "unshare", hex(flags))
 
 
-def fork_sibling() -> int:
-    """fork, but the child is a child of our own parent (clone(2) with CLONE_PARENT).
+def fork_sibling(namespaces: int = 0) -> int:
+    """fork, but the child is a child of our own parent (clone(2) with CLONE_PARENT), in new `namespaces` (CLONE_NEW*).
 
     For a single-threaded process: the C library's fork handlers, which guard its locks against other
     threads, are not run; the interpreter's are. Returns 0 in the child.
     """
     _python.PyOS_BeforeFork()
-    pid = int(_python.syscall(_NUMBERS["clone"], CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0))
+    flags = CLONE_PARENT | namespaces | signal.SIGCHLD
+    pid = int(_python.syscall(_NUMBERS["clone"], flags, 0, 0, 0, 0))
     if pid == 0:
         _python.PyOS_AfterFork_Child()
         return 0
@@ -107,8 +122,8 @@ def pivot_root(new_root: str, put_old: str) -> None:
     _syscall(
         "pivot_root",
         _NUMBERS["pivot_root"],
-        ctypes.c_char_p(os.fsencode(new_root)),
-        ctypes.c_char_p(os.fsencode(put_old)),
+        os.fsencode(new_root),
+        os.fsencode(put_old),
         path=new_root,
     )
 
@@ -169,19 +184,17 @@ def setdomainname(name: str) -> None:
 
 def close_range(first: int, last: int, flags: int = 0) -> None:
     """close_range(2): close, or with CLOSE_RANGE_CLOEXEC mark, every descriptor from first to last."""
-    number = ctypes.c_uint
-    arguments = (number(first), number(last), number(flags))
-    _check(_libc.syscall(ctypes.c_long(_CLOSE_RANGE), *arguments), "close_range")
+    _syscall("close_range", _CLOSE_RANGE, first, last, flags)
 
 
 def openat2(directory: int, path: str, flags: int, *, mode: int = 0, resolve: int = 0) -> int:
     """openat2(2): open below `directory` under the rules in `resolve` (RESOLVE_*). Returns a descriptor."""
-    how = ctypes.create_string_buffer(struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve), 24)
+    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve)
     return _syscall(
         "openat2",
         _OPENAT2,
         directory,
-        ctypes.c_char_p(os.fsencode(path)),
+        os.fsencode(path),
         how,
         24,
         path=path,
@@ -190,7 +203,7 @@ def openat2(directory: int, path: str, flags: int, *, mode: int = 0, resolve: in
 
 def open_tree(path: str, flags: int, directory: int = AT_FDCWD) -> int:
     """open_tree(2); with OPEN_TREE_CLONE a detached copy of the mount. Returns a descriptor."""
-    name = ctypes.c_char_p(os.fsencode(path))
+    name = os.fsencode(path)
     return _syscall("open_tree", _OPEN_TREE, directory, name, flags, path=path)
 
 
@@ -200,9 +213,9 @@ def move_mount(source: int, target: str, target_directory: int = AT_FDCWD, flags
         "move_mount",
         _MOVE_MOUNT,
         source,
-        ctypes.c_char_p(b""),
+        b"",
         target_directory,
-        ctypes.c_char_p(os.fsencode(target)),
+        os.fsencode(target),
         MOVE_MOUNT_F_EMPTY_PATH | flags,
         path=target,
     )
@@ -224,9 +237,9 @@ def mount_setattr(
         "mount_setattr",
         _MOUNT_SETATTR,
         directory,
-        ctypes.c_char_p(os.fsencode(path)),
+        os.fsencode(path),
         flags,
-        ctypes.create_string_buffer(attributes, 32),
+        attributes,
         32,
         path=path,
     )
@@ -234,7 +247,7 @@ def mount_setattr(
 
 def fsopen(fstype: str) -> int:
     """fsopen(2). Returns a file system context's descriptor."""
-    return _syscall("fsopen", _FSOPEN, ctypes.c_char_p(fstype.encode()), 1, path=fstype)
+    return _syscall("fsopen", _FSOPEN, fstype.encode(), 1, path=fstype)
 
 
 def fsconfig(fd: int, command: int, key: str = "", value: str = "") -> None:
@@ -244,8 +257,8 @@ def fsconfig(fd: int, command: int, key: str = "", value: str = "") -> None:
         _FSCONFIG,
         fd,
         command,
-        ctypes.c_char_p(key.encode()) if key else None,
-        ctypes.c_char_p(os.fsencode(value)) if value else None,
+        key.encode() if key else None,
+        os.fsencode(value) if value else None,
         0,
         path=f"{key}={value}" if value else key,
     )
@@ -254,7 +267,7 @@ def fsconfig(fd: int, command: int, key: str = "", value: str = "") -> None:
 def fspick(fd: int, path: str = "") -> int:
     """fspick(2) of the mount whose root `fd` is; `path` is for errors. Returns a context to reconfigure."""
     flags = FSPICK_CLOEXEC | FSPICK_EMPTY_PATH
-    return _syscall("fspick", _FSPICK, fd, ctypes.c_char_p(b""), flags, path=path)
+    return _syscall("fspick", _FSPICK, fd, b"", flags, path=path)
 
 
 def fsmount(fd: int, attributes: int = 0) -> int:

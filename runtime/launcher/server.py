@@ -11,7 +11,6 @@ import json
 import os
 import select
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -38,6 +37,9 @@ _PAUSE = 0.2  # seconds before trying again, when accepting or forking has faile
 _QUIET = (
     0.03  # seconds without a start before the next one is prepared, so as not to slow this one down
 )
+# Seconds. The first process of a container is as old as the shim that has kept it in reserve: `ps` inside shows
+# it, and programs that report since when they run.
+_SPARE_LIFE = 30.0
 
 
 def main() -> None:
@@ -58,7 +60,8 @@ def main() -> None:
         signal.signal(number, _stop)
     try:
         os.set_inheritable(int(descriptor), False)
-        with socket.socket(fileno=int(descriptor)) as listener, _removed_at_end(path):
+        with closing(sockets.adopt(int(descriptor))) as listener, _removed_at_end(path):
+            listener.setblocking(False)
             _prepare(directory)
             _say("launcher ready")
             _serve_for_ever(_Door(listener))
@@ -105,95 +108,96 @@ def _prepare(directory: str) -> None:
 
 
 class _Door:
-    """Where connections come from. Signals come through as well: one that arrives just before accept() would
+    """Where connections come from. Signals come through as well: one that arrives just before select() would
     otherwise be slept through, and its handler run at the next start.
     """
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: Socket) -> None:
         self._listener = listener
         self._signalled, wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
 
-    def knocked(self, within: float | None) -> bool:
-        """Whether somebody connects `within` seconds; None waits for it."""
-        knocks = self._listener.fileno()
+    def knocked(self, within: float) -> bool:
+        """Whether somebody connects `within` seconds."""
+        return self._heard(self._listener.fileno(), within)
+
+    def left_to(self, spare: Socket, within: float) -> None:
+        """Wait until the shim in reserve has a connection or has ended, `within` seconds."""
+        self._heard(spare.fileno(), within)
+
+    def _heard(self, fd: int, within: float) -> bool:
         while True:
-            ready = select.select([knocks, self._signalled], [], [], within)[0]
+            ready = select.select([fd, self._signalled], [], [], within)[0]
             if self._signalled in ready:
                 os.read(self._signalled, 512)
             elif not ready:
                 return False
-            if knocks in ready:
+            if fd in ready:
                 return True
 
-    def accept(self) -> socket.socket:
-        return self._listener.accept()[0]
+    def accept(self) -> Socket:
+        return sockets.accept(self._listener)
 
-    def leave(self) -> None:
-        """For a fork: it is the launcher's alone."""
-        self._listener.close()
+    def leave(self) -> Socket:
+        """For a fork: what else there is is the launcher's alone. Returns the listening socket."""
         os.close(self._signalled)
         os.close(signal.set_wakeup_fd(-1))
+        return self._listener
 
 
 def _serve_for_ever(door: _Door) -> None:
-    """One shim per connection. One is kept in reserve: forking is a good part of what a start takes."""
-    spare: Socket | None = None
+    """One shim per connection. One is kept in reserve, which takes the next connection by itself: preparing is most
+    of what a start takes.
+    """
     pause = _QUIET
     while True:
-        if not door.knocked(pause if spare is None else None):
-            spare, pause = _make_spare(door)
-            continue
-        _serve(door, spare)
-        spare, pause = None, _QUIET
+        if door.knocked(pause):
+            _serve(door)
+            pause = _QUIET
+        elif (spare := _make_spare(door)) is None:
+            pause = _PAUSE
+        else:
+            with closing(spare):
+                door.left_to(spare, _SPARE_LIFE)
+            pause = _QUIET
 
 
-def _make_spare(door: _Door) -> tuple[Socket | None, float]:
-    """Fork a shim that waits for its connection. Returns where to send that; when to try again, otherwise."""
+def _make_spare(door: _Door) -> Socket | None:
+    """Fork a shim that waits for a connection. Returns what tells when it has one, None when it could not be made."""
     try:
         ours, theirs = sockets.pair()
     except OSError:
-        return None, _PAUSE
+        return None
     with closing(theirs):
         try:
             if _fork() == 0:
-                door.leave()
                 ours.close()
-                runtime.shim.main.run_spare(theirs)
+                runtime.shim.main.run_spare(theirs, door.leave())
         except OSError:
             ours.close()
-            return None, _PAUSE  # who starts a container is told; this is only for speed
-    return ours, _QUIET
+            return None  # who starts a container is told; this is only for speed
+    return ours
 
 
-def _serve(door: _Door, spare: Socket | None) -> None:
-    """Hand one connection to a shim. A host out of processes, memory or descriptors costs this start, not
+def _serve(door: _Door) -> None:
+    """Fork a shim for one connection. A host out of processes, memory or descriptors costs this start, not
     the launcher.
     """
     try:
         channel = door.accept()
+    except BlockingIOError:
+        return  # whoever it was has gone
     except OSError as error:
         _say(f"launcher: cannot accept: {error.strerror}")
         time.sleep(_PAUSE)
         return
-    with channel:
-        if spare is not None and _hand_over(channel, spare):
-            return
+    with closing(channel):
         try:
             if _fork() == 0:
-                door.leave()
+                door.leave().close()
                 runtime.shim.main.run_shim(channel)
         except OSError as error:
             _refuse(channel, KernelFailure("fork", error.errno or 0))
-
-
-def _hand_over(channel: socket.socket, spare: Socket) -> bool:
-    with closing(spare):
-        try:
-            sockets.send_fds(spare, b"c", [channel.fileno()])
-        except OSError:
-            return False  # somebody has killed it
-    return True
 
 
 def _fork() -> int:

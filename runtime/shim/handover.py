@@ -15,15 +15,15 @@ _HEAD = 2  # bytes: how many to watch, whether there are timers
 Descriptors = list[tuple[str, int]]  # by name
 
 
-def pack_init(container_id: str, starter: int) -> bytes:
-    """Before all else, with init's pidfd: whose monitor it is, and the pid of a child to wait for."""
-    return f"{_INIT} {container_id} {starter}".encode()
+def pack_init(container_id: str, *children: int) -> bytes:
+    """Before all else, with init's pidfd: whose monitor it is, and the pids of other children to wait for."""
+    return f"{_INIT} {container_id} {' '.join(map(str, children))}".encode()
 
 
-def unpack_init(data: bytes) -> tuple[str, int] | None:
+def unpack_init(data: bytes) -> tuple[str, list[int]] | None:
     """None when there is no init, because nothing has come of the start."""
     words = data.decode(errors="replace").split()
-    return (words[1], int(words[2])) if words[:1] == [_INIT] else None
+    return (words[1], [int(word) for word in words[2:]]) if words[:1] == [_INIT] else None
 
 
 def pack(

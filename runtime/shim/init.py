@@ -21,6 +21,7 @@ from runtime.shim.command import run_command
 if TYPE_CHECKING:
     from runtime.model.plan import Plan
 
+_SETTINGS = "/proc/sys"
 _OWN = {
     "ipc": c.CLONE_NEWIPC,
     "uts": c.CLONE_NEWUTS,
@@ -85,17 +86,33 @@ def _become(
         _enter_namespaces(plan)
     with error_context("mounts"):
         _build_rootfs(plan, mounted=doors is not None)
+    if doors is None:
+        with error_context("oom_score_adj"):
+            write_oom_score(plan["oom_score_adj"])
+    go_on(
+        plan,
+        go=go,
+        status=status,
+        terminal=terminal,
+        settings=os.open(_SETTINGS, c.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC),
+        configure_network=configure_network,
+    )
+
+
+def go_on(
+    plan: Plan, *, go: int, status: int, terminal: int, settings: int, configure_network: bool
+) -> NoReturn:
+    """From a root file system that is built, and our current directory, to the command. `settings` is a directory
+    /proc/sys that can be written to; the others are as in `run_init`.
+    """
     # The starter has ended and the network is there; or the monitor is gone, and nobody wants us.
     if os.read(go, 1) != b"g":
         os._exit(128)
     with error_context("network"):
         if configure_network:
-            _configure_network(plan)
+            _configure_network(plan, settings)
     with error_context("sysctls"):
-        _write_sysctls(plan)
-    if doors is None:
-        with error_context("oom_score_adj"):
-            write_oom_score(plan["oom_score_adj"])
+        write_sysctls(plan["sysctls"], settings, mapped=plan["user_namespace"] is not None)
     with error_context("pivot"):
         forbid_imports()
         mounts.pivot_into(".")
@@ -117,6 +134,10 @@ def _enter_namespaces(plan: Plan) -> None:
         elif mode.startswith("pid:"):
             join(mode, name, flag)
     syscalls.unshare(flags)
+    name_host(plan)
+
+
+def name_host(plan: Plan) -> None:
     if plan["hostname"] and plan["namespaces"]["uts"] == "own":
         syscalls.sethostname(plan["hostname"])
         if plan["domainname"]:
@@ -150,11 +171,7 @@ def _build_rootfs(plan: Plan, *, mounted: bool) -> None:
     try:
         for index, step in enumerate(steps):
             mounts.execute(step, root, step.get("tree", shared.pop(index, -1)))
-        for path in plan["masked_paths"]:
-            mounts.execute({"kind": "mask", "target": path, "optional": True}, root)
-        for path in plan["readonly_paths"]:
-            step = {"kind": "remount", "target": path, "flags": c.MS_RDONLY, "recursive": True}
-            mounts.execute({**step, "optional": True}, root)
+        mounts.protect(root, plan["masked_paths"], plan["readonly_paths"])
         if plan["overlay"]["read_only"]:
             # Last, because mount points are made in it.
             syscalls.mount_setattr(root, "", attr_set=c.MOUNT_ATTR_RDONLY)
@@ -163,7 +180,7 @@ def _build_rootfs(plan: Plan, *, mounted: bool) -> None:
         os.close(root)
 
 
-def _configure_network(plan: Plan) -> None:
+def _configure_network(plan: Plan, settings: int) -> None:
     if plan["namespaces"]["network"] != "own":
         return
     with Rtnetlink() as link:
@@ -172,7 +189,7 @@ def _configure_network(plan: Plan) -> None:
             name = interface["name"]
             address6, further = interface.get("address6"), interface.get("link_local", ())
             six = bool(address6) or any(":" in address for address in further)
-            _prepare_ipv6(name, enabled=six)
+            _prepare_ipv6(settings, name, enabled=six)
             link.add_address(name, interface["address"], interface["prefix_length"])
             link.up(name)
             for address in further:
@@ -186,12 +203,13 @@ def _configure_network(plan: Plan) -> None:
                     link.add_default_route(name, gateway6)
 
 
-def _prepare_ipv6(name: str, *, enabled: bool) -> None:
+def _prepare_ipv6(directory: int, name: str, *, enabled: bool) -> None:
     """Before it is up: addresses come from us alone and are good at once; without any there is no IPv6."""
     settings = (("disable_ipv6", "0"), ("accept_ra", "0"), ("accept_dad", "0"))
     for setting, value in settings if enabled else (("disable_ipv6", "1"),):
         try:
-            fd = os.open(f"/proc/sys/net/ipv6/conf/{name}/{setting}", os.O_WRONLY | os.O_CLOEXEC)
+            flags = os.O_WRONLY | os.O_CLOEXEC
+            fd = os.open(f"net/ipv6/conf/{name}/{setting}", flags, dir_fd=directory)
         except OSError:  # a kernel without IPv6; an address would be refused by name
             return
         try:
@@ -200,17 +218,21 @@ def _prepare_ipv6(name: str, *, enabled: bool) -> None:
             os.close(fd)
 
 
-def _write_sysctls(plan: Plan) -> None:
-    for name, value in plan["sysctls"].items():
-        path = "/proc/sys/" + name.replace(".", "/")
+def write_sysctls(sysctls: dict[str, str], settings: int, *, mapped: bool = True) -> None:
+    """Raises InitFailed for one that this kernel has not, or refuses, perhaps for a container that is `mapped`."""
+    for name, value in sysctls.items():
+        path = name.replace(".", "/")
         try:
-            with open(path, "w", encoding="ascii") as file:
-                file.write(value)
+            fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, dir_fd=settings)
+            try:
+                os.write(fd, value.encode("ascii"))
+            finally:
+                os.close(fd)
         except (OSError, UnicodeError) as error:
             missing = isinstance(error, FileNotFoundError)
             reason = "this kernel has none" if missing else f"the kernel refuses {value!r}"
             hint = "Check its name and value, or leave it out."
-            if missing and plan["user_namespace"] is not None:
+            if missing and mapped:
                 # net.core.* for one on older kernels: only network namespaces of the host's user namespace have it.
                 reason = "this kernel has none here"
                 hint = "Check its name; some kernels keep settings from user namespaces: userns=host has them."
@@ -222,9 +244,9 @@ def _write_sysctls(plan: Plan) -> None:
             ) from error
 
 
-def write_oom_score(value: int) -> None:
+def write_oom_score(value: int, pid: int | str = "self") -> None:
     """Also 0: it must not be the one that the platform's own processes have."""
-    fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+    fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
     try:
         current = int(os.read(fd, 16))
         if value != current:

@@ -51,6 +51,13 @@ class Starter:
     def make(self, order: dict[str, Any], given: list[int]) -> tuple[dict[str, Any], Descriptors]:
         """Have init made (see `run_starter`): facts of it and descriptors, by name. Raises EngineError."""
         sockets.send_fds(self._channel, json.dumps(order).encode(), given)
+        message, fds = self.made()
+        if "error" in message:
+            raise from_payload(message["error"])
+        return message, fds
+
+    def made(self) -> tuple[dict[str, Any], Descriptors]:
+        """What it answers when it has been asked: as `make` returns, or {"error"}. Raises EngineError for no answer."""
         data, fds = self._receive()
         if data.startswith(b'{"map"'):
             self._channel.send(write_maps(self.pid, json.loads(data)["map"]))
@@ -60,8 +67,6 @@ class Starter:
         message: dict[str, Any] = json.loads(data)
         if "killed" in message and not self._sibling:
             os.waitpid(message["killed"], 0)
-        if "error" in message:
-            raise from_payload(message["error"])
         return message, list(zip(message["fds"], fds, strict=True))
 
     def namespace_ahead(self) -> int:
@@ -75,7 +80,7 @@ class Starter:
         """
         data, fds = self._receive()
         if (said := handover.unpack_init(data)) is not None:
-            (container_id, maker), init = said, fds[0]
+            (container_id, makers), init = said, fds[0]
             set_name(container_id)
             data, fds = self._receive()
             if not data:
@@ -83,7 +88,8 @@ class Starter:
                 signal.pidfd_send_signal(init, signal.SIGKILL)
                 os.waitid(os.P_PIDFD, init, os.WEXITED)
             os.close(init)
-            os.waitpid(maker, 0)
+            for pid in makers:
+                os.waitpid(pid, 0)
         self.reap()
         return (data, fds) if data else None
 

@@ -21,28 +21,29 @@ if TYPE_CHECKING:
     Run = Callable[[sockets.Socket], NoReturn]
 
 
-def run_spare(orders: sockets.Socket) -> NoReturn:
-    """Be the shim of the first connection that comes over `orders`, with all done that can be done before.
+def run_spare(orders: sockets.Socket, listener: sockets.Socket) -> NoReturn:
+    """Be the shim of the next connection to `listener`, with all done that can be done before.
 
-    Never returns; ends when the launcher does.
+    Never returns; ends when the other end of `orders` is closed. Ours is closed when there is a connection.
     """
-    _be_shim(orders, partial(run_in_reserve, orders))
+    _be_shim((orders, listener), partial(run_in_reserve, orders, listener))
 
 
 def run_shim(channel: sockets.Socket) -> NoReturn:
     """Start the container whose plan comes from `channel`, and stay with it. Never returns."""
-    _be_shim(channel, partial(run_start, channel))
+    _be_shim((channel,), partial(run_start, channel))
 
 
-def _be_shim(channel: sockets.Socket, run: Run) -> NoReturn:
-    """`channel` is for the starter alone: others see there when the start is over."""
+def _be_shim(channels: tuple[sockets.Socket, ...], run: Run) -> NoReturn:
+    """The `channels` are for the starter alone: others see there when the start is over."""
     try:
         # What ends the platform's group must not end containers. The launcher has blocked the signals and
         # made us non-dumpable before the fork, where it costs no monitor a page of its own.
         os.setsid()
         set_name(IN_RESERVE)
         starter = Starter(run)
-        channel.close()
+        for channel in channels:
+            channel.close()
         live(starter, quiet=0)
         os._exit(0)
     except BaseException as error:  # noqa: BLE001 - the last frame of this process

@@ -82,7 +82,7 @@ class Record:
     def save(self, event: str, **changes: Any) -> None:
         """Change the state, write state.json, tell the watcher."""
         self.keep(**changes)
-        self._announce(event)
+        self.announce(event)
 
     def keep(self, **changes: Any) -> None:
         """Change the state and write state.json. A full disk must not end the container: the state stays
@@ -120,7 +120,8 @@ class Record:
         finally:
             os.close(fd)
 
-    def _announce(self, event: str) -> None:
+    def announce(self, event: str) -> None:
+        """Tell the watcher."""
         message = json.dumps({"id": self._id, "event": event}).encode()
         try:
             send_datagram(self._events, message)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from typing import Any, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from runtime.cgroups import open_cgroup
-from runtime.errors import EngineError
+from runtime.errors import EngineError, from_payload
 from runtime.kernel import constants as c
 from runtime.kernel import syscalls
 from runtime.shim import handover, sockets
@@ -25,25 +26,36 @@ from runtime.shim.record import Record
 from runtime.shim.starter import PLAN_FILE
 from runtime.shim.starter import run_in_reserve as run_starter_in_reserve
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def run_in_reserve(orders: sockets.Socket, to_monitor: sockets.Socket) -> NoReturn:
-    """Wait for the engine's connection, which comes over `orders`, with all done that can be done before."""
-    starter = Starter(run_starter_in_reserve, sibling=True, private=(orders, to_monitor))
+
+def run_in_reserve(
+    orders: sockets.Socket, listener: sockets.Socket, to_monitor: sockets.Socket
+) -> NoReturn:
+    """Start the container that the next connection to `listener` asks for, with all done that can be done before.
+
+    The starter takes the connection; `orders` is its (see `run_starter_in_reserve`).
+    """
+    run = partial(run_starter_in_reserve, orders, listener, os.getpid())
+    starter = Starter(run, sibling=True, private=(to_monitor,))
+    orders.close()
+    listener.close()
     netns = starter.namespace_ahead()
     if netns >= 0:
         # Where the engine finds it.
         syscalls.setns(netns, c.CLONE_NEWNET)
         os.close(netns)
-    _, fds = sockets.recv_fds(orders, 1, 1)
-    if not fds:
-        os._exit(0)  # the launcher has ended
-    orders.close()
-    run_start(sockets.adopt(fds[0]), to_monitor, starter)
+    try:
+        message, fds = starter.made()
+    except EngineError:
+        os._exit(0)  # the launcher has ended, or the starter: who has connected sees it
+    engine = sockets.adopt(dict(fds)["engine"])
+    fds.remove(("engine", engine.fileno()))
+    _conduct(engine, lambda: _Start(engine, to_monitor, starter, message, fds))
 
 
-def run_start(
-    engine: sockets.Socket, to_monitor: sockets.Socket, starter: Starter | None = None
-) -> NoReturn:
+def run_start(engine: sockets.Socket, to_monitor: sockets.Socket) -> NoReturn:
     """Start the container whose plan comes from `engine`, tell both how it went, and end.
 
     The engine gets lines of JSON: {"stage": "netns", "pid"} when it may wire the network, {"stage": "running",
@@ -51,11 +63,19 @@ def run_start(
     it can end it when we cannot, and at last what runtime.shim.handover packs; the end without that means
     that nothing is left.
     """
+
+    def make() -> _Start:
+        starter = Starter(sibling=True, private=(engine, to_monitor))
+        message, fds = starter.make({"engine": os.getpid()}, [engine.fileno()])
+        return _Start(engine, to_monitor, starter, message, fds)
+
+    _conduct(engine, make)
+
+
+def _conduct(engine: sockets.Socket, make: Callable[[], _Start]) -> NoReturn:
     set_name("start")
     try:
-        if starter is None:
-            starter = Starter(sibling=True, private=(engine, to_monitor))
-        _Start(engine, to_monitor, starter).run()
+        make().run()
     except EngineError as error:
         _tell(engine, {"stage": "failed", "error": error.payload()})
     except BaseException as error:  # noqa: BLE001 - the last frame of this process
@@ -67,22 +87,31 @@ def run_start(
 
 class _Start:
     def __init__(
-        self, engine: sockets.Socket, to_monitor: sockets.Socket, starter: Starter
+        self,
+        engine: sockets.Socket,
+        to_monitor: sockets.Socket,
+        starter: Starter,
+        message: dict[str, Any],
+        fds: list[tuple[str, int]],
     ) -> None:
+        """Of what `starter` has made. Raises EngineError when it has not."""
+        if "error" in message:
+            raise from_payload(message["error"])
         self._engine = engine
         self._to_monitor = to_monitor
-        self._starter = starter
-        message, fds = starter.make({"engine": os.getpid()}, [engine.fileno()])
+        self._children = [starter.pid, *filter(None, [message.get("dismissed")])]
         self._held = [(name, fd) for name, fd in fds if name in ("held", "netns")]
         self._life = Life(message, dict(fd for fd in fds if fd not in self._held))
         self._announced: bool = message["announced"]
         self._plan: dict[str, Any] = message["plan"]
         self._control: ControlSocket | None = None
+        self._record = Record(self._plan, shim=os.getppid())
+        self._oom_kills = open_cgroup(self._plan["cgroup"]).oom_kills()
 
     def run(self) -> None:
         """Raises EngineError, OSError; nothing is left of the container then."""
         try:
-            init = handover.pack_init(self._plan["id"], self._starter.pid)
+            init = handover.pack_init(self._plan["id"], *self._children)
             sockets.send_fds(self._to_monitor, init, [self._life.pidfd])
             self._prepare()
             if self._plan["wait_for_network"] and not sockets.receive_line(self._engine):
@@ -90,12 +119,15 @@ class _Start:
                 raise EngineError("Nobody waits for the container any more.")
             if (error := self._life.execute()) is not None:
                 raise error
-            state = self._note_running()
-            self._hand_over(state)
+            if not os.path.exists(f"{self._plan['run_dir']}/{PLAN_FILE}"):
+                raise EngineError("The container's starter died.")
+            self._note_running()
+            sockets.send_fds(self._to_monitor, *self._pack())
         except BaseException:
             self._abandon()
             raise
-        _tell(self._engine, {"stage": "running", "state": state})
+        _tell(self._engine, {"stage": "running", "state": self._record.state})
+        self._record.announce("started")
 
     def _prepare(self) -> None:
         """What can be done while the engine wires the network."""
@@ -104,34 +136,33 @@ class _Start:
         if self._plan["logs"]["driver"] != "none":
             os.makedirs(f"{self._plan['bundle']}/logs", mode=0o700, exist_ok=True)
         self._control = ControlSocket(f"{self._plan['run_dir']}/shim.sock")
-
-    def _note_running(self) -> dict[str, Any]:
-        record = Record(self._plan, shim=os.getppid())
         if self._plan["health"] is not None:
-            record.state["health"] = first_state()
-        record.save(
-            "started",
+            self._record.state["health"] = first_state()
+        # A first time for nothing, so that it is quick the second: this process waits for init now.
+        self._pack()
+
+    def _note_running(self) -> None:
+        self._record.keep(
             status="running",
             pid=self._life.pid,
             start_time=self._life.start_time,
             started_at=time.time(),
         )
-        return record.state
 
-    def _hand_over(self, state: dict[str, Any]) -> None:
+    def _pack(self) -> tuple[bytes, list[int]]:
+        """What the monitor gets."""
         assert self._control is not None
         message = {
             "plan": self._plan,
-            "state": state,
-            "oom_kills": open_cgroup(self._plan["cgroup"]).oom_kills(),
+            "state": self._record.state,
+            "oom_kills": self._oom_kills,
             "life": self._life.facts(),
         }
         watched = [*self._life.watched(), ("control", self._control.listener.fileno())]
         rest = self._held
         if self._life.pipe >= 0:
             rest = [*rest, ("in", self._life.pipe)]
-        data, fds = handover.pack(message, watched, rest)
-        sockets.send_fds(self._to_monitor, data, fds)
+        return handover.pack(message, watched, rest)
 
     def _abandon(self) -> None:
         """Leave nothing of a start that did not succeed; what resists, the engine's cleanup tries again."""

@@ -9,21 +9,31 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from runtime.cgroups import open_cgroup
 from runtime.errors import EngineError, Unsupported, error_context
-from runtime.kernel import procfs
+from runtime.kernel import constants as c
+from runtime.kernel import procfs, syscalls
 from runtime.shim import sockets, userns
-from runtime.shim.init import as_init_failed
+from runtime.shim.ahead import InitAhead
+from runtime.shim.ahead import fits as ahead_fits
+from runtime.shim.init import as_init_failed, write_oom_score
 from runtime.shim.namespaces import Namespaces
 from runtime.shim.ports import hold_ports
 from runtime.shim.spawn import Unwatched, spawn
 from runtime.store.files import write_atomic
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from runtime.model.plan import Plan
 
     Descriptors = list[tuple[str, int]]  # by name
+    Made = tuple[dict[str, Any], Descriptors]  # facts of init, and what the monitor gets of it
 
 PLAN_FILE = "plan.json"
 _MAX_ORDER = 1 << 14  # bytes
@@ -45,80 +55,196 @@ _KEPT = (
 )
 
 
-def run_starter(asker: sockets.Socket, ahead: int = -1) -> NoReturn:
+def run_starter(asker: sockets.Socket) -> NoReturn:
     """Wait for the order, fork init and hand it over: one message with descriptors, or one with an error, and
     the pid of an init that was "killed".
 
     For a first start (start.py) the order is {"engine": pid}, with the engine's connection, on which the plan
-    comes; that process is in the namespace `ahead`, a network namespace made before its container was known.
-    For another start it is {"run_dir"}, where the first has left the plan, with the container's network
+    comes. For another start it is {"run_dir"}, where the first has left the plan, with the container's network
     namespace if it has one. Never returns.
     """
     data, given = sockets.recv_fds(asker, _MAX_ORDER, 1)
     if not data:
         os._exit(0)  # nobody was ever asked for a container
-    fds: Descriptors = []
-    try:
+
+    def make() -> Made:
         order = json.loads(data)
         if "engine" in order:
-            engine = sockets.adopt(given[0])
-            message, fds = _make_first(asker, engine, order["engine"], ahead)
-        else:
-            message, fds = _make_again(asker, order["run_dir"], given[0] if given else -1)
-        message["fds"] = [name for name, _ in fds]
+            first = First(asker, sockets.adopt(given[0]), order["engine"], InitAhead())
+            return first.make()
+        return _make_again(asker, order["run_dir"], given[0] if given else -1)
+
+    _answer(asker, make)
+    os._exit(0)
+
+
+def run_in_reserve(
+    orders: sockets.Socket, listener: sockets.Socket, conductor: int, asker: sockets.Socket
+) -> NoReturn:
+    """As `run_starter` for a first start, with what can be done before, for the next connection to `listener`.
+
+    First comes a message b"-" with the network namespace that most containers have use for, or without one. The
+    `conductor` is the process that asks; the answer has the "engine"'s connection in it. It ends when whoever made
+    us does, who holds the other end of `orders` and sees ours closed when there is a connection.
+    """
+    # Without its monitor nothing of this shim is good for anything; the launcher makes another.
+    syscalls.prctl(c.PR_SET_PDEATHSIG, signal.SIGKILL)
+    ahead = _init_ahead((orders.fileno(), listener.fileno(), asker.fileno()))
+    netns = ahead.netns if ahead.ready else userns.network_ahead()
+    sockets.send_fds(asker, b"-", [netns] if netns >= 0 else [])
+    engine = _next_connection(listener, orders, asker, ahead)
+    orders.close()
+    listener.close()
+    first = First(asker, engine, conductor, ahead, netns)
+    _answer(asker, first.make, [("engine", engine.fileno())])
+    first.finish()
+    os._exit(0)
+
+
+def _init_ahead(private: tuple[int, ...]) -> InitAhead:
+    ahead = InitAhead()
+    if userns.installed >= 0:
+        try:
+            ahead.make(userns.ids, private)
+        except (EngineError, OSError):
+            ahead.dismiss()  # whoever needs one will be told why
+    return ahead
+
+
+def _next_connection(
+    listener: sockets.Socket, orders: sockets.Socket, asker: sockets.Socket, ahead: InitAhead
+) -> sockets.Socket:
+    poller = select.poll()
+    poller.register(listener, select.POLLIN)
+    # When one of these says something the launcher has ended, the conductor, or init.
+    for other in (orders.fileno(), asker.fileno(), *([ahead.pidfd] if ahead.ready else [])):
+        poller.register(other, select.POLLIN)
+    while True:
+        ready = [fd for fd, _ in poller.poll()]
+        if ready != [listener.fileno()]:
+            os._exit(0)
+        with suppress(BlockingIOError):  # whoever it was has gone
+            return sockets.accept(listener)
+
+
+def _answer(
+    asker: sockets.Socket, make: Callable[[], Made], always: Descriptors | None = None
+) -> None:
+    try:
+        message, fds = make()
     except EngineError as error:
-        message = {"error": error.payload()}
+        message, fds = {"error": error.payload()}, []
         if isinstance(error, Unwatched):
             message["killed"] = error.pid
     except BaseException as error:  # noqa: BLE001 - the last frame of this process
         failure = EngineError(f"The container's starter failed: {type(error).__name__}: {error}")
-        message = {"error": failure.payload()}
+        message, fds = {"error": failure.payload()}, []
+    fds = [*fds, *(always or ())]
+    message["fds"] = [name for name, _ in fds]
     sockets.send_fds(asker, json.dumps(message).encode(), [fd for _, fd in fds])
-    os._exit(0)
 
 
-def run_in_reserve(asker: sockets.Socket) -> NoReturn:
-    """As `run_starter`, with what can be done before the order. First comes a message b"-" with the network
-    namespace that most containers have use for, or without one.
-    """
-    ahead = userns.network_ahead()
-    sockets.send_fds(asker, b"-", [ahead] if ahead >= 0 else [])
-    run_starter(asker, ahead)
+class First:
+    """A first start; `netns` is a network namespace that the process `conductor` is in already, or -1."""
+
+    def __init__(
+        self,
+        asker: sockets.Socket,
+        engine: sockets.Socket,
+        conductor: int,
+        ahead: InitAhead,
+        netns: int = -1,
+    ) -> None:
+        self._asker = asker
+        self._engine = engine
+        self._conductor = conductor
+        self._ahead = ahead
+        self._netns = netns
+        self._raw = b""
+        self._trees: dict[int, int] | None = None
+
+    def make(self) -> Made:
+        """Raises EngineError, OSError."""
+        self._raw = sockets.receive_line(self._engine)
+        if not self._raw:
+            raise EngineError("Nobody waits for the container any more.")
+        self._plan: Plan = json.loads(self._raw)
+        plan = self._plan
+        _check_joined(plan, -1)
+        os.makedirs(plan["run_dir"], mode=0o700, exist_ok=True)
+        held = [port.detach() for port in hold_ports(plan["ports"])]
+        modes = plan["namespaces"]
+        if modes["network"] != "own" or modes["user"] != "own":
+            self._netns = -1
+        announced = self._netns >= 0
+        if announced and plan["wait_for_network"]:
+            # The engine's part begins now, and goes on beside ours.
+            sockets.send_json(self._engine, {"stage": "netns", "pid": self._conductor})
+        facts, fds = self._take_ahead() or self._fork()
+        message = {
+            **facts,
+            "plan": {name: plan[name] for name in _KEPT},
+            "announced": announced,
+        }
+        return message, fds + [("held", fd) for fd in held]
+
+    def _take_ahead(self) -> Made | None:
+        """Give init in reserve the plan, when it has use for it."""
+        plan, ahead = self._plan, self._ahead
+        if not ahead.ready:
+            return None
+        if ahead_fits(plan, self._raw):
+            with error_context("cgroup"):
+                doors = open_cgroup(plan["cgroup"]).doors()
+            with suppress(BrokenPipeError):  # it has just died
+                ahead.enter(doors)
+                with error_context("oom_score_adj"):
+                    write_oom_score(plan["oom_score_adj"], ahead.pid)
+                ahead.give(self._raw, plan)
+                userns.raise_limits(plan, ahead.pid)
+                with error_context("mounts"):
+                    self._trees = userns.take_sources(plan)
+        if self._trees is None:
+            ahead.dismiss()
+            return None
+        facts = _facts(plan, ahead.pid, ahead.start_time)
+        return facts, [("pidfd", ahead.pidfd), *ahead.kept, ("netns", ahead.netns)]
+
+    def _fork(self) -> Made:
+        plan = self._plan
+        mapped = _prepare_mapped(plan)
+        if not mapped and plan["user_namespace"] is not None:
+            self._raw = json.dumps(plan).encode()  # it goes without one
+        self._keep_plan()
+        private = (self._engine.fileno(), self._asker.fileno())
+        facts, fds, namespaces = _make_init(
+            self._asker, plan, mapped, self._netns, private, first=True
+        )
+        facts["dismissed"] = self._ahead.pid
+        if namespaces.net >= 0:
+            fds.append(("netns", namespaces.net))
+        return facts, fds
+
+    def finish(self) -> None:
+        """What the monitor need not wait for, when init was in reserve: its root file system, and the plan's file."""
+        if self._trees is None:
+            return
+        try:
+            with error_context("mounts"):
+                self._ahead.attach(userns.root_tree(self._plan), self._trees)
+            self._keep_plan()
+        except BaseException as error:  # noqa: BLE001 - the last frame of this process
+            self._ahead.fail(json.dumps(as_init_failed(error).payload()).encode())
+        self._ahead.release()
+
+    def _keep_plan(self) -> None:
+        # For restarts by policy, which a running container may be given later. The run directory is volatile, so
+        # there is nothing to sync.
+        path = f"{self._plan['run_dir']}/{PLAN_FILE}"
+        write_atomic(path, self._raw, mode=0o600, durable=False)
 
 
-def _make_first(
-    asker: sockets.Socket, engine: sockets.Socket, conductor: int, ahead: int
-) -> tuple[dict[str, Any], Descriptors]:
-    raw = sockets.receive_line(engine)
-    if not raw:
-        raise EngineError("Nobody waits for the container any more.")
-    plan: Plan = json.loads(raw)
-    _check_joined(plan, -1)
-    os.makedirs(plan["run_dir"], mode=0o700, exist_ok=True)
-    held = [port.detach() for port in hold_ports(plan["ports"])]
-    modes = plan["namespaces"]
-    netns = ahead if modes["network"] == modes["user"] == "own" else -1
-    if netns >= 0 and plan["wait_for_network"]:
-        # The engine's part begins now, and goes on beside ours.
-        sockets.send_json(engine, {"stage": "netns", "pid": conductor})
-    mapped = _prepare_mapped(plan)
-    if not mapped and plan["user_namespace"] is not None:
-        raw = json.dumps(plan).encode()  # it goes without one
-    # For restarts by policy, which a running container may be given later. The run directory is volatile, so
-    # there is nothing to sync.
-    write_atomic(f"{plan['run_dir']}/{PLAN_FILE}", raw, mode=0o600, durable=False)
-    private = (engine.fileno(), asker.fileno())
-    message, fds, namespaces = _make_init(asker, plan, mapped, netns, private, first=True)
-    message["plan"] = {name: plan[name] for name in _KEPT}  # type: ignore[literal-required]
-    message["announced"] = netns >= 0
-    if namespaces.net >= 0:
-        fds.append(("netns", namespaces.net))
-    return message, fds + [("held", fd) for fd in held]
-
-
-def _make_again(
-    asker: sockets.Socket, run_dir: str, netns: int
-) -> tuple[dict[str, Any], Descriptors]:
+def _make_again(asker: sockets.Socket, run_dir: str, netns: int) -> Made:
     with open(f"{run_dir}/{PLAN_FILE}", "rb") as file:
         plan: Plan = json.loads(file.read())
     _check_joined(plan, netns)
@@ -139,12 +265,15 @@ def _make_init(
     doors = userns.join(plan, netns, asker) if mapped else None
     namespaces = Namespaces(plan, netns)
     child = spawn(plan, namespaces, first=first, doors=doors, private=private)
-    facts = {
+    return _facts(plan, child.pid, child.start_time), child.fds, namespaces
+
+
+def _facts(plan: Plan, pid: int, start_time: int) -> dict[str, Any]:
+    return {
         "own_pid_namespace": plan["namespaces"]["pid"] == "own",
-        "pid": child.pid,
-        "start_time": child.start_time,
+        "pid": pid,
+        "start_time": start_time,
     }
-    return facts, child.fds, namespaces
 
 
 def _check_joined(plan: Plan, netns: int) -> None:

@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import resource
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from runtime.cgroups import files, open_cgroup
@@ -25,6 +25,8 @@ from runtime.shim.command import stay_closed
 from runtime.shim.init import write_oom_score
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from runtime.model.plan import MountStep, Plan, UserNamespace
     from runtime.shim.sockets import Socket
 
@@ -59,6 +61,23 @@ def prepare(plan: Plan) -> bool:
     Takes the steps that are done out of plan["mounts"]. False when a file system of its mounts has no idmapped
     mounts and the container may do without a user namespace: then nothing has changed. Raises EngineError, OSError.
     """
+    trees = take_sources(plan)
+    if trees is None:
+        return False
+    for index, tree in trees.items():
+        plan["mounts"][index]["tree"] = tree
+    with _as_its_root(plan) as ids:
+        mount_root(plan)
+        _make_devices(plan, ids)
+    # Init may not be able to reach it by its path.
+    os.chdir(plan["overlay"]["rootfs"])
+    return True
+
+
+def take_sources(plan: Plan) -> dict[int, int] | None:
+    """In a mount namespace of our own from now on: copies of the sources of binds, by number in plan["mounts"], and
+    an idmapped view of the instance's directory in its place. None as `prepare` says False. Raises as that.
+    """
     syscalls.unshare(c.CLONE_NEWNS)
     syscalls.mount("none", "/", "", c.MS_SLAVE | c.MS_REC)
     mode = plan["namespaces"]["user"]
@@ -68,22 +87,35 @@ def prepare(plan: Plan) -> bool:
         cover(plan["overlay"]["data"], namespace)
     except IdsNotMapped as error:
         _give_up(plan, "A user namespace with these mounts", f"idmapped mounts on {error}")
-        return False
-    for step, tree in [*trees, *_trees(plan["mounts"], "kept")]:
-        step["tree"] = tree
+        return None
+    trees |= _trees(plan["mounts"], "kept")
     uid, gid = owner(plan["user_namespace"])
     for name in ("hosts", "hostname", "resolv.conf"):
         os.chown(f"{plan['run_dir']}/{name}", uid, gid)
-    # Overlayfs keeps the credentials of who mounts it, and what they create must have an owner on disk.
+    return trees
+
+
+@contextmanager
+def _as_its_root(plan: Plan) -> Iterator[tuple[int, int]]:
+    """What is made here belongs to the container's root, whose ids are yielded."""
+    uid, gid = owner(plan["user_namespace"])
     syscalls.prctl(c.PR_SET_SECUREBITS, c.SECBIT_NO_SETUID_FIXUP)
     syscalls.set_fs_ids(uid, gid)
+    yield uid, gid
+    syscalls.set_fs_ids(0, 0)
+
+
+def mount_root(plan: Plan) -> None:
+    # Overlayfs keeps the credentials of who mounts it, and what they create must have an owner on disk.
     with error_context("rootfs"):
         mounts.mount_overlay(plan["overlay"])
-    _make_devices(plan, (uid, gid))
-    # Init may not be able to reach it by its path.
-    os.chdir(plan["overlay"]["rootfs"])
-    syscalls.set_fs_ids(0, 0)
-    return True
+
+
+def root_tree(plan: Plan) -> int:
+    """A detached copy of the container's root file system, after `take_sources`. Raises EngineError, OSError."""
+    with _as_its_root(plan):
+        mount_root(plan)
+    return syscalls.open_tree(plan["overlay"]["rootfs"], c.OPEN_TREE_CLONE | c.OPEN_TREE_CLOEXEC)
 
 
 def owner(mapping: UserNamespace | None) -> tuple[int, int]:
@@ -92,17 +124,17 @@ def owner(mapping: UserNamespace | None) -> tuple[int, int]:
     return mapping["uids"][0]["outside"], mapping["gids"][0]["outside"]
 
 
-def _trees(steps: list[MountStep], ids: str, namespace: int = -1) -> list[tuple[MountStep, int]]:
-    """The binds with these `ids`, each with a copy of its source, mapped by `namespace` unless that is -1."""
-    made: list[tuple[MountStep, int]] = []
+def _trees(steps: list[MountStep], ids: str, namespace: int = -1) -> dict[int, int]:
+    """A copy of the source of each bind with these `ids`, by its number, mapped by `namespace` unless that is -1."""
+    made: dict[int, int] = {}
     try:
-        for step in steps:
+        for index, step in enumerate(steps):
             if step.get("ids") == ids:
-                made.append((step, tree := mounts.copy_tree(step)))
+                made[index] = tree = mounts.copy_tree(step)
                 if namespace >= 0:
                     map_ids(tree, namespace, recursive=mounts.takes_submounts(step))
     except BaseException:
-        for _, tree in made:
+        for tree in made.values():
             os.close(tree)
         raise
     return made
@@ -179,8 +211,10 @@ def write_maps(pid: int, mapping: UserNamespace) -> bytes:
     return b"+"
 
 
-def raise_limits(plan: Plan) -> None:
-    """What only the host's root may raise; where it may not either, init says so when it sets the limits."""
+def raise_limits(plan: Plan, pid: int = 0) -> None:
+    """What only the host's root may raise, for process `pid` or ourselves; where it may not either, init says so when
+    it sets the limits.
+    """
     asked = {name: hard for name, _, hard in plan["rlimits"]}
     # Root inside is a user like any other to the kernel. How many processes it may have, its group says.
     asked.setdefault("nproc", resource.RLIM_INFINITY)
@@ -188,10 +222,10 @@ def raise_limits(plan: Plan) -> None:
         number = number_of(name)
         if number is None:
             continue
-        now = resource.getrlimit(number)
+        now = resource.prlimit(pid, number)
         if _most(hard, now[0]) != now[0]:
             with suppress(ValueError, OSError):
-                resource.setrlimit(number, (hard, _most(hard, now[1])))
+                resource.prlimit(pid, number, (hard, _most(hard, now[1])))
 
 
 def _most(one: int, other: int) -> int:

@@ -69,7 +69,7 @@ def test_its_death_leaves_containers_and_their_exits_alone(pad: Launchpad) -> No
     pad.wait_for_output(plan, "ready")
     pad.stop_launcher(signal.SIGKILL)
     with pytest.raises(LauncherUnavailable):
-        LauncherClient(pad.config).start(plan)
+        pad.start(plan)
     assert pad.shim(plan).state().pid == state.pid
     assert pad.shim(plan).stop(None, 5).code == 5
     pad.start_launcher()
@@ -79,6 +79,9 @@ def test_its_death_leaves_containers_and_their_exits_alone(pad: Launchpad) -> No
 def test_a_plan_that_it_took_to_its_grave_can_be_sent_again(pad: Launchpad) -> None:
     assert pad.launcher is not None
     pad.launcher.send_signal(signal.SIGSTOP)
+    for pid in pad.spares():
+        os.kill(pid, signal.SIGKILL)  # it would take the plan by itself
+    wait_until(lambda: not pad.spares(), what="the spare to be gone")
     session = LauncherClient(pad.config).start(pad.plan("sleep", "1000"))
     pad.stop_launcher(signal.SIGKILL)
     with pytest.raises(LauncherUnavailable) as caught:

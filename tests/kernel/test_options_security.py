@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from runtime.engine.mounts import MASKED_PATHS
 from runtime.errors import EngineError, InitFailed, NotFound, Unsupported
 from runtime.kernel import apparmor, capabilities
+from runtime.model.standard import MASKED_PATHS
 from tests.support.engine import Instance
 from tests.support.options import Seen, asked, started
 from tests.support.waiting import wait_until

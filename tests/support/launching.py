@@ -204,6 +204,23 @@ class Launchpad:
                 found.append(pid)
         return found
 
+    def spares(self) -> list[int]:
+        """The processes of the shim in reserve; its init is the one in a pid namespace of its own."""
+        return [p for p in self.processes(spares=True) if p not in self.processes()]
+
+    def wait_for_init_in_reserve(self) -> int:
+        own = os.readlink("/proc/self/ns/pid")
+
+        def found() -> int | None:
+            for pid in self.spares():
+                with suppress(OSError):  # it has just ended
+                    ready = "rootfs" in os.listdir(f"/proc/{pid}/root")
+                    if ready and os.readlink(f"/proc/{pid}/ns/pid") != own:
+                        return pid
+            return None
+
+        return wait_until(found, what="init in reserve")
+
     def shims(self) -> list[int]:
         return [p for p in self.processes("shims") if p not in self.processes("containers")]
 
