@@ -121,6 +121,8 @@ def _become(
         _mount_groups(plan, tree, given)
         data, fds = _receive(channel)
         _build_rootfs(plan, tree, fds[0], dict(zip(json.loads(data), fds[1:], strict=True)))
+    for fd in (tree, fds[0]):
+        os.close(fd)
     done = standard.sysctls(last_id)
     rest = {k: v for k, v in plan["sysctls"].items() if done.get(k) != v}
     init.go_on(

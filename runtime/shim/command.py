@@ -176,6 +176,7 @@ def _change_directory(cwd: str, *, make: bool) -> None:
         if make:
             os.makedirs(cwd, exist_ok=True)
         os.chdir(cwd)
+        now = os.getcwd()
     except OSError as error:
         raise InitFailed(
             "cwd",
@@ -185,7 +186,7 @@ def _change_directory(cwd: str, *, make: bool) -> None:
             field="process.cwd",
         ) from error
     # The kernel says so when a directory lies outside our root (CVE-2024-21626).
-    if not os.getcwd().startswith("/"):
+    if not now.startswith("/"):
         raise InitFailed("cwd", f"{cwd} lies outside the container.", exit_code=126)
 
 

@@ -103,7 +103,7 @@ def go_on(
     plan: Plan, *, go: int, status: int, terminal: int, settings: int, configure_network: bool
 ) -> NoReturn:
     """From a root file system that is built, and our current directory, to the command. `settings` is a directory
-    /proc/sys that can be written to; the others are as in `run_init`.
+    /proc/sys that can be written to, which is closed; the others are as in `run_init`.
     """
     # The starter has ended and the network is there; or the monitor is gone, and nobody wants us.
     if os.read(go, 1) != b"g":
@@ -113,6 +113,8 @@ def go_on(
             _configure_network(plan, settings)
     with error_context("sysctls"):
         write_sysctls(plan["sysctls"], settings, mapped=plan["user_namespace"] is not None)
+    # Through it the working directory could be where the kernel's settings can be changed.
+    os.close(settings)
     with error_context("pivot"):
         forbid_imports()
         mounts.pivot_into(".")

@@ -6,6 +6,7 @@ import json
 import os
 import select
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from runtime.errors import EngineError, InitFailed, from_payload
@@ -73,6 +74,11 @@ class Starter:
         """What a starter in reserve has to say first: the network namespace it has made, or -1."""
         _, fds = self._receive()
         return fds[0] if fds else -1
+
+    def go_on(self) -> None:
+        """What it has made is where it belongs."""
+        with suppress(OSError):  # then it has ended
+            self._channel.send(b"+")
 
     def hand_over(self) -> tuple[bytes, list[int]] | None:
         """For a monitor whose child conducts a first start (see `run_start`): what runtime.shim.handover has

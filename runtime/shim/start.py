@@ -46,6 +46,7 @@ def run_in_reserve(
         # Where the engine finds it.
         syscalls.setns(netns, c.CLONE_NEWNET)
         os.close(netns)
+    starter.go_on()
     try:
         message, fds = starter.made()
     except EngineError:

@@ -11,7 +11,7 @@ import json
 import os
 import select
 import signal
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from runtime.cgroups import open_cgroup
@@ -28,7 +28,7 @@ from runtime.shim.spawn import Unwatched, spawn
 from runtime.store.files import write_atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from runtime.model.plan import Plan
 
@@ -83,15 +83,18 @@ def run_in_reserve(
 ) -> NoReturn:
     """As `run_starter` for a first start, with what can be done before, for the next connection to `listener`.
 
-    First comes a message b"-" with the network namespace that most containers have use for, or without one. The
-    `conductor` is the process that asks; the answer has the "engine"'s connection in it. It ends when whoever made
-    us does, who holds the other end of `orders` and sees ours closed when there is a connection.
+    First comes a message b"-" with the network namespace that most containers have use for, or without one; when
+    the `conductor`, the process that asks, is in it, it says so with a byte. The answer has the "engine"'s connection in
+    it. We end when the launcher does, which holds the other end of `orders`, and sees ours closed when there is a
+    connection.
     """
     # Without its monitor nothing of this shim is good for anything; the launcher makes another.
     syscalls.prctl(c.PR_SET_PDEATHSIG, signal.SIGKILL)
     ahead = _init_ahead((orders.fileno(), listener.fileno(), asker.fileno()))
     netns = ahead.netns if ahead.ready else userns.network_ahead()
     sockets.send_fds(asker, b"-", [netns] if netns >= 0 else [])
+    if not asker.recv(1):
+        os._exit(0)
     engine = _next_connection(listener, orders, asker, ahead)
     orders.close()
     listener.close()
@@ -202,7 +205,7 @@ class First:
                     write_oom_score(plan["oom_score_adj"], ahead.pid)
                 ahead.give(self._raw, plan)
                 userns.raise_limits(plan, ahead.pid)
-                with error_context("mounts"):
+                with _as_steps_of_init():
                     self._trees = userns.take_sources(plan)
         if self._trees is None:
             ahead.dismiss()
@@ -293,11 +296,17 @@ def _prepare_mapped(plan: Plan) -> bool:
     """Whether the container gets a user namespace; then all is done that it takes the host's root for."""
     if not userns.wanted(plan):
         return False
+    with _as_steps_of_init():
+        return userns.prepare(plan)
+
+
+@contextmanager
+def _as_steps_of_init() -> Iterator[None]:
+    """Without a user namespace it would be init that does this, and fails."""
     try:
         with error_context("mounts"):
-            return userns.prepare(plan)
+            yield
     except Unsupported:
         raise
     except EngineError as error:
-        # Without a user namespace these are init's steps, and fail as such.
         raise as_init_failed(error) from error

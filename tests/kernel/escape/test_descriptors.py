@@ -103,6 +103,8 @@ def test_no_descriptor_is_the_working_directory_of_an_image(
         assert error.stage in ("cwd", "mounts"), error  # noqa: PT017 - either may happen
         return
     assert top_of(seen.pid) == root_of(seen.pid)
+    # Nor a way around what is read-only in there.
+    assert "/proc/sys" not in os.readlink(f"/proc/{seen.pid}/cwd")
 
 
 def test_links_in_its_path_lead_nowhere_outside(instance: Instance, userns: Kind) -> None:
