@@ -121,9 +121,9 @@ class _Door:
         """Whether somebody connects `within` seconds."""
         return self._heard(self._listener.fileno(), within)
 
-    def left_to(self, spare: Socket, within: float) -> None:
-        """Wait until the shim in reserve has a connection or has ended, `within` seconds."""
-        self._heard(spare.fileno(), within)
+    def left_to(self, spare: Socket, within: float) -> bool:
+        """Wait until the shim in reserve has a connection, or `within` seconds; False when it has ended without."""
+        return not self._heard(spare.fileno(), within) or bool(spare.recv(1))
 
     def _heard(self, fd: int, within: float) -> bool:
         while True:
@@ -158,8 +158,8 @@ def _serve_for_ever(door: _Door) -> None:
             pause = _PAUSE
         else:
             with closing(spare):
-                door.left_to(spare, _SPARE_LIFE)
-            pause = _QUIET
+                # Who kills them, or has no memory for them, is not given one after the other.
+                pause = _QUIET if door.left_to(spare, _SPARE_LIFE) else _PAUSE
 
 
 def _make_spare(door: _Door) -> Socket | None:

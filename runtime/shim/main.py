@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def run_spare(orders: sockets.Socket, listener: sockets.Socket) -> NoReturn:
     """Be the shim of the next connection to `listener`, with all done that can be done before.
 
-    Never returns; ends when the other end of `orders` is closed. Ours is closed when there is a connection.
+    Never returns; ends when the other end of `orders` is closed, which gets a byte when there is a connection.
     """
     _be_shim((orders, listener), partial(run_in_reserve, orders, listener))
 

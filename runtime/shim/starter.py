@@ -85,7 +85,7 @@ def run_in_reserve(
 
     First comes a message b"-" with the network namespace that most containers have use for, or without one; when
     the `conductor`, the process that asks, is in it, it says so with a byte. The answer has the "engine"'s connection in
-    it. We end when the launcher does, which holds the other end of `orders`, and sees ours closed when there is a
+    it. We end when the launcher does, which holds the other end of `orders`, and gets a byte when there is a
     connection.
     """
     # Without its monitor nothing of this shim is good for anything; the launcher makes another.
@@ -96,6 +96,8 @@ def run_in_reserve(
     if not asker.recv(1):
         os._exit(0)
     engine = _next_connection(listener, orders, asker, ahead)
+    with suppress(OSError):
+        orders.send(b"c")
     orders.close()
     listener.close()
     first = First(asker, engine, conductor, ahead, netns)
