@@ -13,7 +13,7 @@ from runtime.engine.observe import Observer
 from runtime.engine.planning import rlimits_of
 from runtime.engine.undo import Undo
 from runtime.errors import NotFound, ShimLost, SpecInvalid, error_context
-from runtime.model import standard
+from runtime.kernel import standard
 from runtime.model.codec import to_json
 from runtime.model.spec import ContainerSpec, Limits, Restart, Ulimit
 from runtime.model.state import RunState

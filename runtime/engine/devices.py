@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 
 from runtime.errors import SpecInvalid
-from runtime.model import standard
+from runtime.kernel import standard
 from runtime.model.plan import MountStep
 from runtime.model.spec import ContainerSpec, Device
 

@@ -14,6 +14,7 @@ from typing import Any
 from runtime.engine.devices import device_steps
 from runtime.engine.volumes import VolumeManager
 from runtime.errors import SpecInvalid
+from runtime.kernel import standard
 from runtime.kernel.constants import (
     MS_NOATIME,
     MS_NODEV,
@@ -25,7 +26,6 @@ from runtime.kernel.constants import (
     MS_STRICTATIME,
     MS_SYNCHRONOUS,
 )
-from runtime.model import standard
 from runtime.model.plan import MountStep
 from runtime.model.spec import ContainerSpec, Mount
 from runtime.store.paths import Config

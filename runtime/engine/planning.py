@@ -14,8 +14,7 @@ from runtime.engine.etc import hostname_of
 from runtime.engine.mounts import mount_steps
 from runtime.engine.volumes import VolumeManager
 from runtime.errors import BadState
-from runtime.kernel import apparmor, capabilities, procfs, seccomp
-from runtime.model import standard
+from runtime.kernel import apparmor, capabilities, procfs, seccomp, standard
 from runtime.model.codec import to_json
 from runtime.model.parse import parse_signal
 from runtime.model.plan import Capabilities, Interface, Namespaces, Overlay, Plan, UserNamespace

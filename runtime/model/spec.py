@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from runtime.model.standard import SHM_SIZE
-
 RestartName = Literal["no", "on-failure", "always", "unless-stopped"]
 MountType = Literal["volume", "bind", "tmpfs"]
 Protocol = Literal["tcp", "udp", "sctp"]
@@ -211,7 +209,7 @@ class ContainerSpec:
     security: Security = Security()
     stop_signal: str = "SIGTERM"
     stop_timeout: int = 10  # seconds between stop_signal and SIGKILL
-    shm_size: int = SHM_SIZE
+    shm_size: int = 64 * 1024 * 1024
     auto_remove: bool = False
     labels: dict[str, str] = field(default_factory=dict)
     version: int = 1

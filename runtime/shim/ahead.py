@@ -1,7 +1,7 @@
 """Init of a container that is not known yet, as the starter sees it that keeps it in reserve.
 
 It has been forked into namespaces of its own, with the file systems, masks and settings that containers have
-alike (runtime.model.standard), and waits (ahead_init.py). A plan that asks for nothing else of these takes it;
+alike (runtime.kernel.standard), and waits (ahead_init.py). A plan that asks for nothing else of these takes it;
 for any other the starter dismisses it and forks one.
 """
 
@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 
 from runtime.errors import EngineError
 from runtime.kernel import constants as c
-from runtime.kernel import mounts, procfs, syscalls
-from runtime.model import standard
+from runtime.kernel import mounts, procfs, standard, syscalls
 from runtime.shim import sockets
 from runtime.shim.ahead_init import PREPARED, is_of_groups, is_prepared, run_ahead
 from runtime.shim.userns import owner

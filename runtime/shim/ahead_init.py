@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, NoReturn
 from runtime.cgroups import walk_in
 from runtime.errors import error_context
 from runtime.kernel import constants as c
-from runtime.kernel import mounts, syscalls
+from runtime.kernel import mounts, standard, syscalls
 from runtime.kernel.rtnetlink import Rtnetlink
-from runtime.model import standard
 from runtime.shim import init, sockets
 from runtime.shim.userns import become_root
 

@@ -11,7 +11,7 @@ import pytest
 
 from runtime.errors import EngineError, InitFailed, NotFound, Unsupported
 from runtime.kernel import apparmor, capabilities
-from runtime.model.standard import MASKED_PATHS
+from runtime.kernel.standard import MASKED_PATHS
 from tests.support.engine import Instance
 from tests.support.options import Seen, asked, started
 from tests.support.waiting import wait_until

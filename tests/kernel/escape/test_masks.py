@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import InitFailed, SpecInvalid
+from runtime.kernel.standard import MASKED_PATHS, READONLY_PATHS
 from runtime.model.spec import Device, Mount, Restart
-from runtime.model.standard import MASKED_PATHS, READONLY_PATHS
 from runtime.shim.client import ShimClient
 from tests.support.engine import Instance
 from tests.support.escape import Kind, box, image, says, volume
