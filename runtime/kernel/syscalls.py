@@ -36,6 +36,8 @@ _python.syscall.restype = ctypes.c_long
 _raw = ctypes.CDLL(None, use_errno=True).syscall
 _raw.argtypes = [ctypes.c_long, *[ctypes.c_void_p] * 5]
 _raw.restype = ctypes.c_long
+_prctl = ctypes.CDLL(None, use_errno=True).prctl
+_prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
 _machine = os.uname().machine
 
 # Calls without a wrapper in Debian 12's C library.
@@ -130,8 +132,8 @@ def pivot_root(new_root: str, put_old: str) -> None:
 
 def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
     """prctl(2)."""
-    arguments = [ctypes.c_ulong(a) for a in (arg2, arg3, arg4, arg5)]
-    return _check(_libc.prctl(ctypes.c_int(option), *arguments), "prctl", str(option))
+    result = int(_prctl(option, arg2, arg3, arg4, arg5))
+    return result if result >= 0 else _check(result, "prctl", str(option))
 
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:

@@ -60,12 +60,13 @@ def make_rootfs(directory: Path) -> Path:
 class Launchpad:
     """Starts containers by their plans. Leaving it ends them and asserts that nothing is left."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: str = "/run") -> None:
+        """`run` is where its run directory is to be, on a file system in memory on most hosts."""
         self._directory = tempfile.TemporaryDirectory(prefix="slw-", dir="/tmp")
-        base = Path(self._directory.name)
-        self.config = Config(base / "root", base / "run", f"test-{secrets.token_hex(4)}")
+        self._run = tempfile.TemporaryDirectory(prefix="slw-", dir=run)
+        root = Path(self._directory.name) / "root"
+        self.config = Config(root, Path(self._run.name), f"test-{secrets.token_hex(4)}")
         self.config.containers.mkdir(parents=True)
-        self.config.run.mkdir()
         self.rootfs = make_rootfs(self.config.root / "rootfs")
         self.cgroups = CgroupManager(self.config)
         self.launcher: subprocess.Popen[bytes] | None = None
@@ -95,6 +96,7 @@ class Launchpad:
             mounts = Path("/proc/self/mountinfo").read_text()
             assert str(self.config.root) not in mounts
             self._directory.cleanup()
+            self._run.cleanup()
 
     # -- launcher -----------------------------------------------------------------------------
 
