@@ -17,7 +17,7 @@ ln -sfn /proc/self/fd/1 /dev/stdout
 ln -sfn /proc/self/fd/2 /dev/stderr
 echo guest > /proc/sys/kernel/hostname
 ip link set lo up
-modprobe -a virtio_console virtio_rng overlay bfq fuse loop tun
+modprobe -a virtio_console virtio_rng overlay br_netfilter bfq fuse loop tun
 # The host takes the machine for hung when it does not hear this.
 for port in /sys/class/virtio-ports/*; do
     [ "$(<"$port/name")" = slipway.alive ] || continue
