@@ -36,7 +36,7 @@ def show(name: str, values: list[float], unit: str) -> None:
 
 
 def main(count: int) -> None:
-    with Launchpad("/dev/shm") as pad:
+    with Launchpad("/dev/shm", "/dev/shm") as pad:
         plans = [pad.plan("sleep", "1000") for _ in range(count)]
         least: list[float] = []
         starts: list[float] = []

@@ -128,8 +128,9 @@ class InitAhead:
         os.write(self._status, report)
 
     def release(self) -> None:
-        """Of what the monitor listens to: init alone is to be heard there."""
-        os.close(self._status)
+        """What the monitor has as well, and what it listens to: init alone is to be heard there."""
+        for fd in (self._status, self.pidfd, self.netns, *(fd for _, fd in self.kept)):
+            os.close(fd)
         self._channel.close()
 
     def dismiss(self) -> None:

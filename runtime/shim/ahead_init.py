@@ -142,7 +142,7 @@ def _become(
         status=status,
         terminal=given.get("terminal", -1),
         settings=settings,
-        configure_network=True,
+        configure_network=bool(plan["interfaces"]),  # there is no other than "lo", which is up
     )
 
 

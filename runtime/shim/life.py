@@ -162,16 +162,20 @@ class Life:
         os.set_blocking(fd, False)
         self.outputs[fd] = stream
 
-    def execute(self) -> EngineError | None:
-        """Let init go on: the network is there. Returns when the command runs, or why it does not."""
+    def let_go(self) -> None:
+        """Init may go on: the network is there."""
         if self._starter is not None:
             self._starter.reap()  # it holds the other ends of init's descriptors
-        go, status = self._fds.pop("go"), self._fds.pop("status")
+        go = self._fds.pop("go")
         try:
             os.write(go, b"g")
         except BrokenPipeError:
-            pass  # init has failed already; status says why
+            pass  # it has failed already; status says why
         os.close(go)
+
+    def executed(self) -> EngineError | None:
+        """Returns when the command runs, or why it does not."""
+        status = self._fds.pop("status")
         data = b""
         poller = select.poll()
         poller.register(status, select.POLLIN)

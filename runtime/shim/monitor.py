@@ -256,7 +256,8 @@ class Monitor:
             self.cgroup.renew()
             self._oom_before = self.cgroup.oom_kills()
             life = Life.again(self.plan["run_dir"], self._netns)
-            error = life.execute()
+            life.let_go()
+            error = life.executed()
         except EngineError as failure:
             error = failure
         except OSError as failure:

@@ -112,13 +112,17 @@ class _Start:
     def run(self) -> None:
         """Raises EngineError, OSError; nothing is left of the container then."""
         try:
-            init = handover.pack_init(self._plan["id"], *self._children)
-            sockets.send_fds(self._to_monitor, init, [self._life.pidfd])
             self._prepare()
             if self._plan["wait_for_network"] and not sockets.receive_line(self._engine):
                 # The engine has gone or given up: it undoes its side, this is ours.
                 raise EngineError("Nobody waits for the container any more.")
-            if (error := self._life.execute()) is not None:
+            # Until now it would have ended with us.
+            init = handover.pack_init(self._plan["id"], *self._children)
+            sockets.send_fds(self._to_monitor, init, [self._life.pidfd])
+            self._life.let_go()
+            # A first time for nothing, so that it is quick the second: we only wait for init now.
+            self._pack()
+            if (error := self._life.executed()) is not None:
                 raise error
             if not os.path.exists(f"{self._plan['run_dir']}/{PLAN_FILE}"):
                 raise EngineError("The container's starter died.")
@@ -139,8 +143,6 @@ class _Start:
         self._control = ControlSocket(f"{self._plan['run_dir']}/shim.sock")
         if self._plan["health"] is not None:
             self._record.state["health"] = first_state()
-        # A first time for nothing, so that it is quick the second: this process waits for init now.
-        self._pack()
 
     def _note_running(self) -> None:
         self._record.keep(

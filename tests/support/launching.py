@@ -60,12 +60,12 @@ def make_rootfs(directory: Path) -> Path:
 class Launchpad:
     """Starts containers by their plans. Leaving it ends them and asserts that nothing is left."""
 
-    def __init__(self, run: str = "/run") -> None:
-        """`run` is where its run directory is to be, on a file system in memory on most hosts."""
-        self._directory = tempfile.TemporaryDirectory(prefix="slw-", dir="/tmp")
+    def __init__(self, root: str = "/tmp", run: str = "/run") -> None:
+        """Where its directories are made: benchmarks choose a file system in memory."""
+        self._directory = tempfile.TemporaryDirectory(prefix="slw-", dir=root)
         self._run = tempfile.TemporaryDirectory(prefix="slw-", dir=run)
-        root = Path(self._directory.name) / "root"
-        self.config = Config(root, Path(self._run.name), f"test-{secrets.token_hex(4)}")
+        base = Path(self._directory.name)
+        self.config = Config(base / "root", Path(self._run.name), f"test-{secrets.token_hex(4)}")
         self.config.containers.mkdir(parents=True)
         self.rootfs = make_rootfs(self.config.root / "rootfs")
         self.cgroups = CgroupManager(self.config)
