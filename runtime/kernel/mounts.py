@@ -292,12 +292,21 @@ def move(tree: int, root: int, step: MountStep) -> None:
 
 
 def protect(root: int, masked: Iterable[str], read_only: Iterable[str]) -> None:
-    """Hide some paths below `root` and let nobody write to others; what is not there needs neither."""
-    for path in masked:
-        execute({"kind": "mask", "target": path, "optional": True}, root)
-    for path in read_only:
-        step: MountStep = {"kind": "remount", "target": path, "flags": MS_RDONLY, "recursive": True}
-        execute({**step, "optional": True}, root)
+    """Hide some paths below `root` and let nobody write to others; what is not there needs neither.
+
+    Raises KernelFailure for what is there and could not be protected.
+    """
+    steps: list[MountStep] = [{"kind": "mask", "target": path} for path in masked]
+    steps += [
+        {"kind": "remount", "target": path, "flags": MS_RDONLY, "recursive": True}
+        for path in read_only
+    ]
+    for step in steps:
+        try:
+            execute(step, root)
+        except KernelFailure as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                raise
 
 
 def _remount(step: MountStep, root: int) -> None:

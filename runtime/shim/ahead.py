@@ -64,9 +64,12 @@ class InitAhead:
         dev = _make_dev(ids[0])
         self.pid = syscalls.fork_sibling(_NAMESPACES)
         if self.pid == 0:
-            for fd in (*private, self._channel.detach(), *(fd for _, fd in self.kept)):
-                os.close(fd)
-            run_ahead(theirs, self._status, go, outputs, dev, last_id=ids[1] - 1)
+            try:
+                for fd in (*private, self._channel.detach(), *(fd for _, fd in self.kept)):
+                    os.close(fd)
+                run_ahead(theirs, self._status, go, outputs, dev, last_id=ids[1] - 1)
+            finally:
+                os._exit(128)  # it would go on as a second starter
         theirs.close()
         for fd in (go, *outputs, dev):
             os.close(fd)

@@ -45,7 +45,8 @@ _ROOT = "rootfs"
 
 
 def is_of_groups(step: MountStep) -> bool:
-    return step["target"] == _GROUPS or step["target"].startswith(f"{_GROUPS}/")
+    """Of the mounts by which the container sees its groups; what a user wants there is none of them."""
+    return step.get("plain", False) and f"{step['target']}/".startswith(f"{_GROUPS}/")
 
 
 def is_prepared(step: MountStep) -> bool:
@@ -71,14 +72,14 @@ def run_ahead(
         init.forbid_imports()
         os.chdir(tree)
         mounts.pivot_into(".")
-        rehearse()
+        _rehearse()
         channel.send(b"r")
         _become(channel, tree, settings, status, go, last_id)
     except BaseException as error:  # noqa: BLE001 - nothing may escape into the shim's own code
         os._exit(init.report(status, error))
 
 
-def rehearse() -> None:
+def _rehearse() -> None:
     """What a start is going to call, for nothing: the memory that it writes to is copied now, when nobody waits."""
     example = {"mounts": list(PREPARED.values()), "sysctls": standard.sysctls(0)}
     plan = json.loads(json.dumps(example))

@@ -21,6 +21,7 @@ from runtime.shim import handover, sockets
 from runtime.shim.control import ControlSocket
 from runtime.shim.health import first_state
 from runtime.shim.life import Life, Starter
+from runtime.shim.memory import take_own
 from runtime.shim.naming import set_name
 from runtime.shim.record import Record
 from runtime.shim.starter import PLAN_FILE
@@ -46,6 +47,7 @@ def run_in_reserve(
         # Where the engine finds it.
         syscalls.setns(netns, c.CLONE_NEWNET)
         os.close(netns)
+    take_own()
     starter.go_on()
     try:
         message, fds = starter.made()

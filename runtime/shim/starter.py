@@ -21,8 +21,8 @@ from runtime.kernel import procfs, syscalls
 from runtime.shim import sockets, userns
 from runtime.shim.ahead import InitAhead
 from runtime.shim.ahead import fits as ahead_fits
-from runtime.shim.ahead_init import rehearse
 from runtime.shim.init import as_init_failed, write_oom_score
+from runtime.shim.memory import take_own
 from runtime.shim.namespaces import Namespaces
 from runtime.shim.ports import hold_ports
 from runtime.shim.spawn import Unwatched, spawn
@@ -92,7 +92,7 @@ def run_in_reserve(
     # Without its monitor nothing of this shim is good for anything; the launcher makes another.
     syscalls.prctl(c.PR_SET_PDEATHSIG, signal.SIGKILL)
     ahead = _init_ahead((orders.fileno(), listener.fileno(), asker.fileno()))
-    rehearse()
+    take_own()
     netns = ahead.netns if ahead.ready else userns.network_ahead()
     sockets.send_fds(asker, b"-", [netns] if netns >= 0 else [])
     if not asker.recv(1):

@@ -67,6 +67,7 @@ def test_so_does_one_with_options_that_are_done_on_top(
         {"security": Security(masked_paths=())},
         {"mounts": (Mount("tmpfs", "/dev/shm"),)},
         {"mounts": (Mount("tmpfs", "/proc/acpi"),)},
+        {"mounts": (Mount("tmpfs", "/sys/fs/cgroup"),)},
         {"security": Security(privileged=True)},
     ],
     ids=str,
