@@ -57,9 +57,8 @@ class Instance:
             self._tear_down()
         finally:
             self._stop_launcher(signal.SIGTERM)
-            # A monitor answers before it exits, and the kernel takes network namespaces down one after the other, with
-            # their interfaces: beside an emulated machine that has taken it more than three seconds.
-            deadline = time.monotonic() + 15 * PATIENCE
+            # A monitor answers before it exits: give the last one its moment.
+            deadline = time.monotonic() + 3
             while (left := self.leftovers()) and time.monotonic() < deadline:
                 time.sleep(0.01)
             self.engine.cgroups.remove_root()
