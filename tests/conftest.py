@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from runtime.store.paths import Config
+from tests.support.naming import instance_name
 from tests.support.vm.protocol import inside
 
 # A test's directory says what it needs.
@@ -75,7 +75,7 @@ def config() -> Iterator[Config]:
     Short, because the path of a unix socket has at most 107 bytes.
     """
     base = Path(tempfile.mkdtemp(prefix="slw-", dir="/tmp"))
-    made = Config(root=base / "root", run=base / "run", name=f"test-{secrets.token_hex(4)}")
+    made = Config(root=base / "root", run=base / "run", name=instance_name())
     made.root.mkdir()
     made.run.mkdir()
     yield made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,7 +129,11 @@ def test_it_ends_with_the_launcher(pad: Launchpad) -> None:
 @pytest.mark.parametrize("victim", range(4))
 def test_whoever_of_it_is_killed_the_next_start_succeeds(pad: Launchpad, victim: int) -> None:
     pad.wait_for_init_in_reserve()
-    os.kill(sorted(pad.spares())[victim], signal.SIGKILL)
+    pidfd = os.pidfd_open(sorted(pad.spares())[victim])
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    # Until then what is as good as dead may still take the connection, and die as a start's monitor.
+    select.select([pidfd], [], [])
+    os.close(pidfd)
     assert pad.start(pad.plan("sleep", "1000")).pid
 
 

@@ -22,6 +22,7 @@ from runtime.model.spec import ContainerSpec, EndpointSpec, NetworkSpec
 from runtime.model.state import Observed, Status
 from runtime.store.logs import read_logs
 from runtime.store.paths import Config
+from tests.support.naming import instance_name
 from tests.support.processes import read_process
 from tests.support.specs import container
 from tests.support.waiting import PATIENCE, wait_until
@@ -36,7 +37,7 @@ class Instance:
         """`disk` puts the root on a tmpfs of that size ("8m"), for tests that fill it."""
         self._directory = tempfile.TemporaryDirectory(prefix="slw-", dir="/tmp")
         base = Path(self._directory.name)
-        self.config = Config(base / "root", base / "run", f"test-{secrets.token_hex(4)}")
+        self.config = Config(base / "root", base / "run", instance_name())
         self.config.root.mkdir()
         self.config.run.mkdir()
         self._disk = disk

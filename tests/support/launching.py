@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -29,6 +28,7 @@ from runtime.snapshots import mount_points, prepare
 from runtime.store.bundles import BundleStore
 from runtime.store.logs import read_logs
 from runtime.store.paths import Config
+from tests.support.naming import instance_name
 from tests.support.specs import container
 from tests.support.waiting import PATIENCE, wait_until
 
@@ -65,7 +65,7 @@ class Launchpad:
         self._directory = tempfile.TemporaryDirectory(prefix="slw-", dir=root)
         self._run = tempfile.TemporaryDirectory(prefix="slw-", dir=run)
         base = Path(self._directory.name)
-        self.config = Config(base / "root", Path(self._run.name), f"test-{secrets.token_hex(4)}")
+        self.config = Config(base / "root", Path(self._run.name), instance_name())
         self.config.containers.mkdir(parents=True)
         self.rootfs = make_rootfs(self.config.root / "rootfs")
         self.cgroups = CgroupManager(self.config)

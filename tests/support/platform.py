@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import shutil
 import signal
 import socket
@@ -19,6 +18,7 @@ from typing import Any
 import httpx
 
 from runtime.store.paths import Config
+from tests.support.naming import instance_name
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 _READY = "Slipway is up:"
@@ -39,7 +39,7 @@ class Platform:
     """Started with `start()`, ended with `stop()` (containers go on) or `destroy()` (nothing is left)."""
 
     def __init__(self, *, environment: Mapping[str, str] | None = None) -> None:
-        self.name = f"test-{secrets.token_hex(3)}"
+        self.name = instance_name()
         self.base = Path(tempfile.mkdtemp(prefix="slw-e2e-", dir="/var/tmp"))
         # Web is another user, and must come through.
         self.base.chmod(0o755)

@@ -26,10 +26,8 @@ class Fake:
         self.loop = loop
         self.silent = silent
         self.asked = 0
-        self.datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.datagrams.bind((address, port))
-        self.port = self.datagrams.getsockname()[1]
-        self.streams = socket.create_server((address, self.port))
+        self.streams, self.datagrams = _bind(address, port)
+        self.port = self.streams.getsockname()[1]
         loop.watch(self.datagrams, READ, self._datagram)
         loop.watch(self.streams, READ, self._stream)
 
@@ -60,6 +58,22 @@ class Fake:
     def close(self) -> None:
         self.loop.forget(self.datagrams)
         self.loop.forget(self.streams)
+
+
+def _bind(address: str, port: int) -> tuple[socket.socket, socket.socket]:
+    """One port for streams and datagrams; without a `port`, one that both have free."""
+    while True:
+        streams = socket.create_server((address, port))
+        datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            datagrams.bind(streams.getsockname())
+        except OSError:
+            streams.close()
+            datagrams.close()
+            if port:
+                raise
+        else:
+            return streams, datagrams
 
 
 class Bench:
