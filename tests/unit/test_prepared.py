@@ -91,6 +91,23 @@ def test_an_update_sets_what_it_is_given_and_counts_the_rows(host: Host) -> None
     assert _since(operation.pk, WHEN.replace(hour=13)) == []
 
 
+@prepared
+def _on_hosts(host_ids: list[str]) -> QuerySet[Operation]:
+    return Operation.objects.filter(host_id__in=host_ids)
+
+
+@prepared
+def _of_hosts(host_ids: list[str]) -> QuerySet[Operation]:
+    return Operation.objects.filter(host__pk__in=host_ids)
+
+
+def test_a_list_that_would_be_lost_on_a_foreign_key_is_an_error(host: Host) -> None:
+    operation = _operation(host, "a")
+    with pytest.raises(TypeError, match="__pk__in"):
+        _on_hosts([host.pk])
+    assert _of_hosts([host.pk, "b" * 32]) == [operation]
+
+
 def test_what_one_thread_has_prepared_another_one_uses_with_its_own_connection(host: Host) -> None:
     _of_kinds(host.pk, ["a"])
     seen: list[Any] = []

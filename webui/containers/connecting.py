@@ -11,12 +11,13 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F
 
-from runtime.errors import AlreadyExists, BadState, Conflict, NotFound, SpecInvalid
+from runtime.errors import BadState, Conflict, NotFound, SpecInvalid
 from runtime.model.codec import to_json
 from runtime.model.spec import ContainerSpec, EndpointSpec
 from runtime.model.state import Status
 from runtime.model.validate_names import validate_hostname
 from webui.accounts.models import User
+from webui.containers.aliases import check_aliases, check_not_alias
 from webui.containers.models import Container
 from webui.containers.recording import container_ask, container_event
 from webui.containers.requests import ConnectRequest
@@ -58,7 +59,8 @@ def container_connect(
     with transaction.atomic():
         host_lock(host=container.host)
         _check_network(container, network)
-        _check_aliases(container, network, request.aliases)
+        check_aliases(network, request.aliases, "aliases", container_id=container.pk)
+        check_not_alias(container.name, [network.pk], "container", container_id=container.pk)
         endpoint = choose_address(
             network,
             address=request.ip,
@@ -149,20 +151,6 @@ def _check_nothing_under_way(container: Container, network: Network) -> None:
             field="container",
             operation=str(live.pk),
         )
-
-
-def _check_aliases(container: Container, network: Network, aliases: list[str]) -> None:
-    """Several containers may share an alias, and then share its work; a container's own name is its alone."""
-    wanted = {alias.lower(): index for index, alias in enumerate(aliases)}
-    names = Container.objects.filter(endpoints__network=network).exclude(pk=container.pk)
-    for name in names.values_list("name", flat=True):
-        index = wanted.get(name.lower())
-        if index is not None:
-            raise AlreadyExists(
-                f"{name} is the name of another container on {network.name}.",
-                hint="Choose another alias, or rename that container.",
-                field=f"aliases[{index}]",
-            )
 
 
 # -- what came of it, written by workers ---------------------------------------------------------

@@ -40,6 +40,13 @@ def addresses(network_id: str) -> QuerySet[Endpoint, tuple[str, str]]:
 
 
 @prepared
+def aliases(network_ids: Iterable[str]) -> QuerySet[Endpoint, tuple[list[str], str, str, str]]:
+    """(aliases, the container's id and name, the network's name) of each endpoint that has any."""
+    found = Endpoint.objects.filter(network__pk__in=network_ids).exclude(aliases=[])
+    return found.values_list("aliases", "container_id", "container__name", "network__name")
+
+
+@prepared
 def ports(host_id: str, host_ports: Iterable[int]) -> QuerySet[PortReservation]:
     """Who holds one of the ports, with the container's name."""
     held = PortReservation.objects.filter(host_id=host_id, host_port__in=host_ports)

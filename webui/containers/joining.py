@@ -8,6 +8,7 @@ from runtime.errors import EngineError, NotFound, SpecInvalid
 from runtime.model.codec import from_json
 from runtime.model.parse_options import parse_network
 from runtime.model.spec import ContainerSpec, EndpointSpec, Mount
+from webui.containers.aliases import check_aliases, check_not_alias
 from webui.containers.models import Container
 from webui.containers.requests import ContainerRequest, NetworkRequest
 from webui.containers.reserving import choose_address, find_network
@@ -19,7 +20,7 @@ _FIELDS = {"network": "network", "pid": "pid", "ipc": "ipc"}
 
 def attach(host: Host, spec: ContainerSpec, request: ContainerRequest) -> ContainerSpec:
     """The spec with an endpoint on each chosen network (none for host, none and container:X), and with
-    the ids of the containers whose namespaces it shares. Raises NotFound with the field.
+    the ids of the containers whose namespaces it shares. Raises NotFound and AlreadyExists with the field.
     """
     modes = {}
     for name, field in _FIELDS.items():
@@ -31,25 +32,34 @@ def attach(host: Host, spec: ContainerSpec, request: ContainerRequest) -> Contai
     if spec.namespaces.network:
         _refuse_addresses(request)
         return spec
+    network = find_network(host, request.network)
+    check_aliases(network, request.network_aliases, "network_aliases", container_id=spec.id)
     endpoint = choose_address(
-        find_network(host, request.network),
+        network,
         address=request.ip,
         address6=request.ip6,
         mac_address=request.mac_address,
         aliases=request.network_aliases,
         link_local=request.link_local_ips,
     )
-    others = (_further(host, each, f"networks[{i}]") for i, each in enumerate(request.networks))
-    return replace(spec, endpoints=(endpoint, *others))
+    others = [_further(host, spec, each, i) for i, each in enumerate(request.networks)]
+    endpoints = (endpoint, *others)
+    check_not_alias(spec.name, (e.network_id for e in endpoints), "name", container_id=spec.id)
+    return replace(spec, endpoints=endpoints)
 
 
-def _further(host: Host, asked: NetworkRequest | str, field: str) -> EndpointSpec:
+def _further(
+    host: Host, spec: ContainerSpec, asked: NetworkRequest | str, index: int
+) -> EndpointSpec:
     """An endpoint on another network; errors name its field of the request's list."""
+    field = f"networks[{index}]"
     if isinstance(asked, str):
         asked = NetworkRequest.model_validate(parse_network(asked, field))
     try:
+        network = find_network(host, asked.name)
+        check_aliases(network, asked.aliases, "aliases", container_id=spec.id)
         return choose_address(
-            find_network(host, asked.name),
+            network,
             address=asked.ip,
             address6=asked.ip6,
             mac_address=asked.mac_address,

@@ -19,6 +19,7 @@ from runtime.model.validate_limits import validate_limits
 from runtime.model.validate_names import validate_name
 from webui.accounts.models import User
 from webui.containers import holding
+from webui.containers.aliases import check_not_alias
 from webui.containers.building import build_spec, shm_size_of, ulimits_of
 from webui.containers.joining import attach, inherited_mounts
 from webui.containers.models import Container
@@ -132,6 +133,8 @@ def container_rename(*, container: Container, name: str, user: User | None, via:
     with transaction.atomic():
         host_lock(host=container.host)
         check_name(container.host, name, other_than=container.pk)
+        joined = container.endpoints.values_list("network_id", flat=True)
+        check_not_alias(name, joined, "name", container_id=container.pk)
         container.name = name
         container.spec = {**container.spec, "name": name}
         container.revision += 1

@@ -46,6 +46,10 @@ class _Slot(Expression):
     def as_sql(self, _compiler: Any, _connection: Any) -> tuple[str, Any]:
         return "%s", [self]
 
+    def __str__(self) -> str:
+        # Django does it to a list for a foreign key, and would search for the words from then on.
+        raise TypeError("Filter by the field it refers to: network__pk__in, not network_id__in.")
+
     def bound(self, arguments: list[Any], connection: Any) -> Any:
         """The argument as the database takes it."""
         value = arguments[self.index]
