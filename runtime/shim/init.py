@@ -188,36 +188,7 @@ def _configure_network(plan: Plan, settings: int) -> None:
     with Rtnetlink() as link:
         link.up("lo")
         for interface in plan["interfaces"]:
-            name = interface["name"]
-            address6, further = interface.get("address6"), interface.get("link_local", ())
-            six = bool(address6) or any(":" in address for address in further)
-            _prepare_ipv6(settings, name, enabled=six)
-            link.add_address(name, interface["address"], interface["prefix_length"])
-            link.up(name)
-            for address in further:
-                # docker run --link-local-ip
-                link.add_address(name, address, 64 if ":" in address else 16)
-            if interface["gateway"]:
-                link.add_default_route(name, interface["gateway"])
-            if address6:
-                link.add_address(name, address6, interface["prefix_length6"])
-                if gateway6 := interface.get("gateway6"):
-                    link.add_default_route(name, gateway6)
-
-
-def _prepare_ipv6(directory: int, name: str, *, enabled: bool) -> None:
-    """Before it is up: addresses come from us alone and are good at once; without any there is no IPv6."""
-    settings = (("disable_ipv6", "0"), ("accept_ra", "0"), ("accept_dad", "0"))
-    for setting, value in settings if enabled else (("disable_ipv6", "1"),):
-        try:
-            flags = os.O_WRONLY | os.O_CLOEXEC
-            fd = os.open(f"net/ipv6/conf/{name}/{setting}", flags, dir_fd=directory)
-        except OSError:  # a kernel without IPv6; an address would be refused by name
-            return
-        try:
-            os.write(fd, value.encode())
-        finally:
-            os.close(fd)
+            link.set_up(interface, settings)
 
 
 def write_sysctls(sysctls: dict[str, str], settings: int, *, mapped: bool = True) -> None:

@@ -8,7 +8,7 @@
 Here: a network namespace of its own; sockets of the platform have paths, none an abstract name; one nftables table
 (`runtime/network/ruleset.py`) drops what comes from a bridge to 127.0.0.0/8 and forwards nothing
 between networks; bridges and interfaces take no router advertisements and redirects (`runtime/network/sysctls.py`,
-`_prepare_ipv6` in `runtime/shim/init.py`; forged ones are tried in tests/kernel/test_network_ipv6.py).
+`_prepare_ipv6` in `runtime/kernel/rtnetlink.py`; forged ones are tried in tests/kernel/test_network_ipv6.py).
 
 Not defended: containers on the same network may pass for each other with NET_RAW, which is given by default as in
 Docker (ARP, addresses of one's own making): drop it where neighbours are not trusted, or use a network for each.
