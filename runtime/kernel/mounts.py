@@ -14,13 +14,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from runtime.errors import KernelFailure
-from runtime.kernel import syscalls
+from runtime.kernel import mount_trees, syscalls
 from runtime.kernel.constants import (
-    AT_EMPTY_PATH,
-    AT_FDCWD,
-    AT_RECURSIVE,
-    AT_SYMLINK_NOFOLLOW,
-    CLONE_NEWNS,
     FSCONFIG_CMD_CREATE,
     FSCONFIG_SET_FLAG,
     FSCONFIG_SET_STRING,
@@ -30,15 +25,11 @@ from runtime.kernel.constants import (
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
-    MS_PRIVATE,
     MS_RDONLY,
     MS_REC,
-    MS_SHARED,
     MS_SLAVE,
     MS_STRICTATIME,
     O_PATH,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
     RESOLVE_IN_ROOT,
     RESOLVE_NO_SYMLINKS,
 )
@@ -48,9 +39,6 @@ if TYPE_CHECKING:
 
     from runtime.model.plan import MountStep, Overlay
 
-_PROPAGATION = {"private": MS_PRIVATE, "shared": MS_SHARED, "slave": MS_SLAVE}
-# MS_* and MOUNT_ATTR_* of these have the same values.
-_ATTRIBUTES = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
 _PAGE = 4096
 _NULL = os.makedev(1, 3)
 
@@ -95,31 +83,11 @@ def copy_tree(step: MountStep) -> int:
     try:
         source = _source(step)
         try:
-            return _copy(source, recursive=takes_submounts(step))
+            return mount_trees.copy(source, recursive=mount_trees.takes_submounts(step))
         finally:
             os.close(source)
     except (KernelFailure, OSError) as error:
         raise _named(error, step) from error
-
-
-def takes_submounts(step: MountStep) -> bool:
-    """A bind comes with the mounts below its source."""
-    return bool(step.get("submounts") or step.get("recursive"))
-
-
-def lay_copy_over(path: str) -> int:
-    """Mount a copy of the tree at `path` over it. Returns a descriptor of the copy's root.
-
-    What a less privileged mount namespace has inherited is locked: it can be neither moved nor pivoted
-    into. A copy can (mount_namespaces(7), "Restrictions").
-    """
-    tree = syscalls.open_tree(path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE)
-    try:
-        syscalls.move_mount(tree, path)
-    except BaseException:
-        os.close(tree)
-        raise
-    return tree
 
 
 def execute(step: MountStep, root: int, tree: int = -1) -> None:
@@ -153,11 +121,12 @@ def _hint(error: KernelFailure | OSError) -> str:
 
 def _bind(step: MountStep, root: int) -> None:
     if step.get("of_pid"):
-        _bind_foreign(step, root)
+        _attach_to(mount_trees.copy_foreign(step["of_pid"], step.get("source", "")), step, root)
         return
     source = _source(step)
     try:
-        _attach_to(_copy(source, recursive=takes_submounts(step)), step, root)
+        tree = mount_trees.copy(source, recursive=mount_trees.takes_submounts(step))
+        _attach_to(tree, step, root)
     finally:
         os.close(source)
 
@@ -172,33 +141,6 @@ def _source(step: MountStep) -> int:
         os.close(source)
 
 
-def _copy(source: int, *, recursive: bool) -> int:
-    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH
-    return syscalls.open_tree("", flags | (AT_RECURSIVE if recursive else 0), source)
-
-
-def _bind_foreign(step: MountStep, root: int) -> None:
-    """Mount a copy of what another mount namespace has at the source: go there, copy, come back.
-
-    The kernel copies no mount of a namespace that one is not in.
-    """
-    own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    there = os.open(f"/proc/{step['of_pid']}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    directory = os.open(".", O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        syscalls.setns(there, CLONE_NEWNS)
-        try:
-            flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW
-            tree = syscalls.open_tree(step.get("source", ""), flags, AT_FDCWD)
-        finally:
-            syscalls.setns(own, CLONE_NEWNS)
-            os.fchdir(directory)
-        _attach_to(tree, step, root)
-    finally:
-        for fd in (own, there, directory):
-            os.close(fd)
-
-
 def _attach_to(tree: int, step: MountStep, root: int) -> None:
     try:
         kind = "dir" if stat.S_ISDIR(os.fstat(tree).st_mode) else "file"
@@ -208,39 +150,9 @@ def _attach_to(tree: int, step: MountStep, root: int) -> None:
         os.close(tree)
         raise
     try:
-        _attach(tree, target, step)
+        mount_trees.attach(tree, target, step)
     finally:
         os.close(target)
-
-
-def _attach(tree: int, target: int, step: MountStep) -> None:
-    """Give a copied tree its flags, mount it, close it.
-
-    Flags and propagation are set while nobody sees the copy, and no path is looked up a second time: a
-    container that shares the volume can neither write before it is read-only nor exchange the target.
-    """
-    try:
-        propagation = step.get("propagation") or "rprivate"
-        kind = _PROPAGATION[propagation.removeprefix("r")]
-        attributes = step.get("flags", 0) & _ATTRIBUTES
-        below = AT_RECURSIVE if propagation.startswith("r") else 0
-        attributes_below = AT_RECURSIVE if step.get("recursive") else 0
-        if attributes and (below == attributes_below or not takes_submounts(step)):
-            flags = AT_EMPTY_PATH | below
-            syscalls.mount_setattr(tree, "", attr_set=attributes, propagation=kind, flags=flags)
-        else:
-            syscalls.mount_setattr(tree, "", propagation=kind, flags=AT_EMPTY_PATH | below)
-            if attributes:
-                flags = AT_EMPTY_PATH | attributes_below
-                syscalls.mount_setattr(tree, "", attr_set=attributes, flags=flags)
-        syscalls.move_mount(tree, "", target, MOVE_MOUNT_T_EMPTY_PATH)
-    finally:
-        os.close(tree)
-
-
-def lay_over(source: int, target: int) -> None:
-    """Mount the file that `source` is open on over the one that `target` is: no path is looked up."""
-    _attach(_copy(source, recursive=False), target, {"kind": "bind", "target": ""})
 
 
 def _filesystem(step: MountStep, root: int) -> None:
@@ -269,7 +181,7 @@ def make_detached(step: MountStep, more: str = "") -> int:
         syscalls.fsconfig(context, FSCONFIG_CMD_CREATE)
         flags = step.get("flags", 0)
         strict = MOUNT_ATTR_STRICTATIME if flags & MS_STRICTATIME else 0
-        return syscalls.fsmount(context, flags & _ATTRIBUTES | strict)
+        return syscalls.fsmount(context, flags & mount_trees.ATTRIBUTES | strict)
     finally:
         os.close(context)
 
@@ -314,7 +226,8 @@ def _remount(step: MountStep, root: int) -> None:
     target = resolve(root, step["target"])
     try:
         # With all that is mounted below, or it would be hidden; the flags reach it when asked to.
-        _attach(_copy(target, recursive=True), target, {**step, "submounts": True})
+        tree = mount_trees.copy(target, recursive=True)
+        mount_trees.attach(tree, target, {**step, "submounts": True})
     finally:
         os.close(target)
 
@@ -341,11 +254,11 @@ def _lay_null_over(target: int) -> None:
         facts = os.fstat(null)
         if not stat.S_ISCHR(facts.st_mode) or facts.st_rdev != _NULL:
             raise OSError(errno.ENODEV, "the host's /dev/null is not a device", "/dev/null")
-        tree = _copy(null, recursive=False)
+        tree = mount_trees.copy(null, recursive=False)
     finally:
         os.close(null)
     flags = MS_RDONLY | MS_NOSUID | MS_NOEXEC
-    _attach(tree, target, {"kind": "mask", "target": "", "flags": flags})
+    mount_trees.attach(tree, target, {"kind": "mask", "target": "", "flags": flags})
 
 
 def _symlink(step: MountStep, root: int) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from runtime.cgroups import open_cgroup, walk_in
 from runtime.errors import EngineError, InitFailed, error_context
 from runtime.kernel import constants as c
-from runtime.kernel import mounts, syscalls
+from runtime.kernel import mount_trees, mounts, syscalls
 from runtime.kernel.rtnetlink import Rtnetlink
 from runtime.shim.command import run_command
 
@@ -166,7 +166,7 @@ def _build_rootfs(plan: Plan, *, mounted: bool) -> None:
         syscalls.mount("none", "/", "", c.MS_SLAVE | c.MS_REC)
     with error_context("rootfs"):
         if mounted:
-            root = mounts.lay_copy_over(".")
+            root = mount_trees.lay_copy_over(".")
         else:
             mounts.mount_overlay(plan["overlay"])
             root = os.open(plan["overlay"]["rootfs"], c.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -6,7 +6,7 @@ import fcntl
 import os
 import termios
 
-from runtime.kernel import mounts
+from runtime.kernel import mount_trees
 from runtime.kernel.constants import O_PATH
 from runtime.shim import sockets
 
@@ -44,6 +44,6 @@ def _be_console(slave: int) -> None:
         return
     target = os.open(_CONSOLE, O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        mounts.lay_over(slave, target)
+        mount_trees.lay_over(slave, target)
     finally:
         os.close(target)

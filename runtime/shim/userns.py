@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from runtime.cgroups import files, open_cgroup
 from runtime.errors import EngineError, KernelFailure, Unsupported, error_context, from_payload
 from runtime.kernel import constants as c
-from runtime.kernel import mounts, syscalls, userns
+from runtime.kernel import mount_trees, mounts, syscalls, userns
 from runtime.kernel.idmap import IdsNotMapped, cover, map_ids
 from runtime.kernel.rlimits import number_of
 from runtime.shim.command import stay_closed
@@ -132,7 +132,7 @@ def _trees(steps: list[MountStep], ids: str, namespace: int = -1) -> dict[int, i
             if step.get("ids") == ids:
                 made[index] = tree = mounts.copy_tree(step)
                 if namespace >= 0:
-                    map_ids(tree, namespace, recursive=mounts.takes_submounts(step))
+                    map_ids(tree, namespace, recursive=mount_trees.takes_submounts(step))
     except BaseException:
         for tree in made.values():
             os.close(tree)
