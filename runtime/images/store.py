@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from runtime.errors import (
     ArchiveInvalid,
@@ -27,9 +27,10 @@ from runtime.images import archives
 from runtime.images.blobs import BlobStore
 from runtime.images.config import derived, diff_ids, parse_config, to_record
 from runtime.images.garbage import GRACE, set_aside
+from runtime.images.importing import Import
 from runtime.images.layers import LayerStore, chain_ids, chains_of
 from runtime.images.locking import held
-from runtime.images.manifest import Descriptor, architecture
+from runtime.images.manifest import Descriptor
 from runtime.images.starter import build_starter
 from runtime.model.codec import from_json, to_json
 from runtime.model.image import ImageChanges, ImageRecord, Progress
@@ -43,7 +44,6 @@ from runtime.store.trees import remove_tree
 logger = logging.getLogger(__name__)
 
 _HEX = re.compile(r"[0-9a-f]{64}")
-_ROOTFS_CONFIG: dict[str, Any] = {"os": "linux", "config": {"Cmd": ["/bin/sh"]}}
 
 Report = Callable[[Progress], None]
 
@@ -178,8 +178,7 @@ class ImageStore:
                 progress=progress,
                 cancelled=cancelled,
             ).run()
-            names = (reference.full,)
-            return self._register(raw, manifest_digest=manifest_digest, references=names)
+            return self._register(raw, manifest_digest, references=(reference.full,))
 
     def import_archive(
         self,
@@ -194,10 +193,12 @@ class ImageStore:
         Raises ArchiveInvalid, DigestMismatch, StorageFull, Cancelled; nothing is left then.
         """
         with self._incoming(cancelled), error_context("import"):
+            coming = Import(self.layers, progress=progress, cancelled=cancelled)
             try:
-                if archives.is_image_archive(path, cancelled):
-                    return self._import_image(path, progress, cancelled)
-                return self._import_rootfs(path, reference, progress, cancelled)
+                if not archives.is_image_archive(path, cancelled):
+                    return self._register(*coming.root_file_system(path, reference))
+                with self._temporary() as directory:
+                    return self._register(*coming.image(path, directory))
             except (ArchiveInvalid, DigestMismatch) as error:
                 error.extra.setdefault("field", "archive")
                 raise
@@ -206,7 +207,8 @@ class ImageStore:
         """The starter image, made of the host's busybox; the same again when it is there already."""
         with self._incoming(_never), error_context("starter"), self._temporary() as directory:
             document, tar = build_starter(directory / "layer.tar")
-            return self._add_single(tar, document, _silent, _never)
+            coming = Import(self.layers, progress=_silent, cancelled=_never)
+            return self._register(*coming.single_layer(tar, document))
 
     def derive(
         self,
@@ -242,76 +244,8 @@ class ImageStore:
             stack.enter_context(held(self._gate, shared=True, cancelled=cancelled))
             yield
 
-    def _import_rootfs(
-        self, path: Path, reference: str, progress: Report, cancelled: Callable[[], bool]
-    ) -> ImageRecord:
-        document = {
-            **_ROOTFS_CONFIG,
-            "architecture": architecture(),
-            "history": [{"created_by": f"slipway: import of {reference or 'a root file system'}"}],
-        }
-        return self._add_single(path, document, progress, cancelled)
-
-    def _add_single(
-        self, tar: Path, document: dict[str, Any], progress: Report, cancelled: Callable[[], bool]
-    ) -> ImageRecord:
-        size = tar.stat().st_size
-
-        def report(done: int) -> None:
-            progress(Progress("", "unpacking", done, size))
-
-        diff_id, _ = self.layers.add(lambda: tar.open("rb"), cancelled=cancelled, progress=report)
-        progress(Progress("", "done", size, size))
-        document["rootfs"] = {"type": "layers", "diff_ids": [diff_id]}
-        raw = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-        return self._register(raw)
-
-    def _import_image(
-        self, path: Path, progress: Report, cancelled: Callable[[], bool]
-    ) -> ImageRecord:
-        with self._temporary() as directory:
-            progress(Progress("", "verifying"))
-            archives.extract(path, directory, cancelled)
-            image = archives.open_image(directory)
-            ids = diff_ids(parse_config(image.config))
-            if len(ids) != len(image.layers):
-                raise ArchiveInvalid(
-                    f"The image has {len(image.layers)} layers, its config names {len(ids)}."
-                )
-            parent = ""
-            for diff_id, layer in zip(ids, image.layers, strict=True):
-                parent = self._import_layer(layer, diff_id, parent, progress, cancelled)
-            return self._register(
-                image.config,
-                manifest_digest=image.manifest_digest,
-                references=_full_names(image.references),
-            )
-
-    def _import_layer(
-        self,
-        layer: Path,
-        diff_id: str,
-        parent: str,
-        progress: Report,
-        cancelled: Callable[[], bool],
-    ) -> str:
-        part, size = diff_id[7:19], layer.stat().st_size
-
-        def report(done: int) -> None:
-            progress(Progress(part, "unpacking", done, size))
-
-        _, chain = self.layers.add(
-            lambda: layer.open("rb"),
-            diff_id=diff_id,
-            parent=parent,
-            cancelled=cancelled,
-            progress=report,
-        )
-        progress(Progress(part, "done", size, size))
-        return chain
-
     def _register(
-        self, raw: bytes, *, manifest_digest: str = "", references: tuple[str, ...] = ()
+        self, raw: bytes, manifest_digest: str = "", references: tuple[str, ...] = ()
     ) -> ImageRecord:
         """Write the record last: an image is there when all of it is."""
         chains = chain_ids(diff_ids(parse_config(raw)))
@@ -402,15 +336,6 @@ class ImageStore:
             yield directory
         finally:
             remove_tree(directory)
-
-
-def _full_names(references: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of an archive's names that are names."""
-    found = []
-    for text in references:
-        with suppress(SpecInvalid):
-            found.append(Reference.parse(text).full)
-    return tuple(found)
 
 
 @functools.lru_cache(maxsize=256)
