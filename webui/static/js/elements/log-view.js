@@ -1,20 +1,18 @@
 // @ts-check
 /**
  * `<log-view data-id>`: a container's output as it comes. Lines are kept as data; the page holds
- * elements only for those near the eye. They stand in blocks of 100; a block out of sight is emptied
- * and keeps its height, so 100,000 lines scroll smoothly, wrapped or not.
+ * elements only for those near the eye (line-blocks.js).
  */
 
-import { pieces, plain } from "../ansi.js";
+import { plain } from "../ansi.js";
 import { element, find, icon, throttled } from "../dom.js";
+import { LineBlocks } from "../line-blocks.js";
 import { listen, unlisten } from "../live.js";
+import { drawLine } from "../log-line.js";
 import { LogRange } from "../log-range.js";
 
-/** @typedef {{time: number|string, stream: string, text: string, partial?: boolean}} Line */
-/** @typedef {{from: number, to: number, node: HTMLElement, filled: boolean, height: number}} Block */
+/** @typedef {import("../log-line.js").Line} Line */
 
-const BLOCK = 100;
-const LINE_HEIGHT = 18;
 const MOST = 200_000;
 const DROP = 20_000;
 const TAIL = 2000;
@@ -28,10 +26,8 @@ class LogView extends HTMLElement {
   #lines = [];
   /** Numbers of the lines shown (a stream may be filtered out). @type {number[]} */
   #shown = [];
-  /** @type {Block[]} */
-  #blocks = [];
-  /** @type {WeakMap<Element, Block>} */
-  #blockOf = new WeakMap();
+  /** @type {LineBlocks|null} */
+  #blocks = null;
   #follow = true;
   #query = "";
   /** Positions in #shown that match. @type {number[]} */
@@ -48,8 +44,6 @@ class LogView extends HTMLElement {
   #scroll = null;
   /** @type {HTMLElement|null} */
   #list = null;
-  /** @type {IntersectionObserver|null} */
-  #eye = null;
   /** @type {Line[]} */
   #waiting = [];
   /** The line of each stream that is not over yet. @type {Record<string, Line|undefined>} */
@@ -60,7 +54,6 @@ class LogView extends HTMLElement {
     if (this.#scroll) return;
     this.dataset.keep = "";
     this.#build();
-    this.#eye = new IntersectionObserver((entries) => this.#seen(entries), { root: this.#scroll, rootMargin: "1200px 0px" });
     this.#listen();
   }
 
@@ -97,7 +90,7 @@ class LogView extends HTMLElement {
 
   disconnectedCallback() {
     unlisten(this);
-    this.#eye?.disconnect();
+    this.#blocks?.stop();
     this.#scroll = null;
   }
 
@@ -131,6 +124,7 @@ class LogView extends HTMLElement {
     this.#list = element("div", { class: "log-lines" });
     this.#scroll = element("div", { class: "log-scroll", tabindex: "0", role: "log", "aria-live": "off", "aria-label": "Output" }, this.#list);
     this.#scroll.addEventListener("scroll", () => this.#scrolled());
+    this.#blocks = new LineBlocks(this.#scroll, this.#list, (at) => this.#draw(at));
     const foot = element("div", { class: "log-foot" }, element("span", { "data-log-count": true }, "Reading"));
     this.replaceChildren(tools, this.#scroll, foot);
   }
@@ -232,8 +226,7 @@ class LogView extends HTMLElement {
   #redrawLast(grown) {
     for (let at = this.#shown.length - 1; at >= 0 && grown.size; at -= 1) {
       if (!grown.delete(this.#lines[this.#shown[at]])) continue;
-      const block = this.#blocks[Math.floor(at / BLOCK)];
-      if (block?.filled) block.node.children[at - block.from]?.replaceWith(this.#draw(at));
+      this.#blocks?.redraw(at);
     }
   }
 
@@ -245,95 +238,25 @@ class LogView extends HTMLElement {
   /** @param {number} number of a line */
   #place(number) {
     this.#shown.push(number);
-    const last = this.#blocks.at(-1);
-    if (last && last.to - last.from < BLOCK) {
-      last.to += 1;
-      if (last.filled) last.node.append(this.#draw(last.to - 1));
-      else this.#reserve(last);
-      return;
-    }
-    const node = element("div");
-    const block = { from: this.#shown.length - 1, to: this.#shown.length, node, filled: false, height: 0 };
-    this.#blocks.push(block);
-    this.#blockOf.set(node, block);
-    this.#reserve(block);
-    this.#list?.append(node);
-    this.#eye?.observe(node);
+    this.#blocks?.add();
   }
 
-  /** The newest block is in sight while following: filled at once, not when the observer wakes. */
+  /** The end is in sight while following. */
   #fillLast() {
-    if (!this.#follow) return;
-    for (const block of this.#blocks.slice(-2)) this.#fill(block);
-  }
-
-  /** @param {Block} block */
-  #reserve(block) {
-    block.node.style.height = `${block.height || (block.to - block.from) * LINE_HEIGHT}px`;
-  }
-
-  /** @param {Block} block */
-  #fill(block) {
-    if (block.filled) return;
-    block.filled = true;
-    block.node.style.height = "";
-    const nodes = [];
-    for (let at = block.from; at < block.to; at += 1) nodes.push(this.#draw(at));
-    block.node.replaceChildren(...nodes);
-  }
-
-  /** @param {IntersectionObserverEntry[]} entries */
-  #seen(entries) {
-    for (const entry of entries) {
-      const block = this.#blockOf.get(entry.target);
-      if (!block) continue;
-      if (entry.isIntersecting) this.#fill(block);
-      else if (block.filled) {
-        block.height = block.node.offsetHeight;
-        block.filled = false;
-        block.node.replaceChildren();
-        this.#reserve(block);
-      }
-    }
+    if (this.#follow) this.#blocks?.fillLast();
   }
 
   /** @param {number} at position in #shown */
   #draw(at) {
-    const line = this.#lines[this.#shown[at]];
-    const row = element("div", { class: "log-line", "data-stream": line.stream });
+    const row = drawLine(this.#lines[this.#shown[at]], this.#query);
     if (at === this.#hits[this.#hit]) row.classList.add("is-current");
-    row.append(element("span", { class: "log-time" }, timeText(line.time)));
-    const text = element("span", { class: "log-text" });
-    for (const piece of pieces(line.text)) {
-      const parts = this.#marked(piece.text);
-      if (piece.classes) text.append(element("span", { class: piece.classes }, ...parts));
-      else text.append(...parts);
-    }
-    row.append(text);
     return row;
-  }
-
-  /** Text with what was searched for marked. @param {string} text @returns {(Node|string)[]} */
-  #marked(text) {
-    if (!this.#query) return [text];
-    const parts = [];
-    const lower = text.toLowerCase();
-    let from = 0;
-    for (let at = lower.indexOf(this.#query); at >= 0; at = lower.indexOf(this.#query, from)) {
-      if (at > from) parts.push(text.slice(from, at));
-      parts.push(element("mark", {}, text.slice(at, at + this.#query.length)));
-      from = at + this.#query.length;
-    }
-    if (from < text.length || !parts.length) parts.push(text.slice(from));
-    return parts;
   }
 
   /** Lay every line out anew: a filter changed, or old lines were dropped. */
   #again() {
-    this.#eye?.disconnect();
-    this.#blocks = [];
+    this.#blocks?.clear();
     this.#shown = [];
-    this.#list?.replaceChildren();
     this.#lines.forEach((line, number) => {
       if (this.#visible(line)) this.#place(number);
     });
@@ -343,19 +266,8 @@ class LogView extends HTMLElement {
     if (this.#follow) this.#toEnd();
   }
 
-  #redraw() {
-    for (const block of this.#blocks) {
-      if (!block.filled) continue;
-      block.filled = false;
-      this.#fill(block);
-    }
-  }
-
   #forgetHeights() {
-    for (const block of this.#blocks) {
-      block.height = 0;
-      if (!block.filled) this.#reserve(block);
-    }
+    this.#blocks?.forgetHeights();
     if (this.#follow) this.#toEnd();
   }
 
@@ -369,7 +281,7 @@ class LogView extends HTMLElement {
     this.#query = text.toLowerCase();
     this.#find();
     this.#hit = this.#hits.length - 1;
-    this.#redraw();
+    this.#blocks?.redrawAll();
     if (this.#hits.length) this.#show(this.#hits[this.#hit]);
     this.#found();
   }
@@ -389,7 +301,7 @@ class LogView extends HTMLElement {
   #go(step) {
     if (!this.#hits.length) return;
     this.#hit = (this.#hit + step + this.#hits.length) % this.#hits.length;
-    this.#redraw();
+    this.#blocks?.redrawAll();
     this.#show(this.#hits[this.#hit]);
     this.#found();
   }
@@ -397,10 +309,7 @@ class LogView extends HTMLElement {
   /** Bring a line into view. @param {number} at position in #shown */
   #show(at) {
     this.#setFollow(false);
-    const block = this.#blocks[Math.floor(at / BLOCK)];
-    if (!block) return;
-    this.#fill(block);
-    block.node.children[at - block.from]?.scrollIntoView({ block: "center", inline: "nearest" });
+    this.#blocks?.show(at);
   }
 
   #found() {
@@ -441,14 +350,6 @@ class LogView extends HTMLElement {
       this.#list.append(empty);
     }
   }
-}
-
-/** Local time to the millisecond. @param {number|string} time Unix seconds or RFC 3339 */
-function timeText(time) {
-  const moment = typeof time === "number" ? new Date(time * 1000) : new Date(time);
-  if (Number.isNaN(moment.getTime())) return "";
-  const two = (/** @type {number} */ number, size = 2) => String(number).padStart(size, "0");
-  return `${moment.getFullYear()}-${two(moment.getMonth() + 1)}-${two(moment.getDate())} ${two(moment.getHours())}:${two(moment.getMinutes())}:${two(moment.getSeconds())}.${two(moment.getMilliseconds(), 3)}`;
 }
 
 customElements.define("log-view", LogView);
