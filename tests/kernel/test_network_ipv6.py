@@ -1,7 +1,4 @@
-"""Networks with IPv6, on a host of their own: a network namespace with a neighbour on its LAN.
-
-neighbour 2001:db8:1::99 --- 2001:db8:1::10 host --- bridge --- containers
-"""
+"""Networks with IPv6, on a host of their own with a neighbour on its LAN (tests/support/lab.py)."""
 
 from __future__ import annotations
 
@@ -9,102 +6,31 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import pytest
 from pyroute2 import IPRoute
 
 from runtime.errors import Conflict, PortInUse, Unsupported
 from runtime.kernel.nftables import Nftables
-from runtime.model.spec import ContainerSpec, NetworkSpec, PortMapping, Restart
+from runtime.model.spec import PortMapping
 from runtime.model.subnets import mac_for
-from runtime.network import NetworkManager
 from runtime.network.sysctls import has_ipv6, read, write
 from runtime.shim.ports import hold_ports
 from runtime.store.paths import Config
-from tests.support.engine import Instance, free_port
-from tests.support.netns import SILENCE, TIMEOUT, Machine, exchange, fresh_netns, reaches
+from tests.support.lab import HOST6, NEIGHBOUR6, Lab6, lab6
+from tests.support.netns import SILENCE, TIMEOUT, Machine, exchange, reaches
 from tests.support.networks import container_spec, endpoint, network_spec
-from tests.support.waiting import PATIENCE, wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not has_ipv6(), reason="this kernel has no IPv6")
 
-HOST = "2001:db8:1::10"
-NEIGHBOUR = "2001:db8:1::99"
 ONE, TWO = "fd00:0:0:1::/64", "fd00:0:0:2::/64"
 
 
-def add_address6(machine_index: int, address: str, netlink: IPRoute) -> None:
-    netlink.addr(
-        "add", index=machine_index, family=socket.AF_INET6, address=address, prefixlen=64,
-        flags=0x02,
-    )  # fmt: skip
-
-
-@dataclass
-class Lab:
-    """The simulated host (the current namespace) and everything connected to it."""
-
-    config: Config
-    networks: NetworkManager
-    neighbour: Machine
-    machines: list[Machine] = field(default_factory=list)
-
-    def network(self, number: int, subnet6: str, *, internal: bool = False) -> NetworkSpec:
-        subnet = f"172.30.{4 * number}.0/22"
-        spec = network_spec(f"net{number}", subnet, internal=internal, subnet6=subnet6)
-        self.networks.ensure(spec)
-        return spec
-
-    def container(
-        self, network: NetworkSpec, last: int, ports: tuple[PortMapping, ...] = ()
-    ) -> tuple[Machine, ContainerSpec]:
-        """A running container whose addresses end in `last`."""
-        address = network.subnet.partition("/")[0].rsplit(".", 1)[0] + f".{last}"
-        address6 = network.subnet6.partition("/")[0] + str(last) if network.subnet6 else ""
-        end = endpoint(network, address, address6=address6)
-        spec = container_spec(f"c{last}", [end], ports)
-        machine = Machine.start()
-        self.machines.append(machine)
-        self.networks.attach(spec, end, 0, machine.pid)
-        machine.configure(
-            "eth0", end.address, end.prefix_length, "" if network.internal else end.gateway
-        )
-        if address6:
-            with machine.inside(), IPRoute() as netlink:
-                index = netlink.link_lookup(ifname="eth0")[0]
-                add_address6(index, address6, netlink)
-                if not network.internal:
-                    netlink.route(
-                        "add", family=socket.AF_INET6, dst="default", gateway=end.gateway6
-                    )
-        self.networks.publish(spec)
-        return machine, spec
-
-
 @pytest.fixture
-def lab(config: Config) -> Iterator[Lab]:
-    with fresh_netns():
-        neighbour = Machine.start()
-        with IPRoute() as netlink:
-            netlink.link(
-                "add", ifname="lan0", kind="veth",
-                peer={"ifname": "lan0", "net_ns_pid": neighbour.pid},
-            )  # fmt: skip
-            index = netlink.link_lookup(ifname="lan0")[0]
-            netlink.link("set", index=index, state="up")
-            add_address6(index, HOST, netlink)
-        with neighbour.inside(), IPRoute() as netlink:
-            index = netlink.link_lookup(ifname="lan0")[0]
-            netlink.link("set", index=index, state="up")
-            add_address6(index, NEIGHBOUR, netlink)
-        made = Lab(config, NetworkManager(config), neighbour)
-        try:
-            yield made
-        finally:
-            made.networks.close()
-            for machine in (*made.machines, neighbour):
-                machine.stop()
+def lab(config: Config) -> Iterator[Lab6]:
+    with lab6(config) as made:
+        yield made
 
 
 def listen(machine: Machine, port: int) -> socket.socket:
@@ -122,7 +48,7 @@ def addresses_of(name: str) -> set[str]:
         return {f"{a.get_attr('IFA_ADDRESS')}/{a['prefixlen']}" for a in found}
 
 
-def elements(lab: Lab, name: str) -> list[object]:
+def elements(lab: Lab6, name: str) -> list[object]:
     with Nftables() as nft:
         listed = nft.objects(f"list table inet {lab.config.nft_table}")
     return [
@@ -137,7 +63,7 @@ def elements(lab: Lab, name: str) -> list[object]:
 # -- networks ----------------------------------------------------------------------------------
 
 
-def test_the_bridge_has_the_gateway_and_listens_to_nobody(lab: Lab) -> None:
+def test_the_bridge_has_the_gateway_and_listens_to_nobody(lab: Lab6) -> None:
     network = lab.network(0, ONE)
     bridge = lab.config.bridge(network.id)
     assert addresses_of(bridge) == {"fd00:0:0:1::1/64", "fe80::1/64"}
@@ -146,7 +72,7 @@ def test_the_bridge_has_the_gateway_and_listens_to_nobody(lab: Lab) -> None:
     assert lab.networks.repair() is False  # what is there is what must be
 
 
-def test_a_network_without_it_has_no_ipv6_at_all(lab: Lab) -> None:
+def test_a_network_without_it_has_no_ipv6_at_all(lab: Lab6) -> None:
     network = lab.network(0, "")
     bridge = lab.config.bridge(network.id)
     assert addresses_of(bridge) == set()
@@ -155,7 +81,7 @@ def test_a_network_without_it_has_no_ipv6_at_all(lab: Lab) -> None:
     assert elements(lab, "subnets6") == []
 
 
-def test_the_host_goes_on_listening_to_its_routers(lab: Lab) -> None:
+def test_the_host_goes_on_listening_to_its_routers(lab: Lab6) -> None:
     write("net.ipv6.conf.lan0.accept_ra", "1")
     lab.network(0, ONE)
     assert read("net.ipv6.conf.all.forwarding") == "1"
@@ -165,13 +91,13 @@ def test_the_host_goes_on_listening_to_its_routers(lab: Lab) -> None:
     assert changed["net.ipv6.conf.all.forwarding"] == "0"
 
 
-def test_an_interface_that_takes_no_advertisements_goes_on_taking_none(lab: Lab) -> None:
+def test_an_interface_that_takes_no_advertisements_goes_on_taking_none(lab: Lab6) -> None:
     write("net.ipv6.conf.lan0.accept_ra", "0")
     lab.network(0, ONE)
     assert read("net.ipv6.conf.lan0.accept_ra") == "0"
 
 
-def test_containers_on_one_network_reach_each_other(lab: Lab) -> None:
+def test_containers_on_one_network_reach_each_other(lab: Lab6) -> None:
     network = lab.network(0, ONE)
     server, _ = lab.container(network, 2)
     client, _ = lab.container(network, 3)
@@ -180,7 +106,7 @@ def test_containers_on_one_network_reach_each_other(lab: Lab) -> None:
         assert exchange(listening, "fd00:0:0:1::2", 80) == "fd00:0:0:1::3"
 
 
-def test_networks_are_closed_to_each_other(lab: Lab) -> None:
+def test_networks_are_closed_to_each_other(lab: Lab6) -> None:
     server, _ = lab.container(lab.network(0, ONE), 2)
     client, _ = lab.container(lab.network(1, TWO), 2)
     listen(server, 80)
@@ -188,35 +114,35 @@ def test_networks_are_closed_to_each_other(lab: Lab) -> None:
         assert not reaches("fd00:0:0:1::2", 80)
 
 
-def test_a_container_reaches_other_machines_from_the_hosts_address(lab: Lab) -> None:
+def test_a_container_reaches_other_machines_from_the_hosts_address(lab: Lab6) -> None:
     client, _ = lab.container(lab.network(0, ONE), 2)
     outside = listen(lab.neighbour, 80)
     with client.inside():
-        assert exchange(outside, NEIGHBOUR, 80) == HOST
+        assert exchange(outside, NEIGHBOUR6, 80) == HOST6
 
 
-def test_an_internal_network_has_no_way_out(lab: Lab) -> None:
+def test_an_internal_network_has_no_way_out(lab: Lab6) -> None:
     network = lab.network(0, ONE, internal=True)
     server, _ = lab.container(network, 2, (PortMapping(80, 8080, host_ip="::"),))
     listening = listen(server, 80)
     listen(lab.neighbour, 80)
     with server.inside(), IPRoute() as netlink:
         netlink.route("add", family=socket.AF_INET6, dst="default", gateway=network.gateway6)
-        assert not reaches(NEIGHBOUR, 80)
+        assert not reaches(NEIGHBOUR6, 80)
     with lab.neighbour.inside():
-        assert not reaches(HOST, 8080)
+        assert not reaches(HOST6, 8080)
     assert exchange(listening, "::1", 8080) == network.gateway6
 
 
-def test_a_neighbour_that_routes_into_the_subnet_finds_no_unpublished_port(lab: Lab) -> None:
+def test_a_neighbour_that_routes_into_the_subnet_finds_no_unpublished_port(lab: Lab6) -> None:
     server, _ = lab.container(lab.network(0, ONE), 2)
     listen(server, 80)
     with lab.neighbour.inside(), IPRoute() as netlink:
-        netlink.route("add", family=socket.AF_INET6, dst=ONE, gateway=HOST)
+        netlink.route("add", family=socket.AF_INET6, dst=ONE, gateway=HOST6)
         assert not reaches("fd00:0:0:1::2", 80)
 
 
-def test_a_subnet_that_is_in_use_is_refused(lab: Lab) -> None:
+def test_a_subnet_that_is_in_use_is_refused(lab: Lab6) -> None:
     lab.network(0, ONE)
     other = network_spec("other", "172.30.4.0/22", subnet6="fd00:0:0:1:8000::/65")
     with pytest.raises(Conflict) as caught:
@@ -228,7 +154,7 @@ def test_a_subnet_that_is_in_use_is_refused(lab: Lab) -> None:
     assert caught.value.extra["routes"] == ["2001:db8:1::/64"]
 
 
-def test_a_kernel_without_it_says_so(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_without_it_says_so(lab: Lab6, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runtime.network.sysctls.has_ipv6", lambda: False)
     monkeypatch.setattr("runtime.network.firewall.has_ipv6", lambda: False)
     with pytest.raises(Unsupported) as caught:
@@ -239,7 +165,7 @@ def test_a_kernel_without_it_says_so(lab: Lab, monkeypatch: pytest.MonkeyPatch) 
     assert client.pid
 
 
-def test_what_is_flushed_comes_back(lab: Lab) -> None:
+def test_what_is_flushed_comes_back(lab: Lab6) -> None:
     network = lab.network(0, ONE)
     server, _ = lab.container(network, 2, (PortMapping(80, 8080, host_ip="::1"),))
     listening = listen(server, 80)
@@ -253,7 +179,7 @@ def test_what_is_flushed_comes_back(lab: Lab) -> None:
     assert lab.networks.repair() is False
 
 
-def test_removal_leaves_nothing(lab: Lab) -> None:
+def test_removal_leaves_nothing(lab: Lab6) -> None:
     network = lab.network(0, ONE)
     machine, spec = lab.container(network, 2, (PortMapping(80, 8080, host_ip="::"),))
     lab.networks.unpublish(spec.id)
@@ -270,33 +196,33 @@ def test_removal_leaves_nothing(lab: Lab) -> None:
 # -- published ports ---------------------------------------------------------------------------
 
 
-def test_a_port_on_every_address_is_reached_from_everywhere(lab: Lab) -> None:
+def test_a_port_on_every_address_is_reached_from_everywhere(lab: Lab6) -> None:
     network = lab.network(0, ONE)
     server, spec = lab.container(network, 2, (PortMapping(80, 8080, host_ip="::"),))
     listening = listen(server, 80)
     with lab.neighbour.inside():
-        assert exchange(listening, HOST, 8080) == NEIGHBOUR
+        assert exchange(listening, HOST6, 8080) == NEIGHBOUR6
     assert exchange(listening, "::1", 8080) == network.gateway6
-    assert exchange(listening, HOST, 8080)
+    assert exchange(listening, HOST6, 8080)
     with server.inside():  # through the host, and back to itself
-        assert exchange(listening, HOST, 8080) == network.gateway6
+        assert exchange(listening, HOST6, 8080) == network.gateway6
     assert {p.host_ip for p in lab.networks.published()} == {"::"}
     lab.networks.unpublish(spec.id)
     assert lab.networks.published() == set()
     assert not reaches("::1", 8080)
 
 
-def test_a_port_on_the_loopback_address_is_the_hosts_alone(lab: Lab) -> None:
+def test_a_port_on_the_loopback_address_is_the_hosts_alone(lab: Lab6) -> None:
     network = lab.network(0, ONE)
     server, _ = lab.container(network, 2, (PortMapping(80, 8080, host_ip="::1"),))
     listening = listen(server, 80)
     assert exchange(listening, "::1", 8080) == network.gateway6
-    assert not reaches(HOST, 8080)
+    assert not reaches(HOST6, 8080)
     with lab.neighbour.inside():
-        assert not reaches(HOST, 8080)
+        assert not reaches(HOST6, 8080)
 
 
-def test_udp_on_the_loopback_address_answers(lab: Lab) -> None:
+def test_udp_on_the_loopback_address_answers(lab: Lab6) -> None:
     port = PortMapping(53, 5353, "udp", host_ip="::1")
     server, _ = lab.container(lab.network(0, ONE), 2, (port,))
     with server.inside():
@@ -313,13 +239,13 @@ def test_udp_on_the_loopback_address_answers(lab: Lab) -> None:
         assert client.recv(64) == b"answer"
 
 
-def test_a_udp_sender_that_does_not_stop_follows_the_port(lab: Lab) -> None:
+def test_a_udp_sender_that_does_not_stop_follows_the_port(lab: Lab6) -> None:
     network = lab.network(0, ONE)
     ports = (PortMapping(514, 5140, "udp", host_ip="::"),)
     with lab.neighbour.inside():
         sender = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
     with sender:
-        sender.sendto(b"nobody is there", (HOST, 5140))
+        sender.sendto(b"nobody is there", (HOST6, 5140))
         for last in (2, 3):
             machine, spec = lab.container(network, last, ports)
             with machine.inside():
@@ -327,19 +253,19 @@ def test_a_udp_sender_that_does_not_stop_follows_the_port(lab: Lab) -> None:
             with bound:
                 bound.settimeout(TIMEOUT)
                 bound.bind(("::", 514))
-                sender.sendto(f"to {last}".encode(), (HOST, 5140))
+                sender.sendto(f"to {last}".encode(), (HOST6, 5140))
                 assert bound.recv(64) == f"to {last}".encode()
             lab.networks.unpublish(spec.id)
 
 
-def test_other_ports_of_the_loopback_address_stay_the_hosts_own(lab: Lab) -> None:
+def test_other_ports_of_the_loopback_address_stay_the_hosts_own(lab: Lab6) -> None:
     lab.container(lab.network(0, ONE), 2, (PortMapping(80, 8080, host_ip="::"),))
     with socket.create_server(("::1", 9090), family=socket.AF_INET6) as own:
         own.settimeout(TIMEOUT)
         assert exchange(own, "::1", 9090) == "::1"
 
 
-def test_one_port_of_both_families_and_two_containers(lab: Lab) -> None:
+def test_one_port_of_both_families_and_two_containers(lab: Lab6) -> None:
     network = lab.network(0, ONE)
     four, _ = lab.container(network, 2, (PortMapping(80, 8080),))
     six, _ = lab.container(network, 3, (PortMapping(80, 8080, host_ip="::"),))
@@ -348,7 +274,7 @@ def test_one_port_of_both_families_and_two_containers(lab: Lab) -> None:
     assert exchange(listening6, "::1", 8080)
 
 
-def test_a_port_of_ipv6_without_a_network_with_it_is_refused(lab: Lab) -> None:
+def test_a_port_of_ipv6_without_a_network_with_it_is_refused(lab: Lab6) -> None:
     network = lab.network(0, "")
     spec = container_spec(
         "four", [endpoint(network, "172.30.0.2")], [PortMapping(80, 8080, host_ip="::")]
@@ -358,7 +284,7 @@ def test_a_port_of_ipv6_without_a_network_with_it_is_refused(lab: Lab) -> None:
     assert caught.value.extra["field"] == "ports[0].host_ip"
 
 
-def test_held_ports_of_both_families_stand_beside_each_other(lab: Lab) -> None:
+def test_held_ports_of_both_families_stand_beside_each_other(lab: Lab6) -> None:
     four = {"protocol": "tcp", "host_ip": "0.0.0.0", "host_port": 8080}
     six = {"protocol": "tcp", "host_ip": "::", "host_port": 8080}
     held = hold_ports([four, six])  # type: ignore[list-item]
@@ -398,7 +324,7 @@ def send_frame(machine: Machine, content: bytes) -> None:
     ("source", "target"), [("fd00:0:0:1::2", "::1"), ("::1", "fd00:0:0:1::1"), ("::1", "::1")]
 )
 def test_the_hosts_loopback_is_closed_to_forged_packets(
-    lab: Lab, source: str, target: str, published: bool
+    lab: Lab6, source: str, target: str, published: bool
 ) -> None:
     """The rule that brings answers to [::1] must bring nothing else there."""
     network = lab.network(0, ONE)
@@ -423,7 +349,7 @@ def test_the_hosts_loopback_is_closed_to_forged_packets(
 
 
 @pytest.mark.parametrize("subnet6", [ONE, ""], ids=["with IPv6", "without"])
-def test_a_container_cannot_make_itself_the_hosts_router(lab: Lab, subnet6: str) -> None:
+def test_a_container_cannot_make_itself_the_hosts_router(lab: Lab6, subnet6: str) -> None:
     """CVE-2020-13401: router advertisements out of a container led the host's traffic to it."""
     write("net.ipv6.conf.lan0.accept_ra", "1")
     network = lab.network(0, subnet6)
@@ -446,88 +372,3 @@ def test_a_container_cannot_make_itself_the_hosts_router(lab: Lab, subnet6: str)
 
 def routes6() -> str:
     return subprocess.run(["ip", "-6", "route"], check=True, capture_output=True, text=True).stdout
-
-
-# -- whole containers --------------------------------------------------------------------------
-
-
-@pytest.fixture
-def instance() -> Iterator[Instance]:
-    with fresh_netns(), Instance() as made:
-        yield made
-
-
-def settings_script() -> str:
-    names = ("disable_ipv6", "accept_ra")
-    return "; ".join(f"echo {n}=$(cat /proc/sys/net/ipv6/conf/eth0/{n})" for n in names)
-
-
-def test_a_container_has_its_addresses_route_and_names(instance: Instance) -> None:
-    network = instance.network(subnet6=ONE, gateway6="fd00:0:0:1::1")
-    six = {"address6": "fd00:0:0:1::5", "prefix_length6": 64, "gateway6": network.gateway6}
-    end = instance.endpoint(network, **six)
-    script = f"ip -6 addr show dev eth0; ip -6 route; cat /etc/hosts; {settings_script()}; echo end"
-    spec = instance.run(instance.shell(script, endpoints=(end,)))
-    output = instance.wait_for_output(spec, "\nend")
-    assert "inet6 fd00:0:0:1::5/64 scope global" in output
-    assert "tentative" not in output
-    assert "default via fd00:0:0:1::1 dev eth0" in output
-    assert f"fd00:0:0:1::5\t{spec.short_id}" in output
-    assert "disable_ipv6=0" in output
-    assert "accept_ra=0" in output
-
-
-def test_a_container_without_ipv6_has_none_but_its_loopback(instance: Instance) -> None:
-    script = f"{settings_script()}; cat /proc/net/if_inet6; echo end"
-    spec = instance.run(instance.shell(script, network=instance.network()))
-    output = instance.wait_for_output(spec, "\nend")
-    assert "disable_ipv6=1" in output
-    assert "eth0" not in output
-    assert " lo\n" in output
-
-
-def test_a_web_server_answers_by_literal_and_on_the_published_port(instance: Instance) -> None:
-    network, port = instance.network(subnet6=ONE, gateway6="fd00:0:0:1::1"), free_port()
-    six = {"prefix_length6": 64, "gateway6": network.gateway6}
-    script = "mkdir -p /www; echo hello > /www/index.html; exec httpd -f -p [::]:80 -h /www"
-    server = instance.shell(
-        script,
-        endpoints=(instance.endpoint(network, address6="fd00:0:0:1::5", **six),),
-        ports=(PortMapping(80, port, host_ip="::1"),),
-    )
-    server = instance.run(server)
-    wait_until(lambda: reaches("::1", port, TIMEOUT), what="the published port")
-    loop = "until wget -qO- http://[fd00:0:0:1::5]/; do sleep 0.1; done; echo end"
-    client = instance.shell(
-        loop, endpoints=(instance.endpoint(network, address6="fd00:0:0:1::6", **six),)
-    )
-    assert "hello" in instance.wait_for_output(instance.run(client), "end")
-    instance.engine.stop(server.id, timeout=0)
-    assert not reaches("::1", port)
-    assert instance.engine.networks.published() == set()
-
-
-def test_a_restart_by_policy_keeps_address_and_port(instance: Instance) -> None:
-    network, port = instance.network(subnet6=ONE, gateway6="fd00:0:0:1::1"), free_port()
-    end = instance.endpoint(network, address6="fd00:0:0:1::5", gateway6=network.gateway6)
-    script = "httpd -f -p [::]:80 -h /etc & sleep 0.5; exit 1"
-    spec = instance.run(
-        instance.shell(
-            script,
-            endpoints=(end,),
-            ports=(PortMapping(80, port, host_ip="::1"),),
-            restart=Restart("always"),
-        )
-    )
-    wait_until(lambda: len(instance.engine.exits(spec.id)) >= 1, timeout=20)
-    wait_until(lambda: answers(port), timeout=20, what="the port of the second run")
-
-
-def answers(port: int) -> bool:
-    """Whether a server answers, not just the network on its way to it."""
-    try:
-        with socket.create_connection(("::1", port), timeout=PATIENCE) as connection:
-            connection.sendall(b"GET /hostname HTTP/1.0\r\n\r\n")
-            return connection.recv(16).startswith(b"HTTP/1.")
-    except OSError:
-        return False
