@@ -24,6 +24,8 @@ def main() -> None:
     if "SLIPWAY_PRELOAD" in os.environ:  # tests of failures
         __import__(os.environ["SLIPWAY_PRELOAD"])
     config = Config.from_env()
+    loop = Loop()
+    loop.hear_signals()
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     config.dns.mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -31,7 +33,6 @@ def main() -> None:
     os.chdir(config.dns)
     if os.geteuid() == 0:
         become(USER)
-    loop = Loop()
     Server(loop, ".", Forwarder(loop, Upstreams())).start()
     gc.collect()
     gc.freeze()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import os
 import selectors
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -32,7 +34,15 @@ class Loop:
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
 
-    def watch(self, file: Any, events: int, action: Callable[[], None]) -> None:
+    def hear_signals(self) -> None:
+        """Wake up for every signal that has a handler: one that arrives just before select() would otherwise be
+        slept through, and its handler run at the next event. For the main thread alone.
+        """
+        signalled, wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
+        self.watch(signalled, READ, lambda: os.read(signalled, 512))
+
+    def watch(self, file: Any, events: int, action: Callable[[], object]) -> None:
         """Call `action` whenever `file` is ready for `events`; replaces what was watched before."""
         try:
             self._selector.modify(file, events, action)
