@@ -98,6 +98,13 @@ class LogWriter:
         self.close()
         self._number += 1
         self._open()
+        try:
+            self._remove_oldest()
+        except OSError:
+            pass  # the next time
+
+    def _remove_oldest(self) -> None:
+        """As many as are too many."""
         sizes = [(n, _size(_path(self._directory, n))) for n in numbers(self._directory)]
         total = sum(size for _, size in sizes) + self._max_size
         for number, size in sizes[:-1]:

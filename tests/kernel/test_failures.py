@@ -73,6 +73,29 @@ def test_a_monitor_outlives_calls_that_fail(faults: Callable[[str], Path]) -> No
         assert "shim.sock" not in left
 
 
+def test_output_is_heard_although_its_log_cannot_be_looked_after(
+    faults: Callable[[str], Path],
+) -> None:
+    switch = faults("listdir")
+    with Instance() as instance:
+        script = "while read line; do echo got $line; done"
+        logs = LogOptions(max_size=4096, max_files=2)
+        spec = instance.run(instance.shell(script, process={"stdin": True}, logs=logs))
+        with instance.engine.attach(spec.id, stdin=True) as session:
+            session.settimeout(10 * PATIENCE)
+            for word in ("a" * 5000, "b" * 5000, "end"):
+                session.write(f"{word}\n".encode())
+                said = b""
+                while not said.endswith(b"\n"):
+                    output = session.read()
+                    assert output is not None
+                    said += output.data
+                assert said == f"got {word}\n".encode()
+                _turn(switch, b"\1")
+            _turn(switch, b"\0")
+        instance.wait_for_output(spec, "got end")
+
+
 def test_a_command_that_nobody_could_watch_does_not_run(faults: Callable[[str], Path]) -> None:
     switch = faults("pidfd_open")
     with Instance() as instance:

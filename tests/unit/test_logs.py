@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from pathlib import Path
+
+import pytest
 
 from runtime.store.logs import STDERR, STDOUT, LogWriter, follow_logs, numbers, read_logs
 
@@ -88,9 +92,25 @@ def test_a_full_disk_costs_lines_not_the_writer() -> None:
     writer = LogWriter.__new__(LogWriter)
     writer._directory, writer._max_size, writer._budget = "/dev", 4096, 4096
     writer._number, writer._size, writer.lost = 0, 0, 0
-    import os
-
     writer._fd = os.open("/dev/full", os.O_WRONLY)
     writer.write(STDOUT, b"gone\n")
     assert writer.lost == 5
     writer.close()
+
+
+@pytest.mark.parametrize("call", ["listdir", "unlink", "stat"])
+def test_a_disk_that_lets_nothing_be_looked_at_costs_no_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    writer = _writer(tmp_path, max_size=4096, max_files=1)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, call, fail)
+        for number in range(3):
+            writer.write(STDOUT, b"%d" % number + b"x" * 4096 + b"\n")
+    assert [line.data[:1] for line in read_logs(tmp_path)] == [b"0", b"1", b"2"]
+    writer.write(STDOUT, b"3\n")
+    writer.close()
+    assert [line.data[:1] for line in read_logs(tmp_path)] == [b"3"]
