@@ -59,6 +59,7 @@ urlpatterns = [
     path("networks/", networks.network_list, name="networks"),
     path("networks/new/", networks.create_dialog, name="network-create"),
     path("networks/<str:network_id>/remove/", networks.remove_dialog, name="network-remove"),
+    path("networks/<str:network_id>/move/", networks.move_dialog, name="network-move"),
     path(
         "networks/<str:network_id>/connect/",
         container_networks.connect_to_dialog,

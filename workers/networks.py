@@ -6,8 +6,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from runtime.errors import Conflict, NotFound
-from runtime.model.spec import ContainerSpec, NetworkSpec
+from runtime.model.spec import ContainerSpec
 from runtime.model.subnets import next_subnet, overlapping
+from webui.containers.moving import network_spec
 from webui.networks.models import Network
 from webui.networks.services import network_move
 
@@ -17,19 +18,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MOVES = 3  # a host does not take subnets that quickly
-
-
-def network_spec(network: Network) -> NetworkSpec:
-    return NetworkSpec(
-        id=network.pk,
-        name=network.name,
-        subnet=network.subnet,
-        gateway=network.gateway,
-        subnet6=network.subnet6,
-        gateway6=network.gateway6,
-        internal=network.internal,
-        labels=network.labels,
-    )
 
 
 def default_network_ready(engine: Engine, host_id: str) -> None:

@@ -20,6 +20,7 @@ from runtime.engine.joining import Joining
 from runtime.engine.layers import MergedTree
 from runtime.engine.lifecycle import Lifecycle, Trace
 from runtime.engine.measure import Meter
+from runtime.engine.moving import Moving
 from runtime.engine.observe import Observer
 from runtime.engine.removal import Removal
 from runtime.engine.saving import Saving
@@ -76,6 +77,7 @@ class Engine:
             config, bundles=self.bundles, cgroups=self.cgroups, observer=self._observer
         )
         self.joining = Joining(config, bundles=self.bundles, wiring=wiring, observer=self._observer)
+        self.moving = Moving(bundles=self.bundles, networks=self.networks, observer=self._observer)
         self._execs = Execs(config, self.bundles, self._observer)
         self._attaching = Attaching(config, self._observer)
         self.files = Files(

@@ -155,6 +155,7 @@ class Lifecycle:
         if not fresh:
             self._clear(spec)
         networks = self._wiring.networks_of(spec)
+        self._wiring.check_current(spec, networks)
         layers = [mount_points(self._config), *self._images.layer_dirs(spec.image)]
         snapshot = prepare_snapshot(self._config, spec.id)
         note("prepare")

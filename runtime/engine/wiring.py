@@ -9,7 +9,7 @@ from functools import partial
 from runtime.engine import inside
 from runtime.engine.planning import interfaces
 from runtime.engine.undo import Undo
-from runtime.errors import EngineError, NotFound, error_context
+from runtime.errors import Conflict, EngineError, NotFound, error_context
 from runtime.model.spec import ContainerSpec, NetworkSpec
 from runtime.network import NetworkManager
 from runtime.network.ports import ports_of
@@ -30,6 +30,24 @@ class Wiring:
                 error.hint = error.hint or "Create the network, or choose another."
                 raise
         return result
+
+    @staticmethod
+    def check_current(spec: ContainerSpec, networks: dict[str, NetworkSpec]) -> None:
+        """Raise Conflict when an address is of a subnet that its network has no more: it is being moved."""
+        for end in spec.endpoints:
+            network = networks[end.network_id]
+            six = (end.gateway6, network.gateway6) if end.address6 else ("", "")
+            if (
+                end.gateway != network.gateway
+                or six[0] != six[1]
+                or not network.subnet.endswith(f"/{end.prefix_length}")
+            ):
+                raise Conflict(
+                    f"{end.address} is no address of network {network.name} ({network.subnet}).",
+                    hint="Wait until the network has been moved, or disconnect the container from it and"
+                    " connect it again.",
+                    network=network.id,
+                )
 
     def check(self, spec: ContainerSpec) -> None:
         """Refuse what could never be connected. Raises NotFound or Unsupported with the field."""

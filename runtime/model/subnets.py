@@ -110,6 +110,36 @@ def next_address6(subnet: str, taken: Iterable[str]) -> str:
     )
 
 
+def moved_addresses(
+    addresses: Sequence[str], before: str, after: str, gateway: str
+) -> dict[str, str]:
+    """For each address in the subnet `before` one in `after`: at the same place, else the lowest free one.
+
+    Raises Conflict when there are too many.
+
+    >>> moved_addresses(["172.30.0.9"], "172.30.0.0/22", "10.201.4.0/24", "10.201.4.1")
+    {'172.30.0.9': '10.201.4.9'}
+    """
+    if not addresses:
+        return {}
+    (start, _), (first, last) = _span(before), _span(after)
+    end = last + (":" in after)  # only IPv4 has a broadcast address
+    moved, taken = {}, {gateway}
+    for address in addresses:
+        number = first + int(ipaddress.ip_address(address)) - start
+        if first < number < end:
+            place = str(ipaddress.ip_address(after.partition("/")[0]) + (number - first))
+            if place not in taken:
+                moved[address] = place
+                taken.add(place)
+    following = next_address6 if ":" in after else next_address
+    for address in addresses:
+        if address not in moved:
+            moved[address] = following(after, taken)
+            taken.add(moved[address])
+    return moved
+
+
 def shortest(text: str) -> str:
     """An address or a subnet as the kernel and its tools write it; what is neither stays as it is."""
     try:

@@ -24,6 +24,10 @@ T = TypeVar("T")
 _IFF_UP = 0x1
 _IFA_F_NODAD = 0x02
 _MAIN_TABLE = 254
+_RTPROT_KERNEL = 2
+# What leads everywhere takes no subnet from anybody, also in halves (0.0.0.0/1), as VPNs write it; 2000::/3 is all
+# of IPv6 that is in use.
+_EVERYWHERE = {False: 1, True: 3}
 _SIOCGIFFLAGS = 0x8913
 _SIOCGIFADDR = 0x8915
 _SIOCGIFINDEX = 0x8933
@@ -45,6 +49,7 @@ class Route:
 
     destination: str
     interface: str
+    connected: bool = False  # of an address that the interface has itself
 
 
 class Links:
@@ -138,7 +143,7 @@ class Links:
         )
 
     def routes(self, *, ipv6: bool = False) -> list[Route]:
-        """Routes of one family in the main table; default routes and link-local ones are left out."""
+        """Routes of one family in the main table; default routes, halves of them too, and link-local ones are left out."""
         family = socket.AF_INET6 if ipv6 else socket.AF_INET
         links, found = self._do(
             "list routes",
@@ -153,9 +158,11 @@ class Links:
             Route(
                 destination=f"{destination}/{route['dst_len']}",
                 interface=names.get(route.get_attr("RTA_OIF"), ""),
+                connected=route["proto"] == _RTPROT_KERNEL,
             )
             for route in found
             if (destination := route.get_attr("RTA_DST")) is not None
+            and route["dst_len"] > _EVERYWHERE[ipv6]
             and not (ipv6 and destination.startswith(("fe80:", "ff")))
         ]
 

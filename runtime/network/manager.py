@@ -28,20 +28,19 @@ from runtime.kernel.veth import Namespace
 from runtime.model.spec import ContainerSpec, EndpointSpec, NetworkSpec
 from runtime.model.subnets import mac_for
 from runtime.network import names, sysctls
-from runtime.network.clashes import refuse_clash
+from runtime.network.clashes import Use, host_uses, refuse_clash, refuse_taken
 from runtime.network.facts import NetworkFiles, PortFiles
 from runtime.network.firewall import Firewall
 from runtime.network.links import LinkCounters, Links
 from runtime.network.ports import PublishedPort
 from runtime.network.publishing import Published
-from runtime.network.upstreams import system_nameservers
+from runtime.network.taking_back import take_back
 from runtime.store.locks import locked
 from runtime.store.paths import Config
 
 log = logging.getLogger(__name__)
 # Who forwards asks for neighbours from an address of the link. One for all: it means nothing elsewhere.
 LINK_LOCAL = ("fe80::1", 64)
-_TRIES = 3  # not every error comes again
 _FAREWELL = 2.0  # seconds for the kernel to take the interfaces of a container that has ended
 
 
@@ -67,6 +66,7 @@ class NetworkManager:
             restore=self._restore_firewall,
         )
         self._thread_lock = threading.RLock()
+        self._complained: dict[str, str] = {}  # why a network cannot be repaired, by its id
 
     def close(self) -> None:
         self._firewall.close()
@@ -87,65 +87,97 @@ class NetworkManager:
         if self._complete(spec):
             return
         with self._locked():
-            known = {network.id: network for network in self.list()}
-            before = known.get(spec.id)
-            if before is not None and not _same_wiring(before, spec):
-                raise Conflict(
-                    f"Network {spec.name} exists with other settings.",
-                    hint="Remove it first, then create it again.",
-                    network=spec.id,
-                )
-            if not self._links.exists(self._config.bridge(spec.id)):
-                used = [*self.host_subnets(), *(self.host_subnets6() if spec.subnet6 else ())]
-                refuse_clash(spec, known.values(), used)
-            try:
-                self._networks.write(spec)
-                self._raise_bridge(spec)
-                names.write_network(self._config, spec)
-                self._restore_firewall()
-            except BaseException:
-                if before is None:
-                    self._take_back(spec)
-                raise
+            self._make(spec)
+
+    def _make(self, spec: NetworkSpec) -> None:
+        known = {network.id: network for network in self.list()}
+        before = known.get(spec.id)
+        if before is not None and not _same_wiring(before, spec):
+            raise Conflict(
+                f"Network {spec.name} exists with other settings.",
+                hint="Remove it first, then create it again.",
+                network=spec.id,
+            )
+        if not self._links.exists(self._config.bridge(spec.id)):
+            if before is None:
+                refuse_clash(spec, known.values(), self._host_uses(spec))
+            else:
+                refuse_taken(spec, self._host_uses(spec))
+        try:
+            self._networks.write(spec)
+            self._raise_bridge(spec)
+            names.write_network(self._config, spec)
+            self._restore_firewall()
+        except BaseException:
+            if before is None:
+                self._take_back(spec)
+            raise
 
     def _take_back(self, spec: NetworkSpec) -> None:
         """Nothing of a network that could not be made stays; each part is tried, whatever fails."""
+        bridge = self._config.bridge(spec.id)
         steps: list[Callable[[], object]] = [
             partial(self._networks.remove, spec.id),
-            partial(self._links.delete, self._config.bridge(spec.id)),
+            partial(self._links.delete, bridge),
             partial(names.remove_network, self._config, spec.id),
             partial(self._firewall.remove_network, spec),
         ]
-        for left in reversed(range(_TRIES)):
-            steps = [step for step in steps if not self._took_back(step, spec, last=not left)]
-
-    def _took_back(self, step: Callable[[], object], spec: NetworkSpec, *, last: bool) -> bool:
-        try:
-            step()
-        except (EngineError, OSError):
-            if last:
-                log.exception("A part of network %s, which could not be made, stays.", spec.name)
-            return False
-        return True
+        take_back(steps, spec.name)
 
     def remove(self, network_id: str) -> None:
         """Remove everything of the network; none is no error. Raises NetworkInUse, NetlinkFailure …"""
         bridge = self._config.bridge(network_id)
         with self._locked():
-            attached = self._attached(network_id)
-            if attached:
-                raise NetworkInUse(
-                    f"{len(attached)} running containers use the network.",
-                    hint="Stop them, or disconnect them from it.",
-                    network=network_id,
-                    interfaces=list(attached),
-                )
+            self._refuse_attached(network_id)
             self._links.delete(bridge)
             spec = self._networks.read(network_id)
             if spec is not None:
                 self._firewall.remove_network(spec)
             names.remove_network(self._config, network_id)
             self._networks.remove(network_id)
+
+    def move(self, spec: NetworkSpec) -> None:
+        """Give the network the subnets of `spec`, while nothing is attached to it; nothing happens when it has them.
+
+        Raises NetworkInUse, Conflict when one is in use, NetlinkFailure, FirewallFailure, KernelFailure: it then has
+        what it had, as far as that can be brought up.
+        """
+        with self._locked():
+            before = self._networks.read(spec.id)
+            if before is None or _same_wiring(before, spec):
+                self._make(spec)
+                return
+            self._refuse_attached(spec.id)
+            refuse_clash(spec, self.list(), self._host_uses(spec))
+            try:
+                self._rewrite(before, spec)
+                self._make(spec)
+            except BaseException:
+                take_back([partial(self._rewrite, spec, before)], spec.name)
+                raise
+
+    def put_back(self, spec: NetworkSpec) -> None:
+        """Have the network be as `spec` says after a move that was cut short; `repair` brings it up."""
+        with self._locked():
+            now = self._networks.read(spec.id)
+            if now is not None and not _same_wiring(now, spec):
+                self._rewrite(now, spec)
+
+    def _rewrite(self, before: NetworkSpec, after: NetworkSpec) -> None:
+        """Take down what is there of one, and note the other."""
+        self._firewall.remove_network(before)
+        self._links.delete(self._config.bridge(before.id))
+        names.write_network(self._config, after)
+        self._networks.write(after)
+
+    def _refuse_attached(self, network_id: str) -> None:
+        if attached := self._attached(network_id):
+            raise NetworkInUse(
+                f"{len(attached)} running containers use the network.",
+                hint="Stop them, or disconnect them from it.",
+                network=network_id,
+                interfaces=list(attached),
+            )
 
     def _attached(self, network_id: str) -> Sequence[str]:
         """Interfaces on the bridge. Those of a container that has just ended are given a moment to go."""
@@ -176,16 +208,25 @@ class NetworkManager:
                 self._sysctls.require_forwarding6()
             for spec in networks:
                 if self._bridge_complete(spec):
+                    self._complained.pop(spec.id, None)
                     continue
                 try:
+                    if not self._links.exists(self._config.bridge(spec.id)):
+                        refuse_taken(spec, self._host_uses(spec))
                     self._raise_bridge(spec)
                     names.write_network(self._config, spec)
                     raised = True
-                except EngineError:
-                    log.exception("Network %s cannot be repaired.", spec.name)
+                except EngineError as error:
+                    self._complain(spec, error)
             if self._firewall.unchanged and not raised:
                 return False
             return self._restore_firewall() or raised
+
+    def _complain(self, spec: NetworkSpec, error: EngineError) -> None:
+        """Once: it is found again every few seconds."""
+        if self._complained.get(spec.id) != error.message:
+            self._complained[spec.id] = error.message
+            log.error("Network %s cannot be repaired: %s %s", spec.name, error, error.hint)
 
     def clean(self) -> None:
         """Take this instance's rules and bridges out of the kernel; the facts on disk stay.
@@ -199,18 +240,20 @@ class NetworkManager:
 
     def host_subnets(self) -> Sequence[str]:
         """Subnets that the host uses for something else, to choose a free one for a network."""
-        ours = {self._config.bridge(network.id) for network in self.list()}
-        found = [r.destination for r in self._links.routes() if r.interface not in ours]
-        return found + [f"{a}/32" for a in system_nameservers() if ":" not in a]
+        return [use.subnet for use in host_uses(self._links, self._bridges(), ipv6=False)]
 
     def host_subnets6(self) -> Sequence[str]:
         """The same for IPv6; nothing where the kernel has none."""
-        if not sysctls.has_ipv6():
-            return []
-        ours = {self._config.bridge(network.id) for network in self.list()}
-        found = [r.destination for r in self._links.routes(ipv6=True) if r.interface not in ours]
-        servers = [a.partition("%")[0] for a in system_nameservers() if ":" in a]
-        return found + [f"{a}/128" for a in servers if not a.lower().startswith("fe80")]
+        return [use.subnet for use in host_uses(self._links, self._bridges(), ipv6=True)]
+
+    def _host_uses(self, spec: NetworkSpec) -> Sequence[Use]:
+        """Of the families that the network has."""
+        ours = self._bridges()
+        six = host_uses(self._links, ours, ipv6=True) if spec.subnet6 else []
+        return [*host_uses(self._links, ours, ipv6=False), *six]
+
+    def _bridges(self) -> set[str]:
+        return {self._config.bridge(network.id) for network in self.list()}
 
     def sysctl_changes(self) -> Sequence[sysctls.SysctlChange]:
         """Host-wide kernel settings changed for containers, with their former values."""

@@ -14,10 +14,10 @@ from tests.support.web import Site
 from webui.containers.asking import request_of
 from webui.containers.form import initial_values
 from webui.containers.models import Container
+from webui.containers.moving import network_spec
 from webui.containers.run_line import parse_run_line
 from webui.core.templatetags.ui import port_text
 from webui.networks.models import Endpoint, Network
-from workers.networks import network_spec
 
 STARTER = "slipway/starter"
 SIX = {"name": "six", "subnet6": "fd00:0:0:1::/64"}

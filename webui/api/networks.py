@@ -10,7 +10,8 @@ from pydantic import Field
 
 from webui.api.answers import Answer, WaitQuery, answer
 from webui.api.auth import operator, reader
-from webui.containers import connecting
+from webui.containers import connecting, moving
+from webui.containers.moving import MoveRequest
 from webui.containers.requests import ConnectRequest, DisconnectRequest, Request
 from webui.containers.selectors import container_alone, container_find
 from webui.core.payloads import container_row, network_row, operation_row
@@ -61,6 +62,18 @@ def network_remove(request: HttpRequest, key: str, wait: WaitQuery) -> Answer:
     user, via = operator(request)
     operation = services.network_remove(network=network_find(key), user=user, via=via)
     return answer(wait, operation, lambda: operation_row(operation))
+
+
+@router.post("/{key}/move", response=ANY)
+def network_move(request: HttpRequest, key: str, body: MoveRequest, wait: WaitQuery) -> Answer:
+    """Give the network another subnet while none of its containers runs: the way out when something else has its own.
+
+    Every address on it changes, also one that was asked for; the operation's result lists them (`containers`, each
+    with `before` and `address`).
+    """
+    user, via = operator(request)
+    operation = moving.network_move_ask(network=network_find(key), request=body, user=user, via=via)
+    return answer(wait, operation, lambda: network_row(network_find(operation.target_id)))
 
 
 @router.post("/{key}/connect", response=ANY)

@@ -126,12 +126,15 @@ def _check_network(container: Container, network: Network) -> None:
             hint="Disconnect it first, to give it another address or other names there.",
             field="container",
         )
-    removal = Operation.objects.filter(
-        kind="network.remove", target_id=network.pk, status__in=Operation.LIVE
-    )
-    if removal.exists():
+    live = Operation.objects.filter(
+        kind__in=("network.remove", "network.move"),
+        target_id=network.pk,
+        status__in=Operation.LIVE,
+    ).first()
+    if live is not None:
+        doing = "removed" if live.kind == "network.remove" else "moved to another subnet"
         raise Conflict(
-            f"{network.name} is being removed.", hint="Choose another network.", field="network"
+            f"{network.name} is being {doing}.", hint="Choose another network.", field="network"
         )
 
 

@@ -12,7 +12,12 @@ from webui.networks.models import Endpoint, Network, PortReservation
 from webui.operations.models import Operation
 
 HOLDER = ("protocol", "host_ip", "host_port", "container__name")
-REMOVALS = {"image.remove": "image", "network.remove": "network", "volume.remove": "mounts"}
+REMOVALS = {
+    "image.remove": "image",
+    "network.remove": "network",
+    "network.move": "network",
+    "volume.remove": "mounts",
+}
 
 
 @prepared
@@ -55,7 +60,7 @@ def ports(host_id: str, host_ports: Iterable[int]) -> QuerySet[PortReservation]:
 
 @prepared
 def removals(host_id: str, targets: Iterable[str]) -> QuerySet[Operation, tuple[str, str]]:
-    """(kind, name) of what somebody has asked to remove, and that is not removed yet."""
+    """(kind, name) of what somebody has asked to remove or move, while that has not ended."""
     asked = Operation.objects.filter(
         host_id=host_id, kind__in=REMOVALS, target_id__in=targets, status__in=Operation.LIVE
     )

@@ -278,16 +278,19 @@ def _taken(index: int, mapping: PortMapping, holder: Container) -> PortInUse:
 
 
 def check_staying(host: Host, image: Image, spec: ContainerSpec) -> None:
-    """Raise Conflict when somebody has asked to remove what the container is to be made of.
+    """Raise Conflict when somebody has asked to remove what the container is to be made of, or to move its network.
 
-    The request to remove found it unused, and its worker has not got to it yet.
+    That request found it unused or at rest, and its worker has not got to it yet.
     """
     wanted = {image.digest, *(e.network_id for e in spec.endpoints)}
     wanted |= {m.source for m in spec.mounts if m.type == "volume"}
     for kind, name in holding.removals(host.pk, wanted):
+        moved = kind == "network.move"
         raise Conflict(
-            f"{name} is being removed.",
-            hint="Choose another one, or wait until it is gone and make it anew.",
+            f"{name} is being {'moved to another subnet' if moved else 'removed'}.",
+            hint="Choose another one, or wait until that has ended."
+            if moved
+            else "Choose another one, or wait until it is gone and make it anew.",
             field=holding.REMOVALS[kind],
         )
 

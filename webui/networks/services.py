@@ -78,12 +78,12 @@ def network_create(
             subnet6 = shortest(subnet6) if subnet6 else subnet6_for(network_id, taken)
             gateway6 = shortest(gateway6)
             if not gateway6 and ":" in subnet6:  # else it is no subnet, which is said below
-                gateway6 = _first_address(subnet6)
+                gateway6 = first_address(subnet6)
         spec = NetworkSpec(
             id=network_id,
             name=name,
             subnet=subnet,
-            gateway=gateway or _first_address(subnet),
+            gateway=gateway or first_address(subnet),
             subnet6=subnet6,
             gateway6=gateway6,
             internal=internal,
@@ -123,7 +123,8 @@ def network_create(
     return network, operation
 
 
-def _first_address(subnet: str) -> str:
+def first_address(subnet: str) -> str:
+    """The gateway of a subnet that names none. Raises SpecInvalid with the field."""
     try:
         return gateway_for(subnet)
     except Conflict:
@@ -137,6 +138,11 @@ def network_remove(*, network: Network, user: User | None, via: str) -> Operatio
         raise Conflict("The default network stays.", hint="Containers fall back to it.")
     with transaction.atomic():
         host_lock(host=network.host)
+        moving = Operation.objects.filter(
+            kind="network.move", target_id=network.pk, status__in=Operation.LIVE
+        )
+        if moving.exists():
+            raise Conflict(f"{network.name} is being moved.", hint="Wait until that has ended.")
         members = list(network.endpoints.values_list("container__name", flat=True))
         if members:
             raise NetworkInUse(

@@ -6,6 +6,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 
+from runtime.model.state import Status
 from webui.core import payloads
 from webui.core.pages import may_operate, only
 from webui.networks.models import Network
@@ -28,6 +29,20 @@ def network_list(request: HttpRequest) -> HttpResponse:
 def create_dialog(request: HttpRequest) -> HttpResponse:
     may_operate(request)
     return render(request, "dialogs/network_create.html")
+
+
+@login_required
+def move_dialog(request: HttpRequest, network_id: str) -> HttpResponse:
+    """Another subnet: whose addresses change, and who must be stopped before."""
+    may_operate(request)
+    network = get_object_or_404(Network, id=network_id)
+    endpoints = list(network.endpoints.select_related("container").order_by("container__name"))
+    running = [e for e in endpoints if Status(e.container.status).is_active]
+    return render(
+        request,
+        "dialogs/network_move.html",
+        {"row": payloads.network_row(network), "endpoints": endpoints, "running": running},
+    )
 
 
 @login_required

@@ -57,6 +57,7 @@ DOING = {
     "container.commit": "Making an image",
     "container.connect": "Joining a network",
     "container.disconnect": "Leaving a network",
+    "network.move": "Moving to another subnet",
 }
 
 
@@ -167,6 +168,7 @@ def verb(kind: str) -> str:
         "committed": "made an image of",
         "connected": "joined a network",
         "disconnected": "left a network",
+        "moved": "got another address",
     }
     return known.get(text, text.replace("_", " "))
 
@@ -343,6 +345,7 @@ def event_icon(kind: str) -> str:
         "committed": "image",
         "connected": "network",
         "disconnected": "network",
+        "moved": "network",
     }
     return "danger" if is_bad_event(kind) else known.get(verb, "event")
 
