@@ -95,3 +95,29 @@ def test_further_networks_are_rows_of_the_form(
     page.locator("select[name=network]").select_option("none")
     expect(page.get_by_test_id("add-network")).to_be_hidden()
     api.delete(f"/containers/{made['id']}", force=True)
+
+
+def test_a_network_gets_another_subnet_and_its_containers_start_there(
+    page: Page, api: Api, starter: str, backend: str
+) -> None:
+    body = {"image": starter, "command": ["sleep", "600"], "network": backend}
+    web = api.post("/containers", {**body, "name": "mover"})
+    page.goto("/networks/")
+    row = page.get_by_test_id("network-row").filter(has_text=backend)
+    dialog = page.locator("#dialog")
+    row.get_by_test_id("move-network").click()
+    expect(dialog).to_contain_text("Stop mover first")
+    expect(dialog.get_by_test_id("confirm")).to_be_disabled()
+    dialog.get_by_role("button", name="Cancel").click()
+    api.post(f"/containers/{web['id']}/stop")
+    row.get_by_test_id("move-network").click()
+    expect(dialog).to_contain_text(web["networks"][0]["address"])
+    dialog.get_by_label("Subnet").fill("10.77.5.0/24")
+    dialog.get_by_test_id("confirm").click()
+    expect(row).to_contain_text("10.77.5.0/24", timeout=SOON)
+    moved = api.post(f"/containers/{web['id']}/start")
+    address = moved["networks"][0]["address"]
+    assert address.startswith("10.77.5.")
+    told = api.post(f"/containers/{web['id']}/exec", {"command": ["ip", "addr", "show", "eth0"]})
+    assert f"inet {address}/24" in told["stdout"]
+    api.delete(f"/containers/{web['id']}", force=True)
