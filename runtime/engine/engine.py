@@ -24,14 +24,14 @@ from runtime.engine.moving import Moving
 from runtime.engine.observe import Observer
 from runtime.engine.removal import Removal
 from runtime.engine.saving import Saving
-from runtime.engine.top import ProcessRow, processes
+from runtime.engine.top import processes
 from runtime.engine.volumes import VolumeManager
 from runtime.engine.wiring import Wiring
 from runtime.errors import EngineError
 from runtime.images import ImageStore
 from runtime.model.spec import ContainerSpec
 from runtime.model.state import ExitRecord, Observed, RunState
-from runtime.model.stats import HostSample, StatsSample
+from runtime.model.stats import HostSample, ProcessRow, StatsSample
 from runtime.network import NetworkManager
 from runtime.shim.attach_session import AttachSession
 from runtime.shim.client import ExecSession

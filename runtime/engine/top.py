@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from runtime.cgroups.manager import CgroupManager
 from runtime.engine.observe import Observer
 from runtime.errors import BadState, error_context
+from runtime.model.stats import ProcessRow
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MAX_COMMAND = 4096  # characters shown: a container may make them megabytes
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessRow:
-    pid: int  # as the container sees it
-    host_pid: int
-    parent: int  # as the host sees it
-    user: int  # uid inside
-    state: str  # R, S, D, Z, T, I: proc(5)
-    cpu: float  # seconds of processor time so far
-    memory: int  # bytes resident
-    started_at: float  # Unix seconds
-    command: str
 
 
 def processes(container_id: str, cgroups: CgroupManager, observer: Observer) -> list[ProcessRow]:

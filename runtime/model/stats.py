@@ -41,6 +41,36 @@ class StatsSample:
 
 
 @dataclass(frozen=True, slots=True)
+class StatsData(StatsSample):
+    """A sample, and what derives from it and the one before: 100 `cpu_percent` is one core busy, rates are bytes per
+    second. Without one before they are 0.
+    """
+
+    cpu_percent: float = 0.0
+    memory_percent: float = 0.0  # of the limit; 0 without one
+    throttled_percent: float = 0.0  # of the scheduling periods
+    net_rx_rate: float = 0.0
+    net_tx_rate: float = 0.0
+    block_read_rate: float = 0.0
+    block_write_rate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRow:
+    """One process of a container."""
+
+    pid: int  # as the container sees it
+    host_pid: int
+    parent: int  # as the host sees it
+    user: int  # uid inside
+    state: str  # R, S, D, Z, T, I: proc(5)
+    cpu: float  # seconds of processor time so far
+    memory: int  # bytes resident
+    started_at: float  # Unix seconds
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
 class HostSample:
     """One reading of the host. CPU in seconds of busy and total time over all cores."""
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engine.top import ProcessRow
 from runtime.errors import BadState, NotFound
 from runtime.model.state import Status
+from runtime.model.stats import ProcessRow
 from tests.support.engine import Instance
 from tests.support.options import asked
 from tests.support.waiting import wait_until

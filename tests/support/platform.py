@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 
 from runtime.store.paths import Config
+from tests.support.answers import Answers
 from tests.support.naming import instance_name
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
@@ -176,7 +177,8 @@ class Platform:
         token = made.stdout.strip()
         if made.returncode or not token:
             raise PlatformFailed(f"No token: {made.stdout}{made.stderr}")
-        api = Api(self.url, token)
+        described = Answers(httpx.get(f"{self.url}/api/v1/openapi.json").json())
+        api = Api(self.url, token, described)
         self._clients.append(api.http)
         return api
 
@@ -184,8 +186,10 @@ class Platform:
 class Api:
     """REST with a bearer token over one kept-alive connection; answers are JSON."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, described: Answers | None = None) -> None:
+        """What comes must be as `described`, if that is given."""
         self.token = token
+        self._described = described
         self.http = httpx.Client(
             base_url=f"{url}/api/v1",
             headers={"Authorization": f"Bearer {token}"},
@@ -198,7 +202,10 @@ class Api:
         good = answer.status_code == expect if expect else answer.is_success
         if not good:
             raise PlatformFailed(f"{method} {path}: {answer.status_code} {answer.text[:2000]}")
-        return answer.json() if answer.content else None
+        body = answer.json() if answer.content else None
+        if self._described is not None:
+            self._described.check(method, f"/api/v1{path}", answer.status_code, body)
+        return body
 
     def get(self, path: str, **kwargs: Any) -> Any:
         return self.call("GET", path, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from django.conf import settings
 from django.db import connections
 from django.test import Client
 
+from tests.support.answers import Answers
 from webui.accounts.models import User
 from webui.accounts.services import token_create
 from webui.containers.models import Container
@@ -133,7 +135,9 @@ class Api:
             content_type="application/json",
         )
         assert answer.status_code == expect, (answer.status_code, answer.content[:1000])
-        return json.loads(answer.content) if answer.content else None
+        body = json.loads(answer.content) if answer.content else None
+        _described().check(method, f"/api/v1/{path}", expect, body)
+        return body
 
     def get(self, path: str, *, expect: int = 200) -> Any:
         return self.call("GET", path, expect=expect)
@@ -146,6 +150,12 @@ class Api:
 
     def delete(self, path: str, *, expect: int = 202) -> Any:
         return self.call("DELETE", path, expect=expect)
+
+
+@functools.cache
+def _described() -> Answers:
+    """Every answer that a test gets must be what the document says."""
+    return Answers(Client().get("/api/v1/openapi.json").json())
 
 
 def close_connections() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ MIB = 1024**2
 LIMITED = {"memory": "256m", "cpus": 1}
 
 
-def advice(container: Container, **facts: Any) -> dict[str, dict[str, Any]]:
+def advice(container: Container, **facts: Any) -> dict[str, Mapping[str, Any]]:
     Container.objects.filter(pk=container.pk).update(**facts)
     found = advice_for(containers().get(pk=container.pk))
     assert {each["rule"] for each in found} <= RULE_IDS

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from runtime.model.state import Status
+from webui.core.rows import AdviceFix, AdviceRow, Severity
 
 if TYPE_CHECKING:
     from webui.containers.models import Container
-
-Advice = dict[str, Any]
 
 WRITES_WORTH_SAYING = 64 * 1024  # bytes outside volumes; less is pid files and the like
 THROTTLED_SHARE = 0.1
@@ -31,23 +30,34 @@ DISPOSABLE = ("/tmp", "/run", "/var/run", "/var/tmp", "/var/cache", "/var/log")
 EVERYWHERE = ("0.0.0.0", "::", "")
 
 
-def advice_for(container: Container) -> list[Advice]:
+def advice_for(container: Container) -> list[AdviceRow]:
     """Every rule that applies and is not silenced, the most severe first."""
     silenced = {s.rule for s in container.silences.all()}
     found = [a for rule in RULES for a in rule(container) if a["rule"] not in silenced]
     return sorted(found, key=lambda a: ("critical", "warning", "info").index(a["severity"]))
 
 
-def _advice(rule: str, severity: str, title: str, text: str, **more: Any) -> Advice:
-    return {"rule": rule, "severity": severity, "title": title, "text": text, "fix": None, **more}
+def _advice(
+    rule: str,
+    severity: Severity,
+    title: str,
+    text: str,
+    *,
+    evidence: dict[str, Any] | None = None,
+    fix: AdviceFix | None = None,
+) -> AdviceRow:
+    row: AdviceRow = {"rule": rule, "severity": severity, "title": title, "text": text, "fix": fix}
+    if evidence is not None:
+        row["evidence"] = evidence
+    return row
 
 
-def _limit_fix(container: Container, label: str, limits: dict[str, Any]) -> dict[str, Any]:
+def _limit_fix(container: Container, label: str, limits: dict[str, Any]) -> AdviceFix:
     url = f"/api/v1/containers/{container.pk}"
     return {"label": label, "method": "PATCH", "url": url, "body": {"limits": limits}}
 
 
-def no_memory_limit(container: Container) -> Iterator[Advice]:
+def no_memory_limit(container: Container) -> Iterator[AdviceRow]:
     limits = container.spec.get("limits", {})
     if limits.get("memory"):
         return
@@ -71,7 +81,7 @@ def _suggest(peak: int) -> int:
     return max(256 * 1024**2, -(-peak * 3 // 2 // step) * step)
 
 
-def no_cpu_limit(container: Container) -> Iterator[Advice]:
+def no_cpu_limit(container: Container) -> Iterator[AdviceRow]:
     limits = container.spec.get("limits", {})
     if not (limits.get("cpus") or limits.get("cpu_quota")):
         yield _advice(
@@ -83,7 +93,7 @@ def no_cpu_limit(container: Container) -> Iterator[Advice]:
         )
 
 
-def data_outside_volumes(container: Container) -> Iterator[Advice]:
+def data_outside_volumes(container: Container) -> Iterator[AdviceRow]:
     """The writable layer goes with the container; the engine measures what lies in it."""
     paths = [
         (str(path), int(size_))
@@ -117,7 +127,7 @@ def data_outside_volumes(container: Container) -> Iterator[Advice]:
     )
 
 
-def declared_directory_unmounted(container: Container) -> Iterator[Advice]:
+def declared_directory_unmounted(container: Container) -> Iterator[AdviceRow]:
     for mount in container.spec.get("mounts", []):
         if mount.get("anonymous"):
             yield _advice(
@@ -130,7 +140,7 @@ def declared_directory_unmounted(container: Container) -> Iterator[Advice]:
             )
 
 
-def oom_killed(container: Container) -> Iterator[Advice]:
+def oom_killed(container: Container) -> Iterator[AdviceRow]:
     kills = int(container.usage.get("oom_kills") or 0)
     if not container.oom_killed and not kills:
         return
@@ -147,7 +157,7 @@ def oom_killed(container: Container) -> Iterator[Advice]:
     )
 
 
-def throttled(container: Container) -> Iterator[Advice]:
+def throttled(container: Container) -> Iterator[AdviceRow]:
     share = float(container.usage.get("throttled_share") or 0)
     if share <= THROTTLED_SHARE:
         return
@@ -166,7 +176,7 @@ def throttled(container: Container) -> Iterator[Advice]:
     )
 
 
-def restart_loop(container: Container) -> Iterator[Advice]:
+def restart_loop(container: Container) -> Iterator[AdviceRow]:
     if container.status == Status.RESTARTING and container.restart_count >= RESTARTS:
         yield _advice(
             "restart-loop",
@@ -184,7 +194,7 @@ def restart_loop(container: Container) -> Iterator[Advice]:
         )
 
 
-def privileged(container: Container) -> Iterator[Advice]:
+def privileged(container: Container) -> Iterator[AdviceRow]:
     if container.spec.get("security", {}).get("privileged"):
         yield _advice(
             "privileged",
@@ -194,7 +204,7 @@ def privileged(container: Container) -> Iterator[Advice]:
         )
 
 
-def dangerous_mounts(container: Container) -> Iterator[Advice]:
+def dangerous_mounts(container: Container) -> Iterator[AdviceRow]:
     for mount in container.spec.get("mounts", []):
         source = mount.get("source", "")
         if mount.get("type") == "bind" and (
@@ -211,7 +221,7 @@ def dangerous_mounts(container: Container) -> Iterator[Advice]:
             )
 
 
-def database_published(container: Container) -> Iterator[Advice]:
+def database_published(container: Container) -> Iterator[AdviceRow]:
     # Of both address families it is one port.
     published = container.spec.get("ports", [])
     ports = {p["host_port"]: p["container_port"] for p in published if p["host_ip"] in EVERYWHERE}
@@ -228,7 +238,7 @@ def database_published(container: Container) -> Iterator[Advice]:
             )
 
 
-RULES: tuple[Callable[[Container], Iterator[Advice]], ...] = (
+RULES: tuple[Callable[[Container], Iterator[AdviceRow]], ...] = (
     oom_killed,
     data_outside_volumes,
     restart_loop,

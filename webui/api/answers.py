@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar, cast
 
 from ninja import Query, Schema, Status
 from pydantic import Field
@@ -11,13 +11,23 @@ from pydantic import Field
 from runtime.errors import EngineError, from_payload
 from webui.core.dispatch import wait_for
 from webui.core.payloads import operation_row
+from webui.core.rows import OperationRow
 from webui.operations.models import Operation
 
 # Databases count rows in 64 bits; no list is longer than this.
 FURTHEST = 2**31 - 1
 
-Row = dict[str, Any]
-Answer = Status[Any]
+T = TypeVar("T")
+
+# What a change answers when it is done (`wait`), or 202 and its operation. Ninja is to look at neither.
+MADE: Any = {201: Any, 202: Any}
+DONE: Any = {200: Any, 202: Any}
+
+
+class Answer(Status[T | OperationRow], Generic[T]):
+    """A T, or the row of an operation with 202."""
+
+    __slots__ = ()
 
 
 class Wait(Schema):
@@ -33,26 +43,26 @@ WaitQuery = Annotated[Wait, Query()]
 def answer(
     wait: Wait,
     operation: Operation,
-    result: Callable[[], Any],
+    result: Callable[[], T],
     status: int = 200,
     *,
     target_row: bool = False,
-) -> Answer:
+) -> Answer[T]:
     """Answer as the client asked. A failed operation raises its error, with its own HTTP number.
 
     `target_row` says that `result` is the row of the operation's target, so that one that comes with
     the end of the operation does as well.
     """
     if not wait.wait:
-        return Status(202, operation_row(operation))
+        return Answer(202, operation_row(operation))
     ended, row = wait_for(operation, wait.timeout)
     if row is not None and target_row:
-        return Status(status, row)
+        return Answer(status, cast("T", row))
     if ended.is_live:
-        return Status(202, operation_row(ended))
+        return Answer(202, operation_row(ended))
     if ended.error is not None:
         raise _error(ended)
-    return Status(status, result())
+    return Answer(status, result())
 
 
 def _error(operation: Operation) -> EngineError:

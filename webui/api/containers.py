@@ -13,12 +13,13 @@ from pydantic import Field
 
 from runtime.errors import NotFound
 from runtime.model.state import Action
-from webui.api.answers import Answer, WaitQuery, answer
+from runtime.model.stats import ProcessRow, StatsData
+from webui.api.answers import DONE, MADE, Answer, WaitQuery, answer
 from webui.api.auth import operator, reader, reads_values
 from webui.api.images import image_made
 from webui.api.log_text import as_json, as_text
 from webui.api.times import parse_time
-from webui.api.waiting import Condition, wait_for_end
+from webui.api.waiting import Condition, ContainerEnd, wait_for_end
 from webui.containers import committing, services
 from webui.containers.listing import container_rows
 from webui.containers.models import Container
@@ -36,15 +37,13 @@ from webui.containers.wording import request_words
 from webui.core.errors import TimedOut
 from webui.core.payloads import container_row, host_row, operation_row
 from webui.core.redact import without_values
+from webui.core.rows import ContainerRow, ContainerWhole, ImageRow, OperationRow, UnmanagedContainer
 from webui.hosts.models import Host
 from webui.hosts.selectors import current_host
 from webui.live import stream_client
 from webui.operations.models import Operation
 
 router = Router()
-
-# Either the object or an operation; the row types are described in the documentation of each.
-ANY: Any = {200: Any, 201: Any, 202: Any}
 
 
 class ListQuery(Schema):
@@ -62,7 +61,7 @@ def container_list(
     request: HttpRequest,
     response: HttpResponse,
     query: Annotated[ListQuery, Query()],
-) -> list[Any]:
+) -> list[ContainerRow] | list[UnmanagedContainer]:
     """Containers, newest first; filter by `status`, or by `label` ("name" or "name=value").
 
     With `unmanaged=true` instead what lies on the hosts' disks unknown to the database, as {id, name, status,
@@ -86,8 +85,10 @@ def container_list(
     return container_rows(ids[query.offset : end])
 
 
-@router.post("", response=ANY)
-def container_create(request: HttpRequest, body: ContainerRequest, wait: WaitQuery) -> Answer:
+@router.post("", response=MADE)
+def container_create(
+    request: HttpRequest, body: ContainerRequest, wait: WaitQuery
+) -> Answer[ContainerRow]:
     """Make a container, and start it unless `start` is false."""
     user, via = operator(request)
     container, operation = services.container_create(
@@ -113,19 +114,19 @@ def container_run_line(request: HttpRequest, body: RunLine) -> Any:
     return parse_run_line(body.line)
 
 
-def _row(container_id: str) -> Any:
+def _row(container_id: str) -> ContainerRow:
     return container_row(container_find(container_id))
 
 
 @router.get("/{key}", response=Any)
-def container_get(request: HttpRequest, key: str) -> Any:
+def container_get(request: HttpRequest, key: str) -> ContainerRow:
     """One container, by name, id or the id's first digits."""
     reader(request)
     return container_row(container_find(key))
 
 
 @router.get("/{key}/inspect", response=Any)
-def container_inspect(request: HttpRequest, key: str) -> Any:
+def container_inspect(request: HttpRequest, key: str) -> ContainerWhole:
     """Everything: the row, the whole spec, the image's config, measured facts.
 
     Values of variables are for operators: for viewers and tokens that may only read they are "•••", and `hidden` names
@@ -148,10 +149,10 @@ def container_inspect(request: HttpRequest, key: str) -> Any:
     }
 
 
-@router.delete("/{key}", response=ANY)
+@router.delete("/{key}", response=DONE)
 def container_remove(
     request: HttpRequest, key: str, wait: WaitQuery, force: bool = False, volumes: bool = False
-) -> Answer:
+) -> Answer[OperationRow]:
     """Remove it with its writable layer; `force` kills it first, `volumes` takes unnamed ones along."""
     user, via = operator(request)
     container = container_alone(key)
@@ -162,15 +163,15 @@ def container_remove(
     return answer(wait, operation, lambda: _operation(operation))
 
 
-def _operation(operation: Operation) -> Any:
+def _operation(operation: Operation) -> OperationRow:
     operation.refresh_from_db()
     return operation_row(operation)
 
 
-@router.patch("/{key}", response=ANY)
+@router.patch("/{key}", response=DONE)
 def container_update(
     request: HttpRequest, key: str, body: UpdateRequest, wait: WaitQuery
-) -> Answer:
+) -> Answer[ContainerRow]:
     """Change limits and restart policy, also while it runs."""
     user, via = operator(request)
     container = container_find(key)
@@ -178,10 +179,10 @@ def container_update(
     return answer(wait, operation, lambda: _row(container.pk), target_row=True)
 
 
-@router.post("/{key}/rename", response=ANY)
+@router.post("/{key}/rename", response=DONE)
 def container_rename(
     request: HttpRequest, key: str, body: RenameRequest, wait: WaitQuery
-) -> Answer:
+) -> Answer[ContainerRow]:
     """Give it another name."""
     user, via = operator(request)
     container = container_find(key)
@@ -191,7 +192,7 @@ def container_rename(
 
 def _act(
     request: HttpRequest, key: str, action: Action, wait: Any, params: dict[str, Any] | None = None
-) -> Answer:
+) -> Answer[ContainerRow]:
     user, via = operator(request)
     container: Container = container_alone(key)
     operation = services.container_act(
@@ -200,10 +201,10 @@ def _act(
     return answer(wait, operation, lambda: _row(container.pk), target_row=True)
 
 
-@router.post("/{key}/commit", response=ANY)
+@router.post("/{key}/commit", response=MADE)
 def container_commit(
     request: HttpRequest, key: str, wait: WaitQuery, body: CommitRequest | None = None
-) -> Answer:
+) -> Answer[ImageRow | OperationRow]:
     """Make an image of its own image and what it has changed outside its volumes; it runs as the container did.
 
     With `changes`, instructions as Docker's: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL,
@@ -217,41 +218,41 @@ def container_commit(
     return answer(wait, operation, lambda: image_made(operation), 201)
 
 
-@router.post("/{key}/start", response=ANY)
-def container_start(request: HttpRequest, key: str, wait: WaitQuery) -> Answer:
+@router.post("/{key}/start", response=DONE)
+def container_start(request: HttpRequest, key: str, wait: WaitQuery) -> Answer[ContainerRow]:
     return _act(request, key, "start", wait)
 
 
-@router.post("/{key}/stop", response=ANY)
+@router.post("/{key}/stop", response=DONE)
 def container_stop(
     request: HttpRequest, key: str, wait: WaitQuery, body: StopRequest | None = None
-) -> Answer:
+) -> Answer[ContainerRow]:
     """Send its stop signal, and SIGKILL after `timeout` seconds."""
     return _act(request, key, "stop", wait, body.model_dump() if body else None)
 
 
-@router.post("/{key}/restart", response=ANY)
+@router.post("/{key}/restart", response=DONE)
 def container_restart(
     request: HttpRequest, key: str, wait: WaitQuery, body: StopRequest | None = None
-) -> Answer:
+) -> Answer[ContainerRow]:
     return _act(request, key, "restart", wait, body.model_dump() if body else None)
 
 
-@router.post("/{key}/kill", response=ANY)
+@router.post("/{key}/kill", response=DONE)
 def container_kill(
     request: HttpRequest, key: str, wait: WaitQuery, body: KillRequest | None = None
-) -> Answer:
+) -> Answer[ContainerRow]:
     """Send a signal, SIGKILL unless told otherwise."""
     return _act(request, key, "kill", wait, (body or KillRequest()).model_dump())
 
 
-@router.post("/{key}/pause", response=ANY)
-def container_pause(request: HttpRequest, key: str, wait: WaitQuery) -> Answer:
+@router.post("/{key}/pause", response=DONE)
+def container_pause(request: HttpRequest, key: str, wait: WaitQuery) -> Answer[ContainerRow]:
     return _act(request, key, "pause", wait)
 
 
-@router.post("/{key}/unpause", response=ANY)
-def container_unpause(request: HttpRequest, key: str, wait: WaitQuery) -> Answer:
+@router.post("/{key}/unpause", response=DONE)
+def container_unpause(request: HttpRequest, key: str, wait: WaitQuery) -> Answer[ContainerRow]:
     return _act(request, key, "unpause", wait)
 
 
@@ -265,7 +266,7 @@ class WaitForQuery(Schema):
 @router.post("/{key}/wait", response=Any)
 async def container_wait(
     request: HttpRequest, key: str, query: Annotated[WaitForQuery, Query()]
-) -> Any:
+) -> ContainerEnd:
     """Wait until it does not run (at once when it does not), for its next exit, or for its removal.
 
     Answers {exit_code, oom_killed, error, finished_at}, of its last end; 408 after `timeout`.
@@ -280,14 +281,14 @@ async def container_wait(
 
 
 @router.get("/{key}/stats", response=Any)
-async def container_stats(request: HttpRequest, key: str) -> Any:
+async def container_stats(request: HttpRequest, key: str) -> Annotated[Any, StatsData | None]:
     """One sample with rates; null when it is not running."""
     container = await sync_to_async(_readable)(request, key)
     return await stream_client.stats_once(container.pk)
 
 
 @router.get("/{key}/top", response=Any)
-async def container_top(request: HttpRequest, key: str) -> Any:
+async def container_top(request: HttpRequest, key: str) -> Annotated[Any, list[ProcessRow]]:
     """Its processes: {pid, host_pid, parent, user, state, cpu, memory, started_at, command}.
 
     `pid` and `user` are the container's, `cpu` seconds of processor time, `memory` bytes resident.

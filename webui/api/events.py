@@ -12,6 +12,7 @@ from webui.api.answers import FURTHEST
 from webui.api.auth import reader
 from webui.api.times import parse_time
 from webui.core.payloads import event_row
+from webui.core.rows import EventRow
 from webui.operations.models import Event
 
 router = Router()
@@ -26,7 +27,7 @@ def event_list(
     until: str = "",
     limit: int = 100,
     offset: int = 0,
-) -> list[Any]:
+) -> list[EventRow]:
     """Newest first, at most 500 at a time; `type` is a prefix such as "container.". `since` and `until`: RFC 3339,
     Unix seconds, or a duration before now ("10m"). The websocket's topic `events` brings each as it happens.
     """

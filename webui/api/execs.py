@@ -10,6 +10,7 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 from ninja import Router, Schema, Status
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from runtime.errors import EngineError, NotFound, SpecInvalid
 from webui.api.auth import operator, reader
@@ -27,6 +28,20 @@ _FIELDS = {"process.user": "user", "process.cwd": "workdir"}
 LIMIT = 1 << 20  # bytes kept of each stream
 
 
+class ExecResult(TypedDict):
+    exit_code: int | None
+    stdout: str
+    stderr: str
+    truncated: bool
+
+
+class ExecBegun(TypedDict):
+    detached: bool
+    id: str
+    pid: int  # as the container sees it
+    host_pid: int
+
+
 class ExecBody(Schema):
     """As `docker exec`: what is left out is as the container's own process has it."""
 
@@ -42,7 +57,9 @@ class ExecBody(Schema):
 
 
 @router.post("/{key}/exec", response={200: Any, 202: Any})
-async def container_exec(request: HttpRequest, key: str, body: ExecBody) -> Any:
+async def container_exec(
+    request: HttpRequest, key: str, body: ExecBody
+) -> ExecResult | Status[ExecBegun]:
     """Run a command in a running container and answer {exit_code, stdout, stderr, truncated} when it has ended.
 
     Of each stream the first MiB is kept. With `detach` the answer is 202 as soon as it runs: {detached, id, pid,
@@ -63,7 +80,7 @@ async def container_exec(request: HttpRequest, key: str, body: ExecBody) -> Any:
     try:
         async with begin_exec(container.pk, **asked) as process:
             if body.detach:
-                return Status(202, {"detached": True, **_identity(process.begun)})
+                return Status(202, _begun(process.begun))
             async with asyncio.timeout(body.timeout):
                 return await _collect(process, body.stdin)
     except EngineError as error:
@@ -82,8 +99,13 @@ async def container_exec(request: HttpRequest, key: str, body: ExecBody) -> Any:
         ) from None
 
 
-def _identity(begun: dict[str, Any]) -> dict[str, Any]:
-    return {name: begun[name] for name in ("id", "pid", "host_pid")}
+def _begun(begun: dict[str, Any]) -> ExecBegun:
+    return {
+        "detached": True,
+        "id": begun["id"],
+        "pid": begun["pid"],
+        "host_pid": begun["host_pid"],
+    }
 
 
 @router.get("/{key}/exec", response=list[Any])
@@ -132,7 +154,7 @@ def words(command: list[str] | str) -> list[str]:
         raise SpecInvalid("command", f"The command cannot be split into words: {error}.") from None
 
 
-async def _collect(process: Exec, given: str | None) -> dict[str, Any]:
+async def _collect(process: Exec, given: str | None) -> ExecResult:
     kept = {"stdout": b"", "stderr": b""}
     truncated = False
     feeding = asyncio.create_task(_feed(process, given))
@@ -152,7 +174,7 @@ async def _feed(process: Exec, given: str | None) -> None:
         await process.end_input()
 
 
-def _result(code: int | None, kept: dict[str, bytes], truncated: bool) -> dict[str, Any]:
+def _result(code: int | None, kept: dict[str, bytes], truncated: bool) -> ExecResult:
     return {
         "exit_code": code,
         "stdout": kept.get("stdout", b"").decode(errors="replace"),

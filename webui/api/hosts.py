@@ -9,12 +9,13 @@ from ninja import Router
 
 from webui.api.auth import reader
 from webui.core.payloads import host_row
+from webui.core.rows import HostRow
 from webui.hosts.models import Host
 
 router = Router()
 
 
 @router.get("", response=list[Any])
-def host_list(request: HttpRequest) -> list[Any]:
+def host_list(request: HttpRequest) -> list[HostRow]:
     reader(request)
     return [host_row(h) for h in Host.objects.order_by("name")]

@@ -8,18 +8,19 @@ from typing import Annotated, Any
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, StreamingHttpResponse
 from django.utils.http import content_disposition_header
-from ninja import File, Form, Router, Status, UploadedFile
+from ninja import File, Form, Router, UploadedFile
 from pydantic import Field
 
 from runtime.errors import NotFound, SpecInvalid
 from runtime.model.reference import Reference
-from webui.api.answers import Answer, WaitQuery, answer
+from webui.api.answers import DONE, MADE, Answer, WaitQuery, answer
 from webui.api.auth import admin, operator, reader, reads_values
 from webui.api.blocks import decoded_blocks
 from webui.api.uploads import SpooledUpload
 from webui.containers.requests import Request
 from webui.core.payloads import image_row, operation_row
 from webui.core.redact import without_values
+from webui.core.rows import ImageRow, ImageWhole, OperationRow
 from webui.hosts.selectors import current_host
 from webui.images import services
 from webui.images.models import Image
@@ -28,7 +29,6 @@ from webui.live import stream_client
 from webui.operations.models import Operation
 
 router = Router()
-ANY: Any = {200: Any, 201: Any, 202: Any}
 
 
 class PullRequest(Request):
@@ -43,13 +43,15 @@ class TagRequest(Request):
 
 
 @router.get("", response=list[Any])
-def image_list(request: HttpRequest) -> list[Any]:
+def image_list(request: HttpRequest) -> list[ImageRow]:
     reader(request)
     return [image_row(i) for i in images()]
 
 
-@router.post("/pull", response=ANY)
-def image_pull(request: HttpRequest, body: PullRequest, wait: WaitQuery) -> Answer:
+@router.post("/pull", response=MADE)
+def image_pull(
+    request: HttpRequest, body: PullRequest, wait: WaitQuery
+) -> Answer[ImageRow | OperationRow]:
     """Pull from a registry; Docker Hub unless the reference names another.
 
     Credentials are for this pull only; an admin keeps them with the registry, and alone may allow plain
@@ -68,22 +70,22 @@ def image_pull(request: HttpRequest, body: PullRequest, wait: WaitQuery) -> Answ
     return answer(wait, operation, lambda: image_made(operation), 201)
 
 
-@router.post("/starter", response=ANY)
-def image_starter(request: HttpRequest, wait: WaitQuery) -> Answer:
+@router.post("/starter", response=MADE)
+def image_starter(request: HttpRequest, wait: WaitQuery) -> Answer[ImageRow | OperationRow]:
     """Make the starter image of this host's static busybox."""
     user, via = operator(request)
     operation = services.image_starter(host=current_host(), user=user, via=via)
     return answer(wait, operation, lambda: image_made(operation), 201)
 
 
-@router.post("/import", response=ANY)
+@router.post("/import", response=MADE)
 def image_import(
     request: HttpRequest,
     wait: WaitQuery,
     archive: Annotated[UploadedFile | None, File()] = None,
     file: Annotated[UploadedFile | None, File()] = None,
     reference: Annotated[str, Form()] = "",
-) -> Answer:
+) -> Answer[ImageRow | OperationRow]:
     """Upload a root file system tar, a `docker save` archive or an OCI archive as `archive`."""
     user, via = operator(request)
     upload = archive or file
@@ -111,7 +113,7 @@ def image_import(
     return answer(wait, operation, lambda: image_made(operation), 201)
 
 
-def image_made(operation: Operation) -> Any:
+def image_made(operation: Operation) -> ImageRow | OperationRow:
     """The row of the image that an operation has made; the operation's when there is none."""
     operation.refresh_from_db()
     digest = operation.result.get("id")
@@ -121,7 +123,7 @@ def image_made(operation: Operation) -> Any:
 
 # Before the routes of one image: a key may hold slashes, and the first route that fits is taken.
 @router.post("/{path:key}/tag", response=Any)
-def image_tag(request: HttpRequest, key: str, body: TagRequest) -> Any:
+def image_tag(request: HttpRequest, key: str, body: TagRequest) -> ImageRow:
     """One more name for the image."""
     operator(request)
     return image_row(
@@ -163,16 +165,18 @@ def _note_saved(request: HttpRequest, image: Image) -> None:
 
 
 @router.get("/{path:key}", response=Any)
-def image_get(request: HttpRequest, key: str) -> Any:
+def image_get(request: HttpRequest, key: str) -> ImageWhole:
     """By id, enough of its digits, or a reference. Values of variables are "•••" for viewers."""
     shown = reads_values(request)
     image = image_find(current_host(), key)
     config = image.config if shown else without_values(image.config)
-    return {**image_row(image), "config": config, "history": image.layers}
+    return {**image_row(image), "config": config or {}, "history": image.layers}
 
 
-@router.delete("/{path:key}", response=ANY)
-def image_remove(request: HttpRequest, key: str, wait: WaitQuery) -> Answer:
+@router.delete("/{path:key}", response=DONE)
+def image_remove(
+    request: HttpRequest, key: str, wait: WaitQuery
+) -> Answer[ImageRow | OperationRow]:
     """By id: remove the image. By one of several references: take just that name away."""
     user, via = operator(request)
     image = image_find(current_host(), key)
@@ -180,7 +184,7 @@ def image_remove(request: HttpRequest, key: str, wait: WaitQuery) -> Answer:
     named = _full(key)
     if named in names and len(names) > 1:
         services.image_untag(image=image, reference=named)
-        return Status(200, image_row(images().get(pk=image.pk)))
+        return Answer(200, image_row(images().get(pk=image.pk)))
     operation = services.image_remove(image=image, user=user, via=via)
     return answer(wait, operation, lambda: image_made(operation))
 

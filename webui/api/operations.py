@@ -12,6 +12,7 @@ from runtime.errors import NotFound
 from webui.api.answers import FURTHEST
 from webui.api.auth import operator, reader
 from webui.core.payloads import operation_row
+from webui.core.rows import OperationRow
 from webui.operations import services
 from webui.operations.models import Operation
 
@@ -21,7 +22,7 @@ router = Router()
 @router.get("", response=list[Any])
 def operation_list(
     request: HttpRequest, status: str = "", target: str = "", limit: int = 100, offset: int = 0
-) -> list[Any]:
+) -> list[OperationRow]:
     """Newest first, at most 500 at a time."""
     reader(request)
     found = Operation.objects.select_related("user")
@@ -34,13 +35,13 @@ def operation_list(
 
 
 @router.get("/{operation_id}", response=Any)
-def operation_get(request: HttpRequest, operation_id: UUID) -> Any:
+def operation_get(request: HttpRequest, operation_id: UUID) -> OperationRow:
     reader(request)
     return operation_row(_find(operation_id))
 
 
 @router.post("/{operation_id}/cancel", response=Any)
-def operation_cancel(request: HttpRequest, operation_id: UUID) -> Any:
+def operation_cancel(request: HttpRequest, operation_id: UUID) -> OperationRow:
     """One that has not begun ends at once, a running one at its next step."""
     user, _ = operator(request)
     return operation_row(services.operation_cancel(operation=_find(operation_id), user=user))

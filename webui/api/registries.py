@@ -7,6 +7,7 @@ from typing import Any
 from django.http import HttpRequest
 from ninja import Router, Status
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from webui.api.auth import admin
 from webui.containers.requests import Request
@@ -29,7 +30,15 @@ class NewRegistryRequest(RegistryRequest):
     hostname: str
 
 
-def _row(registry: Registry) -> dict[str, Any]:
+class RegistryRow(TypedDict):
+    id: int
+    hostname: str
+    username: str
+    has_password: bool
+    plain_http: bool
+
+
+def _row(registry: Registry) -> RegistryRow:
     return {
         "id": registry.pk,
         "hostname": registry.hostname,
@@ -40,26 +49,26 @@ def _row(registry: Registry) -> dict[str, Any]:
 
 
 @router.get("", response=list[Any])
-def registry_list(request: HttpRequest) -> list[Any]:
+def registry_list(request: HttpRequest) -> list[RegistryRow]:
     admin(request)
     return [_row(registry) for registry in Registry.objects.order_by("hostname")]
 
 
 @router.post("", response={201: Any})
-def registry_create(request: HttpRequest, body: NewRegistryRequest) -> Any:
+def registry_create(request: HttpRequest, body: NewRegistryRequest) -> Status[RegistryRow]:
     """Make known, or change, how to talk to a registry: `registry.example:5000`."""
     admin(request)
     return Status(201, _row(services.registry_save(**body.model_dump())))
 
 
 @router.get("/{hostname}", response=Any)
-def registry_get(request: HttpRequest, hostname: str) -> Any:
+def registry_get(request: HttpRequest, hostname: str) -> RegistryRow:
     admin(request)
     return _row(registry_find(hostname))
 
 
 @router.patch("/{hostname}", response=Any)
-def registry_update(request: HttpRequest, hostname: str, body: RegistryRequest) -> Any:
+def registry_update(request: HttpRequest, hostname: str, body: RegistryRequest) -> RegistryRow:
     admin(request)
     registry = registry_find(hostname)
     return _row(services.registry_save(hostname=registry.hostname, **body.model_dump()))

@@ -7,6 +7,7 @@ from typing import Any
 from django.http import HttpRequest
 from ninja import Router, Status
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from webui.advisor import services
 from webui.advisor.models import Silence
@@ -23,7 +24,14 @@ class SilenceRequest(Request):
     reason: str = Field(max_length=255)
 
 
-def _row(silence: Silence) -> dict[str, Any]:
+class SilenceRow(TypedDict):
+    rule: str
+    reason: str
+    user: str | None
+    created_at: str | None
+
+
+def _row(silence: Silence) -> SilenceRow:
     return {
         "rule": silence.rule,
         "reason": silence.reason,
@@ -33,7 +41,7 @@ def _row(silence: Silence) -> dict[str, Any]:
 
 
 @router.get("/{key}/silences", response=list[Any])
-def silence_list(request: HttpRequest, key: str) -> list[Any]:
+def silence_list(request: HttpRequest, key: str) -> list[SilenceRow]:
     """What is silenced for this container, by whom and why."""
     reader(request)
     found = Silence.objects.filter(container=container_find(key)).select_related("user")
@@ -41,7 +49,7 @@ def silence_list(request: HttpRequest, key: str) -> list[Any]:
 
 
 @router.post("/{key}/silences", response={201: Any})
-def silence_create(request: HttpRequest, key: str, body: SilenceRequest) -> Any:
+def silence_create(request: HttpRequest, key: str, body: SilenceRequest) -> Status[SilenceRow]:
     """Put one rule's advice aside, with the reason."""
     user, _ = operator(request)
     silence = services.silence_create(

@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from ninja import Router, Status
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from runtime.errors import NotFound
 from webui.accounts.models import ApiToken
@@ -27,7 +28,21 @@ class TokenRequest(Request):
     expires_in_days: int | None = Field(default=None, ge=1, le=3650)
 
 
-def _row(token: ApiToken) -> dict[str, Any]:
+class TokenRow(TypedDict):
+    id: int
+    name: str
+    prefix: str
+    read_only: bool
+    created_at: str | None
+    expires_at: str | None
+    last_used_at: str | None
+
+
+class NewToken(TokenRow):
+    token: str
+
+
+def _row(token: ApiToken) -> TokenRow:
     return {
         "id": token.pk,
         "name": token.name,
@@ -40,13 +55,13 @@ def _row(token: ApiToken) -> dict[str, Any]:
 
 
 @router.get("", response=list[Any])
-def token_list(request: HttpRequest) -> list[Any]:
+def token_list(request: HttpRequest) -> list[TokenRow]:
     user = reader(request)
     return [_row(t) for t in user.tokens.order_by("-created_at")]
 
 
 @router.post("", response={201: Any})
-def token_make(request: HttpRequest, body: TokenRequest) -> Any:
+def token_make(request: HttpRequest, body: TokenRequest) -> Status[NewToken]:
     """The answer's `token` is shown this once and not kept."""
     user = reader(request)
     if getattr(request, "slipway_read_only", False):

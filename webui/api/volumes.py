@@ -8,15 +8,15 @@ from django.http import HttpRequest
 from ninja import Router
 from pydantic import Field
 
-from webui.api.answers import Answer, WaitQuery, answer
+from webui.api.answers import DONE, MADE, Answer, WaitQuery, answer
 from webui.api.auth import operator, reader
 from webui.containers.requests import Request
 from webui.core.payloads import operation_row, volume_row
+from webui.core.rows import OperationRow, VolumeRow
 from webui.hosts.selectors import current_host
 from webui.volumes import services
 
 router = Router()
-ANY: Any = {200: Any, 201: Any, 202: Any}
 
 
 class VolumeRequest(Request):
@@ -25,13 +25,13 @@ class VolumeRequest(Request):
 
 
 @router.get("", response=list[Any])
-def volume_list(request: HttpRequest) -> list[Any]:
+def volume_list(request: HttpRequest) -> list[VolumeRow]:
     reader(request)
     return [volume_row(v) for v in services.volumes()]
 
 
-@router.post("", response=ANY)
-def volume_create(request: HttpRequest, body: VolumeRequest, wait: WaitQuery) -> Answer:
+@router.post("", response=MADE)
+def volume_create(request: HttpRequest, body: VolumeRequest, wait: WaitQuery) -> Answer[VolumeRow]:
     user, via = operator(request)
     host = current_host()
     _, operation = services.volume_create(
@@ -41,13 +41,13 @@ def volume_create(request: HttpRequest, body: VolumeRequest, wait: WaitQuery) ->
 
 
 @router.get("/{name}", response=Any)
-def volume_get(request: HttpRequest, name: str) -> Any:
+def volume_get(request: HttpRequest, name: str) -> VolumeRow:
     reader(request)
     return volume_row(services.volume_find(current_host(), name))
 
 
-@router.delete("/{name}", response=ANY)
-def volume_remove(request: HttpRequest, name: str, wait: WaitQuery) -> Answer:
+@router.delete("/{name}", response=DONE)
+def volume_remove(request: HttpRequest, name: str, wait: WaitQuery) -> Answer[OperationRow]:
     """Remove it with its data; refused while a container mounts it."""
     user, via = operator(request)
     volume = services.volume_find(current_host(), name)

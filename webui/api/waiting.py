@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Hashable
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Literal
 
 from asgiref.sync import sync_to_async
+from typing_extensions import TypedDict
 
 from runtime.model.state import Status
 from webui.containers.models import Container
@@ -15,9 +16,15 @@ from webui.core.payloads import stamp
 from webui.live.hub import Hub
 
 Condition = Literal["not-running", "next-exit", "removed"]
-Row = dict[str, Any]
 
 _LOOK = 2.0  # seconds after which the database is looked at although nothing was published
+
+
+class ContainerEnd(TypedDict):
+    exit_code: int | None
+    oom_killed: bool
+    error: str
+    finished_at: str | None
 
 
 class Change:
@@ -33,7 +40,7 @@ class Change:
         self.happened.set()
 
 
-async def wait_for_end(container: Container, condition: Condition) -> Row:
+async def wait_for_end(container: Container, condition: Condition) -> ContainerEnd:
     """{"exit_code", "oom_killed", "error", "finished_at"} of the end that was waited for."""
     hub, change, topic = Hub.current(), Change(), f"container:{container.pk}"
     await hub.subscribe(topic, change)
@@ -59,7 +66,7 @@ def _find(container_id: str) -> Container | None:
     return Container.objects.filter(pk=container_id).first()
 
 
-def _end(container: Container) -> Row:
+def _end(container: Container) -> ContainerEnd:
     return {
         "exit_code": container.exit_code,
         "oom_killed": container.oom_killed,

@@ -13,6 +13,7 @@ from webui.containers.models import Container
 from webui.containers.selectors import containers
 from webui.core import payloads
 from webui.core.pages import Row, sort_rows
+from webui.core.rows import ContainerRow
 
 PAGE = 50  # rows; a browser draws them at once, and nobody reads more
 FILTERS = ("q", "state", "image", "network")
@@ -27,7 +28,7 @@ SORTS: dict[str, Callable[[Row], Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    rows: list[Row]
+    rows: list[ContainerRow]
     number: int  # from 1
     pages: int
     matching: int  # containers on all pages
@@ -63,7 +64,7 @@ def container_page(filters: Mapping[str, str], *, sort: str, page: str) -> Page:
     return Page(container_rows(ids), number, pages, len(matching))
 
 
-def container_rows(ids: list[str]) -> list[Row]:
+def container_rows(ids: list[str]) -> list[ContainerRow]:
     """The rows of these containers, in this order; of those that are still there."""
     rows = {row["id"]: row for row in payloads.container_rows(containers().filter(pk__in=ids))}
     return [rows[each] for each in ids if each in rows]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from django.db import transaction
 
@@ -14,6 +13,7 @@ from webui.containers.models import Container
 from webui.containers.selectors import containers
 from webui.core.payloads import container_row
 from webui.core.publish import publish_row, watched
+from webui.core.rows import ContainerRow
 from webui.core.soon import soon
 from webui.hosts.models import Host
 from webui.images.services import image_publish
@@ -96,7 +96,7 @@ def container_publish(*, container_id: str) -> None:
 
 def container_news(
     *, container_id: str, container: Container | None = None
-) -> tuple[Callable[[], None], dict[str, Any] | None]:
+) -> tuple[Callable[[], None], ContainerRow | None]:
     """What publishes the complete row to everybody who watches, and the row; None when it is gone.
 
     `container` is for who has just read or written it.

@@ -6,6 +6,7 @@ import functools
 import json
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 
 _TIMEOUT = 1.0  # seconds for the broker to take a message; the watcher sends what it did not take
 _FALLBACK = 1.0  # seconds between looks at the database while Redis is silent

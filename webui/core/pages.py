@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
@@ -11,7 +11,7 @@ from django.http import HttpRequest
 
 from webui.accounts.models import User
 
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 
 
 def signed_in(request: HttpRequest) -> User:

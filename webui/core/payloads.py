@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
 
 from django.conf import settings
 from django.db.models import QuerySet
@@ -16,13 +15,21 @@ from runtime.model.state import Status
 from webui.advisor.rules import advice_for
 from webui.containers.models import Container
 from webui.core.prepared import first, prepared
+from webui.core.rows import (
+    ContainerRow,
+    EventRow,
+    HostRow,
+    ImageRow,
+    LiveOperation,
+    NetworkRow,
+    OperationRow,
+    VolumeRow,
+)
 from webui.hosts.models import Host
 from webui.images.models import Image
 from webui.networks.models import Network
 from webui.operations.models import Event, Operation
 from webui.volumes.models import Volume
-
-Row = dict[str, Any]
 
 
 def stamp(time: datetime | None) -> str | None:
@@ -32,12 +39,12 @@ def stamp(time: datetime | None) -> str | None:
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def container_row(container: Container, operation: Operation | None = None) -> Row:
+def container_row(container: Container, operation: Operation | None = None) -> ContainerRow:
     """One container. `operation` is its live one when the caller knows it; else it is looked up."""
     return _container_row(container, operation or live_operation("container", container.pk))
 
 
-def container_rows(containers: Iterable[Container]) -> list[Row]:
+def container_rows(containers: Iterable[Container]) -> list[ContainerRow]:
     """Many containers, with one query for the live operations of all."""
     live = Operation.objects.filter(target_type="container", status__in=Operation.LIVE)
     live = live.only("kind", "status", "target_id").order_by("created_at")
@@ -45,7 +52,7 @@ def container_rows(containers: Iterable[Container]) -> list[Row]:
     return [_container_row(container, newest.get(container.pk)) for container in containers]
 
 
-def _container_row(container: Container, live: Operation | None) -> Row:
+def _container_row(container: Container, live: Operation | None) -> ContainerRow:
     status = Status(container.status)
     spec = container.spec
     return {
@@ -72,7 +79,12 @@ def _container_row(container: Container, live: Operation | None) -> Row:
         "restart": spec.get("restart", {}),
         "health": container.health or {"status": "none"},
         "ports": [
-            {name: p[name] for name in ("host_ip", "host_port", "container_port", "protocol")}
+            {
+                "host_ip": p["host_ip"],
+                "host_port": p["host_port"],
+                "container_port": p["container_port"],
+                "protocol": p["protocol"],
+            }
             for p in spec.get("ports", [])
         ],
         "networks": [
@@ -94,7 +106,7 @@ def _container_row(container: Container, live: Operation | None) -> Row:
     }
 
 
-def _brief(operation: Operation | None) -> Row | None:
+def _brief(operation: Operation | None) -> LiveOperation | None:
     if operation is None or not operation.is_live:
         return None
     return {"id": str(operation.pk), "kind": operation.kind, "status": operation.status}
@@ -113,7 +125,7 @@ def _live(target_type: str, target_id: str) -> QuerySet[Operation]:
     return found.only("kind", "status").order_by("-created_at")[:1]
 
 
-def operation_row(operation: Operation) -> Row:
+def operation_row(operation: Operation) -> OperationRow:
     return {
         "id": str(operation.pk),
         "kind": operation.kind,
@@ -134,7 +146,7 @@ def operation_row(operation: Operation) -> Row:
     }
 
 
-def image_row(image: Image) -> Row:
+def image_row(image: Image) -> ImageRow:
     return {
         "id": image.digest,
         "short_id": image.digest[7:19],
@@ -150,7 +162,7 @@ def image_row(image: Image) -> Row:
     }
 
 
-def volume_row(volume: Volume) -> Row:
+def volume_row(volume: Volume) -> VolumeRow:
     return {
         "id": volume.name,
         "name": volume.name,
@@ -171,7 +183,7 @@ def volume_row(volume: Volume) -> Row:
     }
 
 
-def network_row(network: Network) -> Row:
+def network_row(network: Network) -> NetworkRow:
     return {
         "id": network.pk,
         "short_id": network.pk[:12],
@@ -197,7 +209,7 @@ def network_row(network: Network) -> Row:
     }
 
 
-def event_row(event: Event) -> Row:
+def event_row(event: Event) -> EventRow:
     return {
         "id": event.pk,
         "time": stamp(event.time),
@@ -210,13 +222,19 @@ def event_row(event: Event) -> Row:
     }
 
 
-def host_row(host: Host) -> Row:
+def host_row(host: Host) -> HostRow:
     return {
         "id": host.pk,
         "name": host.name,
         "facts": host.facts,
         "unmanaged": [
-            {**each, "managed": False, "path": str(settings.SLIPWAY.bundle(each["id"]))}
+            {
+                "id": each["id"],
+                "name": each["name"],
+                "status": each["status"],
+                "managed": False,
+                "path": str(settings.SLIPWAY.bundle(each["id"])),
+            }
             for each in host.unmanaged
         ],
         "last_seen": stamp(host.last_seen),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -14,7 +15,7 @@ logger = logging.getLogger(__name__)
 _state = {"away": False}
 
 
-def publish(topic: str, kind: str, data: dict[str, Any], rev: int = 0) -> None:
+def publish(topic: str, kind: str, data: Mapping[str, Any], rev: int = 0) -> None:
     """Send {"topic", "type", "rev", "data"} to the topic's group.
 
     A dead Redis costs the message, never the caller: it is logged once, until it answers again.
@@ -45,7 +46,7 @@ def _group(topic: str) -> str:
     return f"t.{topic.replace(':', '.')}"
 
 
-def publish_row(topic: str, row: dict[str, Any], rev: int = 0) -> None:
+def publish_row(topic: str, row: Mapping[str, Any], rev: int = 0) -> None:
     """A row to its list; a container's also to its own topic."""
     publish(topic, "row", row, rev)
     if topic == "containers":

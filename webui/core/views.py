@@ -30,7 +30,9 @@ def overview(request: HttpRequest) -> HttpResponse:
     """The host at a glance: what runs, what uses most, what needs attention."""
     rows = payloads.container_rows(containers())
     states = Counter(row["status"] for row in rows)
-    advice = [{"container": row, **advice} for row in rows for advice in row["advice"]]
+    advice: list[dict[str, Any]] = [
+        {"container": row, **advice} for row in rows for advice in row["advice"]
+    ]
     advice.sort(key=lambda item: SEVERITIES.get(item["severity"], 2))
     host = Host.objects.order_by("name").first()
     return render(

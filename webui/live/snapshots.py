@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from channels.db import database_sync_to_async
@@ -18,36 +18,36 @@ from webui.volumes.services import volumes
 
 RECENT = 100  # operations and events; a page with older ones asks for them itself
 
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 
 
-def _containers() -> list[Row]:
+def _containers() -> Sequence[Row]:
     return payloads.container_rows(containers())
 
 
-def _images() -> list[Row]:
+def _images() -> Sequence[Row]:
     return [payloads.image_row(image) for image in images()]
 
 
-def _volumes() -> list[Row]:
+def _volumes() -> Sequence[Row]:
     return [payloads.volume_row(volume) for volume in volumes()]
 
 
-def _networks() -> list[Row]:
+def _networks() -> Sequence[Row]:
     return [payloads.network_row(network) for network in networks()]
 
 
-def _operations() -> list[Row]:
+def _operations() -> Sequence[Row]:
     operations = Operation.objects.select_related("user")[:RECENT]
     return [payloads.operation_row(operation) for operation in operations]
 
 
-def _events() -> list[Row]:
+def _events() -> Sequence[Row]:
     events = Event.objects.select_related("user")[:RECENT]
     return [payloads.event_row(event) for event in events]
 
 
-_LISTS: dict[str, Callable[[], list[Row]]] = {
+_LISTS: dict[str, Callable[[], Sequence[Row]]] = {
     "containers": _containers,
     "images": _images,
     "volumes": _volumes,
@@ -72,7 +72,7 @@ def _operation(operation_id: str) -> Row:
 
 
 @database_sync_to_async
-def snapshot(topic: str) -> list[Row] | Row:
+def snapshot(topic: str) -> Sequence[Row] | Row:
     """The rows of a list's topic, or the row of one object. Raises NotFound when that is gone."""
     if topic in _LISTS:
         return _LISTS[topic]()

@@ -103,7 +103,7 @@ async def stats_once(container_id: str) -> Sample | None:
 
 
 async def top(container_id: str) -> list[dict[str, Any]]:
-    """The container's processes (runtime.engine.top.ProcessRow). Raises StreamUnavailable, StreamRefused."""
+    """The container's processes (runtime.model.stats.ProcessRow). Raises StreamUnavailable, StreamRefused."""
     async with _connection({"op": "top", "id": container_id}) as reader:
         rows: list[dict[str, Any]] = checked(json.loads(await reader.readline()))["data"]
         return rows

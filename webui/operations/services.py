@@ -17,6 +17,7 @@ from webui.core import dispatch
 from webui.core.payloads import event_row, operation_row
 from webui.core.prepared import insert, prepared, prepared_update
 from webui.core.publish import publish, publish_row
+from webui.core.rows import ContainerRow
 from webui.hosts.models import Host
 from webui.operations.models import Event, Operation
 
@@ -150,7 +151,7 @@ def _write_end(
     }
 
 
-def _container_news(operation: Operation) -> tuple[Callable[[], None], dict[str, Any] | None]:
+def _container_news(operation: Operation) -> tuple[Callable[[], None], ContainerRow | None]:
     """The container's row, which says what is under way and so changes when that ends; how to publish it."""
     from webui.containers.showing import container_news  # noqa: PLC0415 - they need each other
 

@@ -44,7 +44,7 @@ class StatsSource(Protocol):
 def stats_data(
     sample: StatsSample, before: StatsSample | None, longest: float = LONGEST_SPAN
 ) -> dict[str, Any]:
-    """The sample's fields and what derives from it and the one before.
+    """The fields of a StatsData: the sample's and what derives from it and the one before.
 
     `cpu_percent` is of one core (100 = one core busy), `memory_percent` of the limit (0 without one),
     `*_rate` bytes per second, `throttled_percent` the share of scheduling periods that were throttled.

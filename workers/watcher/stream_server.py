@@ -36,9 +36,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.engine.top import ProcessRow
 from runtime.errors import EngineError, NotFound, SpecInvalid
 from runtime.model.codec import to_json
+from runtime.model.stats import ProcessRow
 from runtime.store.logs import follow_logs, read_logs
 from workers.watcher.attach_stream import Attaching, serve_attach, serve_resize
 from workers.watcher.copy_stream import ChangeSource, serve_copy
