@@ -21,8 +21,8 @@ from runtime.images.unpack import unpack
 from runtime.kernel import syscalls
 from runtime.model.image import ImageRecord
 from runtime.store.files import fsync_directory, read_json, write_json
+from runtime.store.leftovers import give_up
 from runtime.store.paths import Config
-from runtime.store.trees import remove_tree
 
 _NAME = 32  # hex digits: 128 bits name a layer, and the overlay's option string stays short
 
@@ -129,7 +129,7 @@ class LayerStore:
                 write_json(temporary / "layer.json", facts, durable=False)
                 self._publish(temporary, chain)
             finally:
-                remove_tree(temporary)
+                give_up(self._config, temporary)
         return done.diff_id, chain
 
     def _publish(self, temporary: Path, chain: str) -> None:

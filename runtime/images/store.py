@@ -37,6 +37,7 @@ from runtime.model.image import ImageChanges, ImageRecord, Progress
 from runtime.model.reference import Reference
 from runtime.store.bundles import BundleStore
 from runtime.store.files import read_json, write_json
+from runtime.store.leftovers import give_up
 from runtime.store.locks import locked
 from runtime.store.paths import Config
 from runtime.store.trees import remove_tree
@@ -335,7 +336,7 @@ class ImageStore:
         try:
             yield directory
         finally:
-            remove_tree(directory)
+            give_up(self._config, directory)
 
 
 @functools.lru_cache(maxsize=256)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path  # not at run time: every shim would carry it
 
+_TRIES = 3  # of a removal: not every error comes again
+
 
 def write_atomic(path: Path | str, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
     """Replace `path` with `data` so that a reader or a crash sees the old or the new, never a part.
@@ -29,15 +31,26 @@ def write_atomic(path: Path | str, data: bytes, *, mode: int = 0o644, durable: b
             os.fsync(fd)
         os.rename(temporary, path)
     except BaseException:
-        try:
-            os.unlink(temporary)
-        except FileNotFoundError:
-            pass  # a signal came just after the rename; nothing may take its exception's place
+        _discard(temporary)
         raise
     finally:
         os.close(fd)
     if durable:
         fsync_directory(directory)
+
+
+def _discard(temporary: str) -> None:
+    """Raises nothing, for it must not take another exception's place. What is left after all is for `leftovers.sweep`,
+    but not before we have ended.
+    """
+    for _ in range(_TRIES):
+        try:
+            os.unlink(temporary)
+            return
+        except FileNotFoundError:
+            return  # a signal came just after the rename
+        except OSError:
+            continue
 
 
 def fsync_directory(path: Path | str) -> None:

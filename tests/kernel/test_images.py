@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -15,6 +16,7 @@ from runtime.errors import ArchiveInvalid, DigestMismatch
 from runtime.images import ImageStore
 from runtime.images.limits import UnpackLimits
 from runtime.images.unpack import unpack
+from runtime.store.leftovers import sweep_doomed
 from runtime.store.paths import Config
 from tests.support.images import busybox_layer, docker_archive, layer, oci_archive
 
@@ -165,6 +167,21 @@ def test_a_layer_that_lies_about_its_digest_is_refused(
     path.write_bytes(data)
     with pytest.raises((DigestMismatch, ArchiveInvalid)):
         store.import_archive(path)
+    assert _left(config) == []
+
+
+def test_a_layer_whose_remains_resist_is_no_image_s_and_goes_later(
+    store: ImageStore, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    wrong = "sha256:" + "0" * 64
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "scandir", fail)
+        with pytest.raises(DigestMismatch):
+            store.layers.add(lambda: io.BytesIO(layer({"file": "1\n"})), diff_id=wrong)
+    sweep_doomed(config)
     assert _left(config) == []
 
 

@@ -186,6 +186,27 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(
     assert path.read_bytes() == b"old"
 
 
+def test_a_write_that_fails_is_tidied_up_when_that_fails_once_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink = os.unlink
+    calls = iter([OSError(errno.EBUSY, "")])
+
+    def refuse_once(path: str) -> None:
+        for error in calls:
+            raise error
+        unlink(path)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "the cause")
+
+    monkeypatch.setattr(os, "rename", fail)
+    monkeypatch.setattr(os, "unlink", refuse_once)
+    with pytest.raises(OSError, match="the cause"):
+        write_atomic(tmp_path / "file", b"new")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_signal_just_after_the_rename_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
