@@ -26,6 +26,8 @@ _ROUNDS = (
     5  # with either version of control groups; the interpreter specialises code after eight runs
 )
 
+_TRIES = 3  # of a removal: not every error comes again
+
 # Of pymalloc (Objects/obmalloc.c), in bytes.
 _POOL, _POOL_HEADER, _BYTES_HEADER = 16384, 48, 33
 _SIZE_CLASSES = range(48, 513, 16)
@@ -73,6 +75,17 @@ def _name_kept() -> Iterator[None]:
 
 
 def _remove(directory: str) -> None:
+    """Nobody else takes it for abandoned while this process lives."""
+    for last in (False,) * (_TRIES - 1) + (True,):
+        try:
+            _remove_tree(directory)
+            return
+        except OSError:
+            if last:
+                raise
+
+
+def _remove_tree(directory: str) -> None:
     for path, directories, files in os.walk(directory, topdown=False):
         for name in files:
             os.unlink(f"{path}/{name}")
