@@ -28,7 +28,7 @@ from runtime.errors import (
     error_context,
 )
 from runtime.images import ImageStore
-from runtime.launcher.client import LauncherClient
+from runtime.launcher.client import LauncherClient, StartSession
 from runtime.model.parse import parse_signal
 from runtime.model.spec import ContainerSpec, Mount
 from runtime.model.state import Action, ExitRecord, Observed, RunState, Status
@@ -187,7 +187,7 @@ class Lifecycle:
             )
             note("plan")
             session = LauncherClient(self._config).start(plan)
-            undo.push(session.give_up)
+            undo.push(self._give_up, session, spec.id)
             if plan["wait_for_network"]:
                 pid = session.wait_netns()
                 note("fork")
@@ -200,6 +200,15 @@ class Lifecycle:
             note("exec")
         session.close()
         return state
+
+    def _give_up(self, session: StartSession, container_id: str) -> None:
+        """Leave nothing of a start that has failed on our side: the container may run already."""
+        session.give_up()
+        # Or its policy would start it again, and its monitor stay when its group and its files are gone.
+        shim = ShimClient(self._config, container_id)
+        with suppress(NotFound, ShimLost):
+            shim.kill(signals.SIGKILL)
+            shim.wait(KILL_TIMEOUT)
 
     def _pid_of(self, container_id: str) -> int:
         observed = self._observer.observe(container_id)

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -185,6 +186,32 @@ def _pid(instance: Instance, container_id: str) -> int:
     run = instance.engine.observe(container_id).run
     assert run is not None
     return run.pid
+
+
+@pytest.mark.parametrize("policy", ["no", "always"])
+def test_a_start_that_the_disk_does_not_take_is_taken_back_although_it_runs_already(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch, policy: Literal["no", "always"]
+) -> None:
+    spec = instance.create(instance.spec("sleep", "1000", restart=Restart(policy)))
+    state_file = instance.config.container_run(spec.id) / "state.json"
+
+    attempts = iter(("as it starts", "when all has been taken back"))
+
+    def fail_late(_: str) -> None:
+        if next(attempts) == "as it starts":
+            wait_until(lambda: state_file.exists() and '"running"' in state_file.read_text())
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(instance.engine.bundles, "sync", fail_late)
+        with pytest.raises(StorageFull):
+            instance.engine.start(spec.id)
+    # The monitor says that it has ended, and then ends.
+    wait_until(lambda: instance.processes() == [], what="its monitor to end")
+    assert instance.engine.cgroups.container_ids() == set()
+    assert instance.status(spec) == Status.EXITED
+    instance.engine.start(spec.id)
+    instance.wait_for(spec, Status.RUNNING)
 
 
 def test_a_rename_that_fails_leaves_the_old_name(
