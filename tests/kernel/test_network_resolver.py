@@ -5,6 +5,7 @@ dnspython is the other side: an implementation that is not ours reads what we wr
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -231,6 +232,57 @@ def test_what_cannot_be_read_for_a_moment_is_not_forgotten(lab: Lab, tmp_path: P
     wait_until(lambda: addresses("db", network.gateway) == ["172.30.0.3"])
     wait_until(lambda: addresses("db", other.gateway) == ["172.30.4.3"])
     assert addresses("web", network.gateway) == ["172.30.0.2"]
+
+
+@pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
+def test_it_outlives_calls_on_its_sockets_that_fail(lab: Lab, tmp_path: Path, tcp: bool) -> None:
+    network = lab.network("172.30.0.0/22")
+    lab.networks.register_names(container_spec("web", [endpoint(network, "172.30.0.2")]))
+    switch, log = tmp_path / "switch", tmp_path / "switch.log"
+    switch.write_bytes(bytes(16))
+    sites = ("recv", "send") if tcp else ("recvfrom", "sendto")
+    process = lab.resolver(
+        SLIPWAY_PRELOAD="tests.support.faults",
+        SLIPWAY_FAULTS=f"seed=1,rate=0.5,switch={switch},sites={'+'.join(sites)}",
+    )
+    wait_until(lambda: addresses("web", network.gateway))
+    with switch.open("r+b") as file:
+        file.write(b"\1")
+    met: set[str] = set()
+    while met < set(sites):
+        with contextlib.suppress(dns.exception.DNSException, OSError, EOFError):
+            ask("web", network.gateway, tcp=tcp, timeout=0.1)
+        met = {line.split()[2] for line in _lines(log)} if log.exists() else set()
+    with switch.open("r+b") as file:
+        file.write(b"\0")
+    assert texts(ask("web", network.gateway, tcp=tcp)) == ["172.30.0.2"]
+    assert process.poll() is None
+
+
+def test_a_host_without_descriptors_costs_a_client_its_turn_and_no_processor(
+    lab: Lab, tmp_path: Path
+) -> None:
+    network = lab.network("172.30.0.0/22")
+    lab.networks.register_names(container_spec("web", [endpoint(network, "172.30.0.2")]))
+    switch, log = tmp_path / "switch", tmp_path / "switch.log"
+    switch.write_bytes(bytes(16))
+    lab.resolver(
+        SLIPWAY_PRELOAD="tests.support.faults",
+        SLIPWAY_FAULTS=f"seed=1,rate=1,switch={switch},sites=accept",
+    )
+    wait_until(lambda: addresses("web", network.gateway))
+    with switch.open("r+b") as file:
+        file.write(b"\1")
+    query = dns.message.make_query("web", "A", use_edns=False)
+    with socket.create_connection((network.gateway, 53), timeout=10 * PATIENCE) as waiting:
+        wait_until(lambda: len(_lines(log)) >= 3)
+        first, *_, last = (float(line.split()[0]) for line in _lines(log))
+        assert last - first > 0.5
+        assert texts(ask("web", network.gateway)) == ["172.30.0.2"]
+        with switch.open("r+b") as file:
+            file.write(b"\0")
+        dns.query.send_tcp(waiting, query)
+        assert texts(dns.query.receive_tcp(waiting)[0]) == ["172.30.0.2"]
 
 
 def _lines(path: Path) -> list[str]:

@@ -18,6 +18,7 @@ import os
 import pathlib
 import random
 import shutil
+import socket
 import stat
 import struct
 import sys
@@ -33,6 +34,7 @@ from runtime.errors import FirewallFailure, KernelFailure
 _OS: dict[str, tuple[int, ...]] = {
     "open": (errno.EMFILE, errno.EIO, errno.ENOSPC),
     "write": (errno.ENOSPC, errno.EIO),
+    "writev": (errno.ENOSPC, errno.EIO),
     "mkdir": (errno.ENOSPC, errno.EIO),
     "rename": (errno.ENOSPC, errno.EIO),
     "rmdir": (errno.EBUSY, errno.EIO),
@@ -82,6 +84,19 @@ _SYSCALLS: dict[str, tuple[int, ...]] = {
 }
 _NETLINK = (errno.ENOBUFS, errno.ENOMEM, errno.EBUSY, errno.EINTR, errno.ENOSPC)
 _INOTIFY = (errno.ENOSPC, errno.ENOMEM)
+# Of the resolver's sockets.
+_SOCKET: dict[str, tuple[int, ...]] = {
+    "socket": (errno.EMFILE, errno.ENOBUFS, errno.ENOMEM),
+    "setsockopt": (errno.ENOBUFS, errno.ENOMEM),
+    "bind": (errno.EADDRINUSE, errno.ENOMEM),
+    "listen": (errno.EADDRINUSE,),
+    "connect": (errno.ENETUNREACH, errno.ENOBUFS, errno.EADDRNOTAVAIL),
+    "accept": (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED),
+    "recvfrom": (errno.ENOBUFS, errno.ENOMEM),
+    "sendto": (errno.ENOBUFS, errno.ENOMEM, errno.ENETUNREACH, errno.EPERM),
+    "recv": (errno.ECONNRESET, errno.ENOMEM),
+    "send": (errno.ENOBUFS, errno.ENOMEM, errno.ECONNRESET, errno.EPIPE),
+}
 _NFT = (errno.ENOMEM, errno.EBUSY, errno.EINTR, errno.ENOSPC)
 # What stands between the runtime and the call it makes.
 _BETWEEN = ("pathlib", "shutil", "os", "contextlib", "tempfile", "runtime.kernel.syscalls")
@@ -210,6 +225,8 @@ def install(settings: str) -> None:
             raise OSError(number, os.strerror(number))
 
     rtnetlink.Rtnetlink.exchange = failing_exchange  # type: ignore[method-assign]
+    if "runtime.network.resolver.server" in sys.modules:
+        _fail_sockets(faults)
     if "celery" not in sys.modules and "workers" not in sys.modules:
         return  # the launcher has no firewall
     from runtime.kernel import nftables
@@ -239,7 +256,7 @@ def _failing_os(
 ) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         due = errors
-        if name in ("write", "fsync") and isinstance(args[0], int) and faults.is_on():
+        if name in ("write", "writev", "fsync") and isinstance(args[0], int) and faults.is_on():
             if not faults.on_file(args[0]):
                 return real(*args, **kwargs)
             if name == "write" and _is_control(args[0]):
@@ -250,6 +267,17 @@ def _failing_os(
         return real(*args, **kwargs)
 
     return call
+
+
+def _fail_sockets(faults: Faults) -> None:
+    class FailingSocket(socket.socket):
+        pass
+
+    for name, errors in _SOCKET.items():
+        method = "__init__" if name == "socket" else name
+        real = getattr(socket.socket, method)
+        setattr(FailingSocket, method, _failing_os(faults, name, errors, real))
+    socket.socket = FailingSocket  # type: ignore[misc]
 
 
 def _is_control(fd: int) -> bool:

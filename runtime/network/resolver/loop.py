@@ -49,6 +49,16 @@ class Loop:
         except KeyError:
             self._selector.register(file, events, action)
 
+    def pause(self, file: socket.socket, seconds: float) -> None:
+        """Leave what is watched alone for so long, ready or not."""
+        key = self._selector.unregister(file)
+
+        def resume() -> None:
+            if file.fileno() >= 0:  # not closed meanwhile
+                self.watch(file, key.events, key.data)
+
+        self.after(seconds, resume)
+
     def forget(self, file: socket.socket) -> None:
         """Stop watching and close."""
         try:

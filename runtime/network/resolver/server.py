@@ -196,7 +196,11 @@ class Server:
     def _streams(self, network_id: str, server: socket.socket) -> None:
         try:
             connection, client = server.accept()
+        except BlockingIOError:
+            return  # whoever it was has gone
         except OSError:
+            # No descriptor or no memory for it: it waits, and we must not ask for it all the time.
+            self._loop.pause(server, AGAIN)
             return
         if self.streams >= MAX_STREAMS:
             connection.close()
