@@ -12,6 +12,7 @@ import errno
 import os
 import signal
 import struct
+from typing import TYPE_CHECKING
 
 from runtime.errors import KernelFailure
 from runtime.kernel.constants import (
@@ -22,13 +23,26 @@ from runtime.kernel.constants import (
     FSPICK_EMPTY_PATH,
     LINUX_CAPABILITY_VERSION_3,
     MADV_POPULATE_WRITE,
+    MAP_ANONYMOUS,
+    MAP_PRIVATE,
     MOVE_MOUNT_F_EMPTY_PATH,
     O_PATH,
     PR_SET_NAME,
+    PROT_EXEC,
+    PROT_READ,
+    PROT_WRITE,
     SECCOMP_SET_MODE_FILTER,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.argtypes = [
+    ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long
+]  # fmt: skip
+_libc.mmap.restype = ctypes.c_void_p
+_MAP_FAILED = ctypes.c_void_p(-1).value
 # Keeps the interpreter's lock during the call, as a fork must.
 _python = ctypes.PyDLL(None, use_errno=True)
 _python.syscall.argtypes = [ctypes.c_long, *[ctypes.c_ulong] * 5]
@@ -79,19 +93,29 @@ def unshare(flags: int) -> None:
 def fork_sibling(namespaces: int = 0) -> int:
     """fork, but the child is a child of our own parent (clone(2) with CLONE_PARENT), in new `namespaces` (CLONE_NEW*).
 
-    For a single-threaded process: the C library's fork handlers, which guard its locks against other
-    threads, are not run; the interpreter's are. Returns 0 in the child.
+    For a single-threaded process. Returns 0 in the child.
+    """
+    return fork_by(_clone, CLONE_PARENT | namespaces | signal.SIGCHLD)
+
+
+def _clone(flags: int) -> int:
+    pid = int(_python.syscall(_NUMBERS["clone"], flags, 0, 0, 0, 0))
+    return pid if pid >= 0 else -ctypes.get_errno()
+
+
+def fork_by(clone: Callable[[int], int], flags: int) -> int:
+    """What `clone(flags)` forks, which returns the pid, 0 in the child, or an errno with a minus.
+
+    The C library's fork handlers, which guard its locks against other threads, are not run; the interpreter's are.
     """
     _python.PyOS_BeforeFork()
-    flags = CLONE_PARENT | namespaces | signal.SIGCHLD
-    pid = int(_python.syscall(_NUMBERS["clone"], flags, 0, 0, 0, 0))
+    pid = clone(flags)
     if pid == 0:
         _python.PyOS_AfterFork_Child()
         return 0
-    number = ctypes.get_errno()
     _python.PyOS_AfterFork_Parent()
     if pid < 0:
-        raise KernelFailure("clone", number)
+        raise KernelFailure("clone", -pid)
     return pid
 
 
@@ -299,6 +323,20 @@ def populate(start: int, length: int) -> None:
         ),
         "madvise",
     )
+
+
+def map_code(code: bytes) -> int:
+    """Where `code` lies in new memory that is executed, and not written to any more (mmap(2), mprotect(2))."""
+    size = len(code)
+    address = _libc.mmap(None, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    if address == _MAP_FAILED:
+        raise KernelFailure("mmap", ctypes.get_errno())
+    ctypes.memmove(address, code, size)
+    _check(
+        _libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(size), PROT_READ | PROT_EXEC),
+        "mprotect",
+    )
+    return int(address)
 
 
 def overwrite(address: int, data: bytes) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from runtime.errors import EngineError
 from runtime.kernel import constants as c
 from runtime.kernel import mounts, procfs, standard, syscalls
+from runtime.kernel.successor import go_on_in_successor
 from runtime.shim import sockets
 from runtime.shim.ahead_init import PREPARED, is_of_groups, is_prepared, run_ahead
 from runtime.shim.userns import owner
@@ -33,16 +34,18 @@ _OWN = ("user", "pid", "network", "ipc", "uts")
 _KERNEL_S = ("/proc", "/sys", "/dev")
 # What goes in one message: bytes, and descriptors beside others.
 _MAX_PLAN, _MAX_TREES = 100_000, 100
+_MAX_PID = 16
 
 
 class InitAhead:
     """Once it is `ready` there are the `pid`, `start_time`, `pidfd` and `netns` of init, and `kept`: the monitor's ends
-    of its descriptors, by name.
+    of its descriptors, by name. `holder` is the process whose place init took, and which keeps its memory
+    (runtime.kernel.successor); both are children of our parent.
     """
 
     def __init__(self) -> None:
         self.ready = False
-        self.pid = self.start_time = 0
+        self.holder = self.pid = self.start_time = 0
         self.pidfd = self.netns = self._status = -1
         self.kept: Descriptors = []
 
@@ -62,17 +65,22 @@ class InitAhead:
             outputs.append(write)
             os.fchown(write, ids[0], ids[0])
         dev = _make_dev(ids[0])
-        self.pid = syscalls.fork_sibling(_NAMESPACES)
-        if self.pid == 0:
+        parent = os.getppid()
+        self.holder = syscalls.fork_sibling()
+        if self.holder == 0:
             try:
                 for fd in (*private, self._channel.detach(), *(fd for _, fd in self.kept)):
                     os.close(fd)
+                go_on_in_successor(_NAMESPACES, parent)
                 run_ahead(theirs, self._status, go, outputs, dev, last_id=ids[1] - 1)
             finally:
                 os._exit(128)  # it would go on as a second starter
         theirs.close()
         for fd in (go, *outputs, dev):
             os.close(fd)
+        self.pid = int(self._channel.recv(_MAX_PID) or 0)
+        if not self.pid:
+            raise EngineError("Init in reserve could not be made.")
         self.pidfd = os.pidfd_open(self.pid)
         self.start_time = procfs.start_time(self.pid)
         self._map(*ids)
@@ -126,10 +134,6 @@ class InitAhead:
         head = json.dumps(list(trees)).encode()
         sockets.send_fds(self._channel, head, [root, *trees.values()])
 
-    def fail(self, report: bytes) -> None:
-        """Say in its place, where the monitor hears it, why it will not execute."""
-        os.write(self._status, report)
-
     def release(self) -> None:
         """What the monitor has as well, and what it listens to: init alone is to be heard there."""
         for fd in (self._status, self.pidfd, self.netns, *(fd for _, fd in self.kept)):
@@ -141,9 +145,9 @@ class InitAhead:
         Its network namespace, if there is one, is still of use.
         """
         self.ready = False
-        if self.pid:
+        for pid in self.others():
             # As long as it is not reaped the pid is nobody else's.
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
         if self.pidfd >= 0:
             poller = select.poll()
             poller.register(self.pidfd, select.POLLIN)
@@ -151,6 +155,10 @@ class InitAhead:
         for fd in (self.pidfd, self._status, *(fd for _, fd in self.kept)):
             if fd >= 0:
                 os.close(fd)
+
+    def others(self, *, init: bool = True) -> list[int]:
+        """The pids of both, or of the holder alone, as far as there are any: for our parent to end and reap."""
+        return [pid for pid in (self.holder, self.pid if init else 0) if pid]
 
     def _take(self, name: str) -> int:
         fd = dict(self.kept)[name]

@@ -15,8 +15,7 @@ from runtime.errors import EngineError, error_context
 from runtime.kernel import constants as c
 from runtime.kernel import mounts, standard, syscalls
 from runtime.kernel.rtnetlink import Rtnetlink
-from runtime.shim import init, sockets
-from runtime.shim.user import resolve_user
+from runtime.shim import command, init, sockets
 from runtime.shim.userns import become_root
 
 if TYPE_CHECKING:
@@ -60,6 +59,8 @@ def run_ahead(
     /dev; the others are as in `init.run_init`. Ends when the starter does. Never returns.
     """
     try:
+        # Of the host's /proc, which still is ours.
+        channel.send(os.readlink("/proc/self").encode())
         if not channel.recv(1):
             os._exit(0)  # its ids are never mapped
         become_root()
@@ -86,7 +87,7 @@ def _rehearse() -> None:
     for step in plan["mounts"]:
         if not is_prepared(step) or is_of_groups(step):
             raise EngineError("What is prepared cannot be told in JSON.")
-    resolve_user("", [])
+    command.rehearse()
 
 
 def _take_stdio(outputs: list[int]) -> None:

@@ -94,7 +94,10 @@ class Starter:
                 signal.pidfd_send_signal(init, signal.SIGKILL)
                 os.waitid(os.P_PIDFD, init, os.WEXITED)
             os.close(init)
+            # Its own end is the conductor's answer: what takes a processor's time comes after it.
+            self.reap()
             for pid in makers:
+                os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
         self.reap()
         return (data, fds) if data else None

@@ -102,7 +102,7 @@ class _Start:
             raise from_payload(message["error"])
         self._engine = engine
         self._to_monitor = to_monitor
-        self._children = [starter.pid, *filter(None, [message.get("dismissed")])]
+        self._children = [starter.pid, *message["others"]]
         self._held = [(name, fd) for name, fd in fds if name in ("held", "netns")]
         self._life = Life(message, dict(fd for fd in fds if fd not in self._held))
         self._announced: bool = message["announced"]
@@ -126,8 +126,6 @@ class _Start:
             self._pack()
             if (error := self._life.executed()) is not None:
                 raise error
-            if not os.path.exists(f"{self._plan['run_dir']}/{PLAN_FILE}"):
-                raise EngineError("The container's starter died.")
             self._note_running()
             sockets.send_fds(self._to_monitor, *self._pack())
         except BaseException:

@@ -216,7 +216,12 @@ class First:
         if self._trees is None:
             ahead.dismiss()
             return None
+        # Before the conductor is told: init is what a start waits for, and it has all it needs now.
+        with _as_steps_of_init(), suppress(BrokenPipeError):  # it has failed already, and said why
+            ahead.attach(userns.root_tree(plan), self._trees)
+        self._keep_plan()
         facts = _facts(plan, ahead.pid, ahead.start_time)
+        facts["others"] = ahead.others(init=False)
         return facts, [("pidfd", ahead.pidfd), *ahead.kept, ("netns", ahead.netns)]
 
     def _fork(self) -> Made:
@@ -229,22 +234,15 @@ class First:
         facts, fds, namespaces = _make_init(
             self._asker, plan, mapped, self._netns, private, first=True
         )
-        facts["dismissed"] = self._ahead.pid
+        facts["others"] = self._ahead.others()
         if namespaces.net >= 0:
             fds.append(("netns", namespaces.net))
         return facts, fds
 
     def finish(self) -> None:
-        """What the monitor need not wait for, when init was in reserve: its root file system, and the plan's file."""
-        if self._trees is None:
-            return
-        try:
-            with error_context("mounts"):
-                self._ahead.attach(userns.root_tree(self._plan), self._trees)
-            self._keep_plan()
-        except BaseException as error:  # noqa: BLE001 - the last frame of this process
-            self._ahead.fail(json.dumps(as_init_failed(error).payload()).encode())
-        self._ahead.release()
+        """What the conductor has as well, and what init alone is to be heard of."""
+        if self._trees is not None:
+            self._ahead.release()
 
     def _keep_plan(self) -> None:
         # For restarts by policy, which a running container may be given later. The run directory is volatile, so

@@ -38,6 +38,18 @@ def test_a_container_like_most_takes_it(pad: Launchpad) -> None:
     assert was_in_reserve(pad, pad.plan("sleep", "1000"))
 
 
+def test_who_has_kept_its_memory_ends_after_the_start(pad: Launchpad) -> None:
+    pad.wait_for_init_in_reserve()
+    reserve = pad.spares()
+    assert len(reserve) == 5
+    state = pad.start(pad.plan("sleep", "1000"))
+    staying = {state.pid, state.shim_pid}
+    wait_until(
+        lambda: not [p for p in reserve if p not in staying and Path(f"/proc/{p}").exists()],
+        what="all but init and its monitor to be reaped",
+    )
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -126,7 +138,7 @@ def test_it_ends_with_the_launcher(pad: Launchpad) -> None:
     wait_until(lambda: not pad.processes(spares=True), what="what was in reserve to be gone")
 
 
-@pytest.mark.parametrize("victim", range(4))
+@pytest.mark.parametrize("victim", range(5))
 def test_whoever_of_it_is_killed_the_next_start_succeeds(pad: Launchpad, victim: int) -> None:
     pad.wait_for_init_in_reserve()
     pidfd = os.pidfd_open(sorted(pad.spares())[victim])

@@ -70,6 +70,7 @@ _SYSCALLS: dict[str, tuple[int, ...]] = {
     "setns": (errno.ENOMEM,),
     "pivot_root": (errno.EBUSY,),
     "fork_sibling": (errno.ENOMEM, errno.EAGAIN),
+    "map_code": (errno.ENOMEM, errno.EACCES),
     "open_tree": (errno.ENOMEM, errno.EMFILE),
     "move_mount": (errno.EBUSY, errno.ENOMEM),
     "mount_setattr": (errno.EBUSY, errno.ENOMEM),
