@@ -109,6 +109,7 @@ class Chaos:
 
     def run(self) -> list[str]:
         """Everything that was wrong, one line each."""
+        began_with = self._pids()
         killer = threading.Thread(target=self._kill_now_and_then, name="killer")
         threads = [threading.Thread(target=a.run, name=a.name) for a in self.actors]
         with self._faults or nullcontext():
@@ -132,6 +133,9 @@ class Chaos:
                     actor.remove_everything()
             troubles += self._settle(api)
             troubles += self._leaks(api, "after they are gone")
+        if not self._kills:
+            now = self._pids()
+            troubles += [f"{name} has died" for name in began_with if now[name] != began_with[name]]
         for actor in self.actors:
             actor.asker.api.close()
         return troubles
@@ -167,6 +171,9 @@ class Chaos:
         text = (self.platform.run / "supervisor.json").read_text()
         processes: list[dict[str, Any]] = json.loads(text)["processes"]
         return processes
+
+    def _pids(self) -> dict[str, int]:
+        return {process["name"]: process["pid"] for process in self._processes()}
 
     # -- what must be true then -----------------------------------------------------------------
 

@@ -100,6 +100,10 @@ class Inside:
         if answer is not None and not self._failed(answer.json()):
             raise Trouble(f"{slot.name}: a command without an end has ended: {answer.text}")
 
+    def resolve(self, slot: Slot) -> None:
+        """Its name leads to it; one question may be lost, or several."""
+        self._actor.until(lambda: self.named(slot), PATIENCE)
+
     def named(self, slot: Slot) -> list[str]:
         """What is wrong with the answer to its own name, which the resolver gives on networks of one's own."""
         if not slot.network or slot.status != "running":

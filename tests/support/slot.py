@@ -79,6 +79,8 @@ class Slot:
             return self.publishes
         if action == "sicken":
             return self.checked
+        if action == "resolve":
+            return bool(self.network)
         if action == "commit":
             return not self.checked  # its check would be the image's
         if action == "look":
