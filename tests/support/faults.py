@@ -1,4 +1,4 @@
-"""System calls, netlink messages and writes that fail now and then: loaded into a process that is to suffer.
+"""System calls, netlink messages, writes and calls on sockets that fail now and then: loaded into a process that is to suffer.
 
 `SLIPWAY_PRELOAD=tests.support.faults` has the platform's root processes, the resolver and what copies files
 import this first, and `SLIPWAY_FAULTS="seed=7,rate=0.002,switch=/path,sites=write+mount"` says how often, and
