@@ -36,7 +36,7 @@ CHOICES: dict[str, dict[str, int]] = {
     "running": {
         "stop": 3, "kill": 3, "restart": 3, "pause": 2, "rename": 1, "update": 2, "remove": 1,
         "visit": 2, "exec": 3, "attach": 2, "copy": 2, "sicken": 2, "crash": 2, "commit": 2,
-        "look": 2, "join": 2, "resolve": 2,
+        "look": 2, "join": 2, "resolve": 6,
     },
     "paused": {
         "unpause": 4, "kill": 1, "stop": 1, "remove": 1, "copy": 1, "commit": 1, "join": 1,
