@@ -71,7 +71,8 @@ class InitAhead:
             try:
                 for fd in (*private, self._channel.detach(), *(fd for _, fd in self.kept)):
                     os.close(fd)
-                go_on_in_successor(_NAMESPACES, parent)
+                pid = go_on_in_successor(_NAMESPACES, parent)
+                theirs.send(str(pid).encode())
                 run_ahead(theirs, self._status, go, outputs, dev, last_id=ids[1] - 1)
             finally:
                 os._exit(128)  # it would go on as a second starter

@@ -1,7 +1,7 @@
 """Further processes in a running container: what `exec` asks for, and health checks.
 
-A short-lived helper joins the container's namespaces and forks the process as the monitor's own child
-(see starter.py); what that costs in memory goes with it.
+A short-lived helper joins the container's namespaces, and the process goes on in its place as the monitor's own child
+(runtime.kernel.successor); what that costs in memory goes with the helper, when the command has been executed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from runtime.cgroups import open_cgroup
 from runtime.errors import EngineError, KernelFailure, from_payload
 from runtime.kernel import constants as c
 from runtime.kernel import syscalls
+from runtime.kernel.successor import go_on_in_successor
 from runtime.shim import sockets
 from runtime.shim.command import run_command
 from runtime.shim.init import forbid_imports, report, write_oom_score
@@ -38,7 +39,8 @@ _MAX_MESSAGE = 1 << 16
 
 
 class Exec:
-    """One process; `fds` are the far ends of its descriptors, by name, for whoever asked for it.
+    """One process; `fds` are the far ends of its descriptors, by name, for whoever asked for it. `executed` tells by its
+    end that the command runs, or has failed, and nobody needs the helper any more.
 
     "status" ends silently once the command runs, or carries the error; with a terminal "terminal" is a
     socket that hands over the master side, without one there are "out", "err" and perhaps "in".
@@ -48,26 +50,28 @@ class Exec:
         self, run_dir: str, init: int, request: dict[str, Any], on_end: Callable[[int], None]
     ) -> None:
         ours, theirs = sockets.pair(sockets.SOCK_SEQPACKET)
-        helper = os.fork()
-        if helper == 0:
+        self._helper = os.fork()
+        if self._helper == 0:
             ours.close()
             _run_helper(theirs, run_dir, init, request)
         theirs.close()
         try:
             data, fds = sockets.recv_fds(ours, _MAX_MESSAGE, 8)
-        finally:
-            os.waitpid(helper, 0)
+            if not data:
+                raise EngineError("The helper that makes a process in the container died.")
+            message = json.loads(data)
+            if "killed" in message:
+                os.waitpid(message["killed"], 0)
+            if "error" in message:
+                raise from_payload(message["error"])
+        except BaseException:
+            self._end_helper()
             ours.close()
-        if not data:
-            raise EngineError("The helper that makes a process in the container died.")
-        message = json.loads(data)
-        if "killed" in message:
-            os.waitpid(message["killed"], 0)
-        if "error" in message:
-            raise from_payload(message["error"])
+            raise
         self.pid: int = message["pid"]
         self.fds: dict[str, int] = dict(zip(message["fds"], fds, strict=True))
         self.pidfd = self.fds.pop("pidfd")
+        self.executed = ours.detach()
         self.on_end = on_end
 
     def kill(self) -> None:
@@ -76,11 +80,25 @@ class Exec:
         except ProcessLookupError:
             pass
 
+    def settle(self) -> None:
+        """Have the helper end; nothing happens the second time."""
+        if self.executed >= 0:
+            os.close(self.executed)
+            self.executed = -1
+            self._end_helper()
+
+    def _end_helper(self) -> None:
+        os.kill(
+            self._helper, signal.SIGKILL
+        )  # as long as we have not reaped it the pid is nobody else's
+        os.waitpid(self._helper, 0)
+
     def end(self) -> None:
         """Reap it, blocking until it has ended, and tell who asked for it."""
         _, status = os.waitpid(self.pid, 0)
         code = os.waitstatus_to_exitcode(status)
         self.on_end(128 - code if code < 0 else code)
+        self.settle()
         self.release()
         os.close(self.pidfd)
 
@@ -92,16 +110,19 @@ class Exec:
 
 
 class Execs:
-    """Those that run now, by their pidfds."""
+    """Those that run now."""
 
     def __init__(self, run_dir: str) -> None:
         self._run_dir = run_dir
-        self._running: dict[int, Exec] = {}
+        self._running: dict[int, Exec] = {}  # by their pidfds
+        self._begun: dict[
+            int, Exec
+        ] = {}  # those of them that may not have executed yet, by what tells that
 
     def start(self, init: int, request: dict[str, Any], on_end: Callable[[int], None]) -> Exec:
         """`init` is a pidfd of the container's first process. Raises EngineError."""
         made = Exec(self._run_dir, init, request, on_end)
-        self._running[made.pidfd] = made
+        self._running[made.pidfd] = self._begun[made.executed] = made
         return made
 
     def serve(self, client: Client, init: int, request: dict[str, Any]) -> None:
@@ -118,10 +139,16 @@ class Execs:
         made.release()
 
     def fds(self) -> list[int]:
-        return list(self._running)
+        return [*self._begun, *self._running]
 
-    def reap(self, pidfd: int) -> None:
-        self._running.pop(pidfd).end()
+    def ready(self, fd: int) -> None:
+        """One of `fds` tells something: a command has been executed, or has ended."""
+        if (begun := self._begun.pop(fd, None)) is not None:
+            begun.settle()
+            return
+        made = self._running.pop(fd)
+        self._begun.pop(made.executed, None)
+        made.end()
 
     def end_all(self) -> None:
         """They end with the container's first process."""
@@ -129,25 +156,46 @@ class Execs:
             _, made = self._running.popitem()
             made.kill()
             made.end()
+        self._begun = {}
 
 
 def _run_helper(to: sockets.Socket, run_dir: str, init: int, request: dict[str, Any]) -> NoReturn:
-    message: dict[str, Any]
-    fds: list[int] = []
     try:
-        message, fds = _join_and_fork(run_dir, init, request)
+        _help(to, run_dir, init, request)
+    finally:
+        os._exit(1)  # it would go on as a second monitor
+
+
+def _help(to: sockets.Socket, run_dir: str, init: int, request: dict[str, Any]) -> None:
+    pid = 0
+    try:
+        plan, ends = _join(run_dir, init, request)
+        # In the process that the helper leaves its place to, from here on.
+        pid = go_on_in_successor(0, os.getppid())
+        fds = [("pidfd", _own_pidfd()), *ends.kept]
+        message = {"pid": pid, "fds": [name for name, _ in fds]}
+        sockets.send_fds(to, json.dumps(message).encode(), [fd for _, fd in fds])
     except EngineError as error:
-        message = {"error": error.payload()}
+        payload = error.payload()
     except BaseException as error:  # noqa: BLE001 - the last frame of this process
         failure = EngineError(f"The process could not be made: {type(error).__name__}: {error}")
-        message = {"error": failure.payload()}
-    sockets.send_fds(to, json.dumps(message).encode(), fds)
-    os._exit(0)
+        payload = failure.payload()
+    else:
+        _become(plan, ends)
+    ended = {"killed": pid} if pid else {}
+    to.send(json.dumps({"error": payload, **ended}).encode())
 
 
-def _join_and_fork(
-    run_dir: str, init: int, request: dict[str, Any]
-) -> tuple[dict[str, Any], list[int]]:
+def _own_pidfd() -> int:
+    try:
+        return os.pidfd_open(os.getpid())
+    except OSError as error:
+        # Nobody could watch it or end it.
+        raise KernelFailure("pidfd_open", error.errno or 0) from error
+
+
+def _join(run_dir: str, init: int, request: dict[str, Any]) -> tuple[Plan, _Ends]:
+    """The process's plan, and its ends, from the host's root who becomes root inside. Raises EngineError, OSError."""
     with open(f"{run_dir}/{PLAN_FILE}", "rb") as file:
         plan: Plan = json.loads(file.read())
     for name in _FIELDS:
@@ -167,19 +215,7 @@ def _join_and_fork(
     syscalls.setns(init, _ALL | c.CLONE_NEWUSER if mapped else _ALL)
     if mapped:
         become_root()
-    pid = syscalls.fork_sibling()
-    if pid == 0:
-        _become(plan, ends)
-    ends.close_given()
-    try:
-        pidfd = os.pidfd_open(pid)
-    except OSError as error:
-        # Nobody could watch it or end it.
-        os.kill(pid, signal.SIGKILL)
-        failure = KernelFailure("pidfd_open", error.errno or 0)
-        return {"error": failure.payload(), "killed": pid}, []
-    fds = [("pidfd", pidfd), *ends.kept]
-    return {"pid": pid, "fds": [name for name, _ in fds]}, [fd for _, fd in fds]
+    return plan, ends
 
 
 class _Ends:
@@ -211,11 +247,6 @@ class _Ends:
         for fd in self.stdio:
             if stat.S_ISFIFO(os.fstat(fd).st_mode):
                 os.fchown(fd, uid, gid)
-
-    def close_given(self) -> None:
-        for fd in (self.status, self.terminal, *self.stdio):
-            if fd >= 0:
-                os.close(fd)
 
 
 def _become(plan: Plan, ends: _Ends) -> NoReturn:

@@ -151,7 +151,7 @@ class Monitor:
         elif life is not None and fd == life.pidfd:
             self._on_exit(life)
         elif fd in self.execs.fds():
-            self.execs.reap(fd)
+            self.execs.ready(fd)
         elif self.health is not None and fd in self.health.fds():
             self.health.read(fd)
         elif fd == self.control.listener.fileno():

@@ -6,6 +6,7 @@ import os
 import select
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,17 @@ def pad() -> Iterator[Launchpad]:
 def was_in_reserve(pad: Launchpad, plan: Plan) -> bool:
     init = pad.wait_for_init_in_reserve()
     return pad.start(plan).pid == init
+
+
+def kill(*pids: int) -> None:
+    """Until it is dead, what is as good as dead may still take a connection, and die as a start's monitor."""
+    pidfds = [os.pidfd_open(pid) for pid in pids]
+    for pidfd in pidfds:
+        with suppress(ProcessLookupError):  # with another of them
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    for pidfd in pidfds:
+        select.select([pidfd], [], [])
+        os.close(pidfd)
 
 
 def test_a_container_like_most_takes_it(pad: Launchpad) -> None:
@@ -98,8 +110,7 @@ def test_inside_nothing_tells_them_apart(pad: Launchpad) -> None:
     plan = pad.shell(SEEN)
     first = pad.run(plan)[1]
     pad.wait_for_init_in_reserve()
-    for pid in pad.spares():
-        os.kill(pid, signal.SIGKILL)
+    kill(*pad.spares())
     # Right away: the next is not there yet.
     other = pad.shell(SEEN)
     second = pad.run(other)[1]
@@ -141,11 +152,7 @@ def test_it_ends_with_the_launcher(pad: Launchpad) -> None:
 @pytest.mark.parametrize("victim", range(5))
 def test_whoever_of_it_is_killed_the_next_start_succeeds(pad: Launchpad, victim: int) -> None:
     pad.wait_for_init_in_reserve()
-    pidfd = os.pidfd_open(sorted(pad.spares())[victim])
-    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    # Until then what is as good as dead may still take the connection, and die as a start's monitor.
-    select.select([pidfd], [], [])
-    os.close(pidfd)
+    kill(sorted(pad.spares())[victim])
     assert pad.start(pad.plan("sleep", "1000")).pid
 
 
