@@ -85,3 +85,10 @@ def test_who_may_only_look_changes_nothing(site: Site) -> None:
         api.post("networks", {"name": "other"}, expect=expect)
         api.delete("networks/default", expect=expect)
     site.stranger().get("networks", expect=401)
+
+
+def test_a_removal_that_is_waited_for_answers_how_it_ended(site: Site) -> None:
+    site.work = lambda operation: {"id": operation.target_id}
+    site.api().post("networks?wait=true", {"name": "gone"}, expect=201)
+    ended = site.api().delete("networks/gone?wait=true", expect=200)
+    assert (ended["status"], ended["error"]) == ("succeeded", None)

@@ -72,3 +72,10 @@ def test_who_may_only_look_changes_nothing(site: Site) -> None:
         api.delete("volumes/data", expect=expect)
     assert site.api("viewer").get("volumes/data")["name"] == "data"
     site.stranger().get("volumes", expect=401)
+
+
+def test_a_removal_that_is_waited_for_answers_how_it_ended(site: Site) -> None:
+    site.work = lambda operation: {"id": operation.target_id}
+    site.api().post("volumes?wait=true", {"name": "gone"}, expect=201)
+    ended = site.api().delete("volumes/gone?wait=true", expect=200)
+    assert (ended["status"], ended["error"]) == ("succeeded", None)

@@ -65,6 +65,12 @@ def answer(
     return Answer(status, result())
 
 
+def operation_now(operation: Operation) -> OperationRow:
+    """Its row as it is now: for what leaves nothing else to answer with."""
+    operation.refresh_from_db()
+    return operation_row(operation)
+
+
 def _error(operation: Operation) -> EngineError:
     payload: dict[str, Any] = operation.error or {}
     error = from_payload(payload)

@@ -14,7 +14,7 @@ from pydantic import Field
 from runtime.errors import NotFound
 from runtime.model.state import Action
 from runtime.model.stats import ProcessRow, StatsData
-from webui.api.answers import DONE, MADE, Answer, WaitQuery, answer
+from webui.api.answers import DONE, MADE, Answer, WaitQuery, answer, operation_now
 from webui.api.auth import operator, reader, reads_values
 from webui.api.images import image_made
 from webui.api.log_text import as_json, as_text
@@ -35,13 +35,12 @@ from webui.containers.run_line import parse_run_line
 from webui.containers.selectors import container_alone, container_find
 from webui.containers.wording import request_words
 from webui.core.errors import TimedOut
-from webui.core.payloads import container_row, host_row, operation_row
+from webui.core.payloads import container_row, host_row
 from webui.core.redact import without_values
 from webui.core.rows import ContainerRow, ContainerWhole, ImageRow, OperationRow, UnmanagedContainer
 from webui.hosts.models import Host
 from webui.hosts.selectors import current_host
 from webui.live import stream_client
-from webui.operations.models import Operation
 
 router = Router()
 
@@ -160,12 +159,7 @@ def container_remove(
     operation = services.container_act(
         container=container, action="remove", user=user, via=via, params=params
     )
-    return answer(wait, operation, lambda: _operation(operation))
-
-
-def _operation(operation: Operation) -> OperationRow:
-    operation.refresh_from_db()
-    return operation_row(operation)
+    return answer(wait, operation, lambda: operation_now(operation))
 
 
 @router.patch("/{key}", response=DONE)

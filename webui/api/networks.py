@@ -8,13 +8,13 @@ from django.http import HttpRequest
 from ninja import Router
 from pydantic import Field
 
-from webui.api.answers import DONE, MADE, Answer, WaitQuery, answer
+from webui.api.answers import DONE, MADE, Answer, WaitQuery, answer, operation_now
 from webui.api.auth import operator, reader
 from webui.containers import connecting, moving
 from webui.containers.moving import MoveRequest
 from webui.containers.requests import ConnectRequest, DisconnectRequest, Request
 from webui.containers.selectors import container_alone, container_find
-from webui.core.payloads import container_row, network_row, operation_row
+from webui.core.payloads import container_row, network_row
 from webui.core.rows import ContainerRow, NetworkRow, OperationRow
 from webui.hosts.selectors import current_host
 from webui.networks import services
@@ -63,7 +63,7 @@ def network_get(request: HttpRequest, key: str) -> NetworkRow:
 def network_remove(request: HttpRequest, key: str, wait: WaitQuery) -> Answer[OperationRow]:
     user, via = operator(request)
     operation = services.network_remove(network=network_find(key), user=user, via=via)
-    return answer(wait, operation, lambda: operation_row(operation))
+    return answer(wait, operation, lambda: operation_now(operation))
 
 
 @router.post("/{key}/move", response=DONE)

@@ -8,10 +8,10 @@ from django.http import HttpRequest
 from ninja import Router
 from pydantic import Field
 
-from webui.api.answers import DONE, MADE, Answer, WaitQuery, answer
+from webui.api.answers import DONE, MADE, Answer, WaitQuery, answer, operation_now
 from webui.api.auth import operator, reader
 from webui.containers.requests import Request
-from webui.core.payloads import operation_row, volume_row
+from webui.core.payloads import volume_row
 from webui.core.rows import OperationRow, VolumeRow
 from webui.hosts.selectors import current_host
 from webui.volumes import services
@@ -52,4 +52,4 @@ def volume_remove(request: HttpRequest, name: str, wait: WaitQuery) -> Answer[Op
     user, via = operator(request)
     volume = services.volume_find(current_host(), name)
     operation = services.volume_remove(volume=volume, user=user, via=via)
-    return answer(wait, operation, lambda: operation_row(operation))
+    return answer(wait, operation, lambda: operation_now(operation))
