@@ -76,6 +76,29 @@ def test_from_an_archive_to_a_removed_container(
     expect(page.get_by_test_id("volume-row").filter(has_text="pages")).to_have_count(1)
 
 
+def test_a_button_that_was_pressed_never_says_one_thing_and_does_another(
+    page: Page, api: Api, starter: str
+) -> None:
+    row = api.post("/containers", {"image": starter, "command": ["sleep", "600"], "start": True})
+    labels = {"start": "Start", "unpause": "Resume", "stop": "Stop", "restart": "Restart"}
+    labels |= {"pause": "Pause", "kill": "Kill", "remove": "Remove"}
+    page.goto(f"/containers/{row['id']}/")
+    buttons = page.locator("button[data-testid^=action-].button")
+    for action, then in (
+        ("pause", {"unpause", "stop", "restart", "kill", "remove"}),
+        ("unpause", {"stop", "restart", "pause", "kill", "remove"}),
+        ("stop", {"start", "restart", "remove"}),
+        ("start", {"stop", "restart", "pause", "kill", "remove"}),
+    ):
+        pressed = page.get_by_test_id(f"action-{action}")
+        pressed.focus()
+        pressed.press("Enter")
+        expect(pressed).to_have_count(0, timeout=SOON)
+        shown = {each.get_attribute("data-testid"): each.inner_text() for each in buttons.all()}
+        assert shown == {f"action-{name}": labels[name] for name in then}
+    api.delete(f"/containers/{row['id']}", force=True)
+
+
 def test_an_out_of_memory_kill_is_named(page: Page, starter: str) -> None:
     page.goto(f"/containers/new/?image={starter}")
     page.locator("input[name=command]").fill("sh -c 'head -c 200000000 /dev/zero | tail'")

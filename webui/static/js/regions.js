@@ -14,7 +14,6 @@ const SELF_DRAWN = new Set(["relative-time", "copy-button", "secret-value"]);
 
 const OPTIONS = {
   morphStyle: "outerHTML",
-  ignoreActiveValue: true,
   callbacks: {
     /** @param {Node} from @param {Node} to */
     beforeNodeMorphed(from, to) {
@@ -43,7 +42,10 @@ const OPTIONS = {
 
 /** @param {Element} from @param {Element} to */
 export function morph(from, to) {
-  Idiomorph.morph(from, to, OPTIONS);
+  // What somebody types or chooses stays. Idiomorph would keep all that is inside of a focused button, too: its old
+  // label, with the attributes of another action.
+  const typing = document.activeElement?.matches("input, textarea, select") ?? false;
+  Idiomorph.morph(from, to, { ...OPTIONS, ignoreActiveValue: typing });
 }
 
 /**
