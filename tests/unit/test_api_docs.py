@@ -102,6 +102,7 @@ def test_the_page_loads_nothing_from_elsewhere_and_runs_no_inline_script(site: S
     assert answer.status_code == 200
     assert "/api/v1/containers/{key}/logs" in html
     assert "limits" in html
+    assert "Answers <code>202</code>: OperationRow" in html
     assert not re.search(r'(src|href)="(https?:)?//', html)
     assert not re.search(r"<script(?![^>]*\bsrc=)(?![^>]*application/json)", html)
     policy = answer.headers["Content-Security-Policy"]

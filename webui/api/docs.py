@@ -60,7 +60,7 @@ def add_errors(schema: Schema) -> None:
 
 
 def _endpoint(schema: Schema, path: str, method: str, operation: Schema) -> Schema:
-    """{method, path, text, parameters and fields: [{name, place, required, kind}]} of one operation."""
+    """One operation: {method, path, text, parameters and fields: [{name, place, required, kind}], answers}."""
     return {
         "method": method.upper(),
         "path": path,
@@ -75,7 +75,29 @@ def _endpoint(schema: Schema, path: str, method: str, operation: Schema) -> Sche
             for p in operation.get("parameters", [])
         ],
         "fields": _fields(schema, operation.get("requestBody", {}).get("content", {})),
+        "answers": _answers(schema, operation["responses"]),
     }
+
+
+def _answers(schema: Schema, responses: Schema) -> list[Schema]:
+    """What success looks like: [{status, kind, fields: [{name, kind}]}]; of a list, the fields of each entry."""
+    found = []
+    for status, response in responses.items():
+        if status == "default":
+            continue  # errors, which the page describes once
+        for media, body in response.get("content", {"": {}}).items():
+            model = body.get("schema", {})
+            entry = _resolved(schema, model.get("items", model))
+            kind = _kind(model) if "json" in media else media
+            fields = entry.get("properties", {}).items()
+            found.append(
+                {
+                    "status": status,
+                    "kind": kind or "nothing",
+                    "fields": [{"name": name, "kind": _kind(field)} for name, field in fields],
+                }
+            )
+    return found
 
 
 def _fields(schema: Schema, content: Schema) -> list[Schema]:
