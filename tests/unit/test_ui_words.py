@@ -90,10 +90,23 @@ def test_only_an_end_that_nobody_asked_for_is_bad(changes: dict[str, Any], bad: 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.25, "250 ms"), (3, "3 s"), (119, "119 s"), (300, "5 min"), (7200, "2 h"), (400_000, "5 d")],
+    [
+        (0.25, "250 ms"),
+        (3, "3 s"),
+        (119, "119 s"),
+        (300, "5 min"),
+        (7200, "2 h"),
+        (400_000, "5 d"),
+        (63_000_000, "729 d"),
+        (95_000_000, "3 y"),
+    ],
 )
 def test_a_span_has_one_unit(seconds: float, text: str) -> None:
     assert ui.span(seconds) == text
+
+
+def test_a_command_line_keeps_its_words_apart() -> None:
+    assert ui.command_line(["sh", "-c", "a; b"]) == "sh -c 'a; b'"
 
 
 def test_a_port_names_its_address_only_when_it_is_not_every_one() -> None:

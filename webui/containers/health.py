@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from typing import Any
 
 from runtime.errors import SpecInvalid
@@ -91,7 +92,7 @@ def health_words(health: Health | None) -> list[tuple[str, str]]:
     if health is None:
         return []
     times = f"every {health.interval:g} s, at most {health.timeout:g} s each"
-    words = [("Health check", " ".join(health.test)), ("Looks", times)]
+    words = [("Health check", shlex.join(health.test)), ("Looks", times)]
     words.append(("Unhealthy after", f"{health.retries} in a row"))
     if health.start_period:
         start = f"{health.start_period:g} s, every {health.start_interval:g} s"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -31,16 +33,6 @@ NAVIGATION = (
     ("events", "Events", "event", ()),
     ("hosts", "Hosts", "host", ()),
 )
-
-WORDS = {
-    "created": "Created",
-    "running": "Running",
-    "paused": "Paused",
-    "restarting": "Restarting",
-    "exited": "Exited",
-    "dead": "Dead",
-    "unknown": "Unknown",
-}
 
 # kind of a live operation -> what is going on
 DOING = {
@@ -128,7 +120,7 @@ def short_id(value: str | None) -> str:
 @register.filter
 def word(status: str) -> str:
     """A container's observed status as a word."""
-    return WORDS.get(status, status.capitalize())
+    return status.capitalize()
 
 
 @register.filter
@@ -242,10 +234,16 @@ def duration(start: str | None, end: str | None) -> str:
 @register.filter
 def span(seconds: float) -> str:
     """Seconds in the largest unit that fits."""
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length or (unit != "min" and seconds >= length * 1.5):
+    for unit, length in (("y", 31_557_600), ("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length or (unit in ("d", "h") and seconds >= length * 1.5):
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+
+
+@register.filter
+def command_line(words: Sequence[str]) -> str:
+    """Words as a shell would be given them: ("sh", "-c", "a; b") → "sh -c 'a; b'"."""
+    return shlex.join(words)
 
 
 @register.filter

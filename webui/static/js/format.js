@@ -35,6 +35,7 @@ export function count(value) {
 
 /** Seconds in the largest unit that fits. @param {number} seconds */
 export function span(seconds) {
+  if (seconds >= 2 * 31557600) return `${Math.round(seconds / 31557600)} y`;
   if (seconds >= 129600) return `${Math.round(seconds / 86400)} d`;
   if (seconds >= 5400) return `${Math.round(seconds / 3600)} h`;
   if (seconds >= 120) return `${Math.round(seconds / 60)} min`;

@@ -53,7 +53,7 @@ function line(row) {
     "tr",
     {},
     ...cells.map((text) => element("td", { class: "nowrap" }, text)),
-    element("td", { class: "mono" }, row.command),
+    element("td", { class: "mono command" }, row.command),
   );
 }
 
