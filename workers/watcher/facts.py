@@ -13,7 +13,8 @@ from runtime.model.stats import StatsSample
 logger = logging.getLogger(__name__)
 
 INTERVAL = 10.0  # seconds between two readings of everything
-WALK_PAUSE = 600.0  # seconds between two walks of one writable layer
+# What is written into no volume is to be warned of before somebody removes the container.
+WALK_PAUSE = 30.0  # seconds between two walks of one writable layer
 # A walk takes the disk's time in proportion to the files: after one, rest this many times as long.
 WALK_SHARE = 20
 PATHS = 5  # largest paths kept
