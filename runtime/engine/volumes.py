@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +94,8 @@ class VolumeManager:
     def fill(self, name: str, layers: Sequence[Path], target: str) -> bool:
         """Give a volume that is still empty what the image holds at `target`; True when it did.
 
-        Whole or not at all: copied beside, then renamed over the empty directory.
+        Whole or not at all: copied beside, then renamed over the empty directory; or entry by entry into it when
+        another container uses the volume, for that may have the very directory mounted.
         """
         with error_context("fill volume", volume=name), self._lock(name):
             data = self.path(name)
@@ -107,7 +109,11 @@ class VolumeManager:
             half.mkdir()
             try:
                 copy_tree(tree, source, half)
-                os.rename(half, data)
+                if next(iter(self.users(name)), None) is None:
+                    os.rename(half, data)
+                else:
+                    _move_into(half, data)
+                    give_up(self._config, half)
             except BaseException:
                 give_up(self._config, half)
                 raise
@@ -200,3 +206,22 @@ class VolumeManager:
             finally:
                 if not self._config.volume(name).exists():
                     discard(path)
+
+
+def _move_into(half: Path, data: Path) -> None:
+    """All that is in `half`, and its owner, mode and times; what somebody else makes meanwhile in `data` stays."""
+    moved = []
+    facts = half.stat()
+    try:
+        for name in os.listdir(half):
+            if not os.path.lexists(data / name):
+                os.rename(half / name, data / name)
+                moved.append(name)
+        os.chown(data, facts.st_uid, facts.st_gid)
+        shutil.copystat(half, data)
+        os.utime(data, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    except BaseException:
+        for name in moved:
+            with suppress(OSError):
+                os.rename(data / name, half / name)
+        raise

@@ -93,6 +93,25 @@ def test_only_an_empty_volume_is_filled(volumes: VolumeManager, layers: list[Pat
     assert sorted(os.listdir(volumes._config.volume("data"))) == ["_data", "volume.json"]
 
 
+def test_who_has_a_volume_mounted_keeps_it_when_it_is_filled_for_another(
+    volumes: VolumeManager, layers: list[Path]
+) -> None:
+    data = volumes.create("data").path
+    spec = container(mounts=(Mount("volume", "/x", "data"),))
+    BundleStore(volumes._config).create(spec)
+    mounted = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        assert volumes.fill("data", layers, "/data")
+        os.close(os.open("new", os.O_CREAT | os.O_WRONLY, dir_fd=mounted))
+        assert sorted(os.listdir(mounted)) == ["both", "link", "new", "sub"]
+        facts = os.fstat(mounted)
+    finally:
+        os.close(mounted)
+    assert (facts.st_uid, facts.st_gid, facts.st_mode & 0o7777) == (33, 34, 0o2750)
+    assert (data / "sub" / "high").read_text() == "high"
+    assert sorted(os.listdir(volumes._config.volume("data"))) == ["_data", "volume.json"]
+
+
 def test_a_volume_in_use_stays(volumes: VolumeManager) -> None:
     made = volumes.create("data")
     assert volumes.create("data") == made
