@@ -104,3 +104,18 @@ def test_a_creation_is_not_failed_by_a_look_at_it_that_fails(site: Site, engine:
     engine.observe = observe  # type: ignore[method-assign]
     assert _run(site).status == Operation.Status.SUCCEEDED
     assert engine.made
+
+
+def test_one_that_a_worker_had_started_before_it_died_is_not_done_again(
+    site: Site, engine: Engine
+) -> None:
+    site.make("web", start=True)
+    Operation.objects.update(attempts=1)
+
+    def refuse() -> None:
+        raise KernelFailure("create", errno.EIO, "/run/lock")
+
+    engine.during = refuse
+    engine.observe = lambda container_id: Observed(container_id, Status.RUNNING, None)  # type: ignore[method-assign]
+    assert _run(site).status == Operation.Status.SUCCEEDED
+    assert Container.objects.get().status == Status.RUNNING

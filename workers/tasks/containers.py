@@ -74,9 +74,10 @@ def create(job: Job) -> Result:
     networks_known(job.engine, spec)
     stages.note("read")
     starts = bool(job.params.get("start"))
-    job.engine.create(spec, durable=not starts)
-    stages.note("create")
-    job.wait(0)
+    if not (starts and _runs_already(job)):
+        job.engine.create(spec, durable=not starts)
+        stages.note("create")
+        job.wait(0)
     volumes_made(host=job.operation.host, names=_volume_names(spec))
     if starts:
         return _started(job, stages)
@@ -91,8 +92,18 @@ def _started(job: Job, stages: Stages) -> Result:
             container_expected(job)
             stages.note("expect")
 
-    job.engine.start(job.target, trace=note)
+    if not _runs_already(job):
+        job.engine.start(job.target, trace=note)
     return _traced(job, stages)
+
+
+def _runs_already(job: Job) -> bool:
+    """The worker that died on this had done it: to do it again could only fail."""
+    if job.operation.attempts == 1:
+        return False
+    with suppress(EngineError):
+        return job.engine.observe(job.target).status == Status.RUNNING
+    return False
 
 
 def _traced(job: Job, stages: Stages) -> Result:
