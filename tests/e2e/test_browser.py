@@ -99,6 +99,17 @@ def test_a_button_that_was_pressed_never_says_one_thing_and_does_another(
     api.delete(f"/containers/{row['id']}", force=True)
 
 
+def test_a_limit_that_changes_shows_beside_what_is_used(page: Page, api: Api, starter: str) -> None:
+    row = api.post("/containers", {"image": starter, "command": ["sleep", "600"], "start": True})
+    page.goto(f"/containers/{row['id']}/")
+    gauge = page.locator(".gauge").filter(has_text="Memory")
+    expect(gauge).to_contain_text("no limit")
+    expect(page.get_by_test_id("connection")).to_have_attribute("data-state", "open")
+    api.http.patch(f"/containers/{row['id']}", json={"limits": {"memory": "64m"}})
+    expect(gauge).to_contain_text("of 64 MiB", timeout=SOON)
+    api.delete(f"/containers/{row['id']}", force=True)
+
+
 def test_an_out_of_memory_kill_is_named(page: Page, starter: str) -> None:
     page.goto(f"/containers/new/?image={starter}")
     page.locator("input[name=command]").fill("sh -c 'head -c 200000000 /dev/zero | tail'")

@@ -255,6 +255,15 @@ def test_search_finds_by_name_id_and_image(host: None) -> None:
     assert client.get(reverse("search"), {"q": "nothing-like-it"}).json() == {"groups": []}
 
 
+def test_search_shows_names_before_images_that_hold_the_word_too(host: None) -> None:
+    made = container("shop-web")
+    made.name = "zz-postgres"
+    made.save()
+    groups = signed_in("admin").get(reverse("search"), {"q": "postgres"}).json()["groups"]
+    assert groups[0]["items"][0]["label"] == "zz-postgres"
+    assert len(groups[0]["items"]) > 1
+
+
 def test_a_container_is_found_by_name_or_short_id(host: None) -> None:
     client = signed_in("admin")
     wanted = container("shop-web")

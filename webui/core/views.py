@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
-from django.db.models import Q, QuerySet
+from django.db.models import Case, Q, QuerySet, When
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -15,6 +15,7 @@ from runtime.model.state import Status
 from webui.containers.models import Container
 from webui.containers.selectors import containers
 from webui.core import payloads
+from webui.core.templatetags.ui import familiar
 from webui.hosts.models import Host
 from webui.images.models import Image, Reference
 from webui.networks.models import Network
@@ -74,6 +75,10 @@ def _container_hits(query: str) -> list[dict[str, Any]]:
     matches = Container.objects.filter(
         Q(name__icontains=query) | Q(id__startswith=query) | Q(image_reference__icontains=query)
     )
+    # The image of most containers may contain the word, too, such as "late" in "latest".
+    named = Case(
+        When(name__istartswith=query, then=0), When(name__icontains=query, then=1), default=2
+    )
     return [
         {
             "label": container.name,
@@ -82,7 +87,7 @@ def _container_hits(query: str) -> list[dict[str, Any]]:
             "url": reverse("container", args=[container.id]),
             "icon": "container",
         }
-        for container in matches.order_by("name")[:SEARCH_LIMIT]
+        for container in matches.order_by(named, "name")[:SEARCH_LIMIT]
     ]
 
 
@@ -90,7 +95,7 @@ def _image_hits(query: str) -> list[dict[str, Any]]:
     matches = Reference.objects.select_related("image").filter(name__icontains=query)
     return [
         {
-            "label": reference.name,
+            "label": familiar(reference.name),
             "detail": str(reference.image),
             "url": reverse("image", args=[reference.image.digest]),
             "icon": "image",
