@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Unpack
@@ -102,9 +102,16 @@ class Engine:
         return self._lifecycle.start(container_id, trace)
 
     def stop(
-        self, container_id: str, *, signal: str | int | None = None, timeout: float | None = None
+        self,
+        container_id: str,
+        *,
+        signal: str | int | None = None,
+        timeout: float | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> ExitRecord | None:
-        return self._lifecycle.stop(container_id, signal=signal, timeout=timeout)
+        return self._lifecycle.stop(
+            container_id, signal=signal, timeout=timeout, meanwhile=meanwhile
+        )
 
     def kill(self, container_id: str, signal: str | int = "SIGKILL") -> None:
         self._lifecycle.kill(container_id, signal)

@@ -225,10 +225,15 @@ class Lifecycle:
     # -- stop ---------------------------------------------------------------------------------
 
     def stop(
-        self, container_id: str, *, signal: str | int | None = None, timeout: float | None = None
+        self,
+        container_id: str,
+        *,
+        signal: str | int | None = None,
+        timeout: float | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> ExitRecord | None:
         """Ask it to end, kill it after `timeout` seconds; None when it never ran, its last end when it
-        does not run. Blocks until it is gone.
+        does not run. Blocks until it is gone; `meanwhile` is called once it has been asked.
         """
         number = None if signal is None else parse_signal(signal)
         with error_context("stop", id=container_id):
@@ -236,7 +241,9 @@ class Lifecycle:
             if not observed.status.is_active:
                 return observed.run.exit if observed.run is not None else None
             try:
-                record = ShimClient(self._config, container_id).stop(number, timeout)
+                record = ShimClient(self._config, container_id).stop(
+                    number, timeout, meanwhile=meanwhile
+                )
             except (ShimLost, NotFound):
                 return self._after_loss(container_id)
             # Its network namespace goes with its monitor. Whoever else is in that keeps it, until the watcher looks.

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import termios
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from runtime.errors import NotFound, ShimLost, from_payload
@@ -25,10 +25,18 @@ class ShimClient:
         self._id = container_id
         self._path = str(config.container_run(container_id) / "shim.sock")
 
-    def stop(self, signal: int | None = None, timeout: float | None = None) -> ExitRecord:
-        """Signal, wait `timeout` seconds (None: the container's own), kill. Returns when it is gone."""
-        result = self._request({"op": "stop", "signal": signal, "timeout": timeout}, None)
-        return from_json(ExitRecord, result)
+    def stop(
+        self,
+        signal: int | None = None,
+        timeout: float | None = None,
+        *,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> ExitRecord:
+        """Signal, wait `timeout` seconds (None: the container's own), kill. Returns when it is gone; `meanwhile` is
+        called once it has been asked.
+        """
+        message = {"op": "stop", "signal": signal, "timeout": timeout}
+        return from_json(ExitRecord, self._request(message, None, meanwhile))
 
     def kill(self, signal: int) -> None:
         self._request({"op": "kill", "signal": signal})
@@ -94,10 +102,21 @@ class ShimClient:
         """Tell the container's terminal its size. Raises Conflict when it has none, SpecInvalid."""
         self._request({"op": "resize", "rows": rows, "columns": columns})
 
-    def _request(self, message: dict[str, Any], timeout: float | None = _TIMEOUT) -> Any:
+    def _request(
+        self,
+        message: dict[str, Any],
+        timeout: float | None = _TIMEOUT,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> Any:
         with self._connect(timeout) as channel:
             try:
                 channel.sendall(json.dumps(message).encode() + b"\n")
+            except TimeoutError:
+                raise
+            except OSError as error:
+                raise self._lost() from error
+            meanwhile()
+            try:
                 line = channel.makefile("rb").readline()
             except TimeoutError:
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 Result = dict[str, Any]
 
+_FRESH = 0.5  # seconds that a row read while a container stops is good for
 _MOST_LEFT_OUT = 50  # paths of device nodes that a commit names
 
 
@@ -127,7 +129,15 @@ def start(job: Job) -> Result:
 @operation_task("container.stop", on_failure=_seen)
 def stop(job: Job) -> Result:
     """Ask its process to end, and end it when it does not."""
-    job.engine.stop(job.target, signal=job.params.get("signal"), timeout=job.params.get("timeout"))
+    begun = time.monotonic()
+    job.engine.stop(
+        job.target,
+        signal=job.params.get("signal"),
+        timeout=job.params.get("timeout"),
+        meanwhile=lambda: container_expected(job),
+    )
+    if time.monotonic() - begun > _FRESH:
+        job.operation.seen = None  # others may have written to the row since
     return container_seen(job)
 
 
