@@ -297,3 +297,17 @@ def test_limits_change_while_it_runs(instance: Instance) -> None:
     observed = instance.engine.observe(spec.id).run
     assert observed is not None
     assert Path(f"/proc/{observed.pid}/oom_score_adj").read_text().strip() == "77"
+
+
+def test_who_waits_for_a_stop_is_called_while_it_goes_on(instance: Instance) -> None:
+    spec = instance.run(
+        instance.shell("trap 'sleep 0.3; exit 3' TERM; echo set; sleep 1000 & wait")
+    )
+    instance.wait_for_output(spec, "set")
+    seen: list[Status] = []
+    record = instance.engine.stop(
+        spec.id, timeout=20, meanwhile=lambda: seen.append(instance.status(spec))
+    )
+    assert seen == [Status.RUNNING]
+    assert record is not None
+    assert record.code == 3
