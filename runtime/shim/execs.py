@@ -50,10 +50,11 @@ class Exec:
         self, run_dir: str, init: int, request: dict[str, Any], on_end: Callable[[int], None]
     ) -> None:
         ours, theirs = sockets.pair(sockets.SOCK_SEQPACKET)
+        monitor = os.getpid()
         self._helper = os.fork()
         if self._helper == 0:
             ours.close()
-            _run_helper(theirs, run_dir, init, request)
+            _run_helper(theirs, monitor, run_dir, init, request)
         theirs.close()
         try:
             data, fds = sockets.recv_fds(ours, _MAX_MESSAGE, 8)
@@ -88,9 +89,8 @@ class Exec:
             self._end_helper()
 
     def _end_helper(self) -> None:
-        os.kill(
-            self._helper, signal.SIGKILL
-        )  # as long as we have not reaped it the pid is nobody else's
+        # As long as we have not reaped it the pid is nobody else's.
+        os.kill(self._helper, signal.SIGKILL)
         os.waitpid(self._helper, 0)
 
     def end(self) -> None:
@@ -115,9 +115,8 @@ class Execs:
     def __init__(self, run_dir: str) -> None:
         self._run_dir = run_dir
         self._running: dict[int, Exec] = {}  # by their pidfds
-        self._begun: dict[
-            int, Exec
-        ] = {}  # those of them that may not have executed yet, by what tells that
+        # Those of them that may not have executed yet, by what tells that.
+        self._begun: dict[int, Exec] = {}
 
     def start(self, init: int, request: dict[str, Any], on_end: Callable[[int], None]) -> Exec:
         """`init` is a pidfd of the container's first process. Raises EngineError."""
@@ -159,19 +158,23 @@ class Execs:
         self._begun = {}
 
 
-def _run_helper(to: sockets.Socket, run_dir: str, init: int, request: dict[str, Any]) -> NoReturn:
+def _run_helper(
+    to: sockets.Socket, monitor: int, run_dir: str, init: int, request: dict[str, Any]
+) -> NoReturn:
     try:
-        _help(to, run_dir, init, request)
+        _help(to, monitor, run_dir, init, request)
     finally:
         os._exit(1)  # it would go on as a second monitor
 
 
-def _help(to: sockets.Socket, run_dir: str, init: int, request: dict[str, Any]) -> None:
+def _help(
+    to: sockets.Socket, monitor: int, run_dir: str, init: int, request: dict[str, Any]
+) -> None:
     pid = 0
     try:
         plan, ends = _join(run_dir, init, request)
         # In the process that the helper leaves its place to, from here on.
-        pid = go_on_in_successor(0, os.getppid())
+        pid = go_on_in_successor(0, monitor)
         fds = [("pidfd", _own_pidfd()), *ends.kept]
         message = {"pid": pid, "fds": [name for name, _ in fds]}
         sockets.send_fds(to, json.dumps(message).encode(), [fd for _, fd in fds])
