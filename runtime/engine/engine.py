@@ -177,9 +177,15 @@ class Engine:
         return self._observer.reconcile(known_ids)
 
     def sweep(self) -> None:
-        """Remove what a process that was killed had half made; for one that begins in its place."""
+        """Remove or finish what a process that was killed had half made; for one that begins in its place."""
         for path in leftovers.sweep(self.config):
             logger.info("Removed %s, which nobody will finish.", path)
+        for volume in self.volumes.list():
+            try:
+                self.volumes.settle(volume.name)
+            except EngineError:
+                # Whoever mounts it tries again, and is told.
+                logger.exception("Volume %s is filled in part.", volume.name)
 
     def close(self) -> None:
         """Give back the sockets that the networks hold."""

@@ -247,6 +247,9 @@ class Files:
             "rootfs": str(rootfs),
             "read_only": spec.security.read_only_rootfs,
         }
+        for mount in spec.mounts:
+            if mount.type == "volume":
+                self._volumes.settle(mount.source)
         steps = [s for s in user_steps(spec, self._config, self._volumes) if s["kind"] == "bind"]
         return {"overlay": overlay, "mounts": steps}
 

@@ -83,6 +83,7 @@ class Lifecycle:
                 self._bundles.remove(spec.id)
             if self._bundles.exists(spec.id):
                 if self._bundles.spec(spec.id) == spec:
+                    self._give_missing_volumes(spec)
                     return
                 raise AlreadyExists(f"A container with the id {spec.short_id} exists already.")
             check_against_host(
@@ -96,11 +97,14 @@ class Lifecycle:
                         self._give_volume(spec, mount, layers)
                 self._bundles.create(spec, durable=durable)
                 undo.push(self._bundles.remove, spec.id)
-                for mount in spec.mounts:
-                    # Another creation that failed may have taken back what it had made, until now.
-                    if mount.type == "volume" and not self._volumes.exists(mount.source):
-                        self._give_volume(spec, mount, layers)
+                self._give_missing_volumes(spec)
                 prepare_snapshot(self._config, spec.id)
+
+    def _give_missing_volumes(self, spec: ContainerSpec) -> None:
+        """Another creation that failed may have taken back what it had made, until this container had its bundle."""
+        for mount in spec.mounts:
+            if mount.type == "volume" and not self._volumes.exists(mount.source):
+                self._give_volume(spec, mount, self._images.layer_dirs(spec.image))
 
     def _give_volume(self, spec: ContainerSpec, mount: Mount, layers: list[Path]) -> None:
         self._volumes.create_for(mount.source, spec.id)
@@ -158,6 +162,9 @@ class Lifecycle:
         self._wiring.check_current(spec, networks)
         layers = [mount_points(self._config), *self._images.layer_dirs(spec.image)]
         snapshot = prepare_snapshot(self._config, spec.id)
+        for mount in spec.mounts:
+            if mount.type == "volume":
+                self._volumes.settle(mount.source)
         note("prepare")
         with Undo() as undo:
             # Before all else: without it the next start finds nothing to clear.

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.engine.layers import MergedTree, copy_tree
-from runtime.errors import EngineError, NotFound, VolumeInUse, error_context
+from runtime.errors import EngineError, KernelFailure, NotFound, VolumeInUse, error_context
+from runtime.kernel import syscalls
 from runtime.model.parse import VOLUME_NAME
 from runtime.model.validate import validate_volume_name
 from runtime.store.bundles import BundleStore
@@ -19,6 +21,10 @@ from runtime.store.files import read_json, write_json
 from runtime.store.leftovers import doom, give_up, half_made
 from runtime.store.locks import discard, locked
 from runtime.store.paths import Config
+
+# Beside the content of a volume that is filled in place: what is still to be moved there. Not named after a process,
+# for whoever comes next goes on with it.
+_FILLING = "filling"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +101,12 @@ class VolumeManager:
         """Give a volume that is still empty what the image holds at `target`; True when it did.
 
         Whole or not at all: copied beside, then renamed over the empty directory; or entry by entry into it when
-        another container uses the volume, for that may have the very directory mounted.
+        another container uses the volume, for that may have the very directory mounted. Who dies on that way
+        leaves what is still to come where `settle` finds it.
         """
         with error_context("fill volume", volume=name), self._lock(name):
+            if self._finish(name):
+                return True
             data = self.path(name)
             if os.listdir(data):
                 return False
@@ -109,15 +118,48 @@ class VolumeManager:
             half.mkdir()
             try:
                 copy_tree(tree, source, half)
+                if os.listdir(half):
+                    _to_disk(half)
                 if next(iter(self.users(name)), None) is None:
                     os.rename(half, data)
-                else:
-                    _move_into(half, data)
-                    give_up(self._config, half)
+                    return True
+                # Before anything is in it: a fill that is finished later leaves alone what was changed meanwhile.
+                facts = half.stat()
+                os.chown(data, facts.st_uid, facts.st_gid)
+                shutil.copystat(half, data)
+                os.rename(half, self._config.volume(name) / _FILLING)
             except BaseException:
                 give_up(self._config, half)
                 raise
+            self._finish(name)
             return True
+
+    def settle(self, name: str) -> None:
+        """Before somebody mounts the volume: finish a fill that was broken off, if there is one.
+
+        Raises KernelFailure, StorageFull, SpecInvalid.
+        """
+        validate_volume_name(name)
+        with error_context("fill volume", volume=name):
+            if self._is_filling(name):
+                with self._lock(name):
+                    self._finish(name)
+
+    def _is_filling(self, name: str) -> bool:
+        try:
+            os.lstat(self._config.volume(name) / _FILLING)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _finish(self, name: str) -> bool:
+        """Move what is left of a fill to where it belongs; False when there is none."""
+        if not self._is_filling(name):
+            return False
+        filling = self._config.volume(name) / _FILLING
+        _move_into(filling, self._config.volume(name) / "_data")
+        doom(self._config, filling)
+        return True
 
     def path(self, name: str) -> Path:
         """Host path of the content. Raises NotFound, SpecInvalid."""
@@ -208,20 +250,29 @@ class VolumeManager:
                     discard(path)
 
 
-def _move_into(half: Path, data: Path) -> None:
-    """All that is in `half`, and its owner, mode and times; what somebody else makes meanwhile in `data` stays."""
-    moved = []
-    facts = half.stat()
+def _to_disk(half: Path) -> None:
+    """Content before name: a crash of the host must not leave a volume that only looks filled. Raises OSError."""
+    fd = os.open(half, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for name in os.listdir(half):
-            if not os.path.lexists(data / name):
-                os.rename(half / name, data / name)
-                moved.append(name)
-        os.chown(data, facts.st_uid, facts.st_gid)
-        shutil.copystat(half, data)
-        os.utime(data, ns=(facts.st_atime_ns, facts.st_mtime_ns))
-    except BaseException:
-        for name in moved:
-            with suppress(OSError):
-                os.rename(data / name, half / name)
-        raise
+        syscalls.syncfs(fd)
+    except KernelFailure as error:
+        raise OSError(error.errno, os.strerror(error.errno), str(half)) from error
+    finally:
+        os.close(fd)
+
+
+def _move_into(filling: Path, data: Path) -> None:
+    """All that is in `filling`; what somebody else makes meanwhile in `data` stays. Raises OSError.
+
+    Each name is moved at once or not yet, so that it may be broken off anywhere and begun again. Nothing goes back on
+    an error: somebody may have written into it.
+    """
+    for name in os.listdir(filling):
+        try:
+            syscalls.rename_new(str(filling / name), str(data / name))
+        except KernelFailure as error:
+            if error.errno == errno.EINVAL:  # the file system cannot (ZFS before 2.2)
+                if not os.path.lexists(data / name):
+                    os.rename(filling / name, data / name)
+            elif error.errno != errno.EEXIST:
+                raise OSError(error.errno, os.strerror(error.errno), str(data / name)) from error

@@ -31,6 +31,7 @@ from runtime.kernel.constants import (
     PROT_EXEC,
     PROT_READ,
     PROT_WRITE,
+    RENAME_NOREPLACE,
     SECCOMP_SET_MODE_FILTER,
 )
 
@@ -349,6 +350,18 @@ def filesystem_type(fd: int) -> int:
     facts = ctypes.create_string_buffer(256)
     _check(_libc.fstatfs(ctypes.c_int(fd), facts), "fstatfs", f"fd {fd}")
     return int(struct.unpack_from("=q", facts)[0])
+
+
+def rename_new(source: str, target: str) -> None:
+    """renameat2(2) that replaces nothing: EEXIST when there is something at `target`, be it an empty directory."""
+    result = _libc.renameat2(
+        ctypes.c_int(AT_FDCWD),
+        os.fsencode(source),
+        ctypes.c_int(AT_FDCWD),
+        os.fsencode(target),
+        ctypes.c_uint(RENAME_NOREPLACE),
+    )
+    _check(result, "renameat2", target)
 
 
 def syncfs(fd: int) -> None:

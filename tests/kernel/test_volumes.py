@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import signal
 import stat
 from pathlib import Path
 
@@ -11,9 +14,18 @@ import pytest
 from runtime.engine import lifecycle
 from runtime.engine.layers import MergedTree, copy_tree
 from runtime.engine.volumes import VolumeManager
-from runtime.errors import BadState, NotFound, SpecInvalid, StorageFull, VolumeInUse
+from runtime.errors import (
+    BadState,
+    KernelFailure,
+    NotFound,
+    SpecInvalid,
+    StorageFull,
+    VolumeInUse,
+)
+from runtime.kernel import syscalls
 from runtime.model.spec import Mount
 from runtime.store.bundles import BundleStore
+from runtime.store.leftovers import doom, sweep
 from runtime.store.paths import Config
 from tests.support.engine import Instance
 from tests.support.specs import container
@@ -112,6 +124,130 @@ def test_who_has_a_volume_mounted_keeps_it_when_it_is_filled_for_another(
     assert sorted(os.listdir(volumes._config.volume("data"))) == ["_data", "volume.json"]
 
 
+def _broken_off(volumes: VolumeManager, layers: list[Path], *, after: int) -> Path:
+    """Content of a volume in use whose fill was killed after so many names."""
+    data = volumes.create("data").path
+    BundleStore(volumes._config).create(container(mounts=(Mount("volume", "/x", "data"),)))
+    child = os.fork()
+    if child == 0:
+        moved = 0
+        real = syscalls.rename_new
+
+        def deadly(source: str, target: str) -> None:
+            nonlocal moved
+            if moved == after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            real(source, target)
+            moved += 1
+
+        syscalls.rename_new = deadly
+        volumes.fill("data", layers, "/data")
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert len(os.listdir(data)) == after
+    return data
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_a_fill_that_was_killed_half_way_is_finished_for_who_mounts_the_volume_next(
+    volumes: VolumeManager, layers: list[Path], config: Config, after: int
+) -> None:
+    data = _broken_off(volumes, layers, after=after)
+    sweep(config)  # as the next worker does first
+    volumes.settle("data")
+    assert sorted(os.listdir(data)) == ["both", "link", "sub"]
+    assert (data / "sub" / "high").read_text() == "high"
+    facts = data.stat()
+    assert (facts.st_uid, facts.st_gid, facts.st_mode & 0o7777) == (33, 34, 0o2750)
+    assert sorted(os.listdir(config.volume("data"))) == ["_data", "volume.json"]
+
+
+def test_what_a_container_has_done_to_a_volume_meanwhile_outlives_the_rest_of_its_fill(
+    volumes: VolumeManager, layers: list[Path]
+) -> None:
+    data = _broken_off(volumes, layers, after=1)
+    (first,) = os.listdir(data)
+    (data / first).unlink() if first != "sub" else shutil.rmtree(data / first)
+    others = sorted({"both", "link", "sub"} - {first})
+    for name in others:
+        (data / name).mkdir()  # empty: a plain rename of a directory would replace it
+    data.chmod(0o700)
+    assert volumes.fill("data", layers, "/data")
+    assert sorted(os.listdir(data)) == others
+    assert not any(os.listdir(data / name) for name in others)
+    assert data.stat().st_mode & 0o7777 == 0o700
+
+
+def test_a_fill_that_fails_half_way_takes_nothing_back_and_the_next_one_finishes_it(
+    volumes: VolumeManager, layers: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = volumes.create("data").path
+    BundleStore(volumes._config).create(container(mounts=(Mount("volume", "/x", "data"),)))
+    real = syscalls.rename_new
+
+    def fails_after_one(source: str, target: str) -> None:
+        if os.listdir(data):
+            raise KernelFailure("renameat2", errno.ENOSPC, target)
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(syscalls, "rename_new", fails_after_one)
+        with pytest.raises(StorageFull):
+            volumes.fill("data", layers, "/data")
+    assert len(os.listdir(data)) == 1
+    assert volumes.fill("data", layers, "/not/in/the/image")
+    assert sorted(os.listdir(data)) == ["both", "link", "sub"]
+    assert sorted(os.listdir(volumes._config.volume("data"))) == ["_data", "volume.json"]
+
+
+def test_a_file_system_without_the_call_that_replaces_nothing_is_filled_as_well(
+    volumes: VolumeManager, layers: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(source: str, target: str) -> None:
+        raise KernelFailure("renameat2", errno.EINVAL, target)
+
+    monkeypatch.setattr(syscalls, "rename_new", unknown)
+    data = volumes.create("data").path
+    BundleStore(volumes._config).create(container(mounts=(Mount("volume", "/x", "data"),)))
+    assert volumes.fill("data", layers, "/data")
+    assert sorted(os.listdir(data)) == ["both", "link", "sub"]
+
+
+@pytest.mark.parametrize("by", ["start", "sweep", "copy"])
+def test_a_container_that_has_the_volume_sees_the_whole_fill_or_none(
+    monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    with Instance() as instance:
+        engine = instance.engine
+        user = instance.create(
+            instance.shell(
+                "ls -a /x; exec sleep 1000", mounts=(Mount("volume", "/x", "data", nocopy=True),)
+            )
+        )
+        filler = instance.shell("true", mounts=(Mount("volume", "/etc", "data"),))
+        data = engine.volumes.path("data")
+        real = syscalls.rename_new
+
+        def fails_after_one(source: str, target: str) -> None:
+            if os.listdir(data):
+                raise KernelFailure("renameat2", errno.EIO, target)
+            real(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(syscalls, "rename_new", fails_after_one)
+            with pytest.raises(KernelFailure):
+                instance.create(filler)
+        expected = MergedTree(engine.images.layer_dirs(filler.image)).names("etc")
+        assert 1 == len(os.listdir(data)) < len(expected)
+        if by == "start":
+            engine.start(user.id)
+        elif by == "sweep":
+            engine.sweep()
+        else:
+            engine.files.stat(user.id, "/x")
+        assert sorted(os.listdir(data)) == expected
+
+
 def test_a_volume_in_use_stays(volumes: VolumeManager) -> None:
     made = volumes.create("data")
     assert volumes.create("data") == made
@@ -175,6 +311,16 @@ def test_a_creation_that_is_given_up_leaves_nothing_of_its_own() -> None:
             engine.take_back(spec)
         engine.remove(spec.id, force=True)
         assert engine.volumes.exists("new")
+
+
+def test_a_creation_that_is_done_again_finds_its_volume_missing_and_makes_it() -> None:
+    """Another one that failed had taken it back, and the worker died before it made it anew."""
+    with Instance() as instance:
+        engine = instance.engine
+        spec = instance.create(instance.shell("true", mounts=(Mount("volume", "/etc", "data"),)))
+        doom(engine.config, engine.config.volume("data"))
+        engine.create(spec)
+        assert os.listdir(engine.volumes.path("data"))
 
 
 def test_a_creation_that_fails_leaves_nothing_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

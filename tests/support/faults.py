@@ -81,6 +81,7 @@ _SYSCALLS: dict[str, tuple[int, ...]] = {
     "fsopen": (errno.ENOMEM, errno.EMFILE),
     "fsconfig": (errno.EINTR, errno.ENOMEM, errno.EBUSY),
     "fsmount": (errno.EINTR, errno.ENOMEM),
+    "rename_new": (errno.ENOSPC, errno.EIO),
     "syncfs": (errno.EIO, errno.ENOSPC),
 }
 _NETLINK = (errno.ENOBUFS, errno.ENOMEM, errno.EBUSY, errno.EINTR, errno.ENOSPC)
