@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from runtime.errors import Conflict, NotFound
 from runtime.model.spec import ContainerSpec
-from runtime.model.subnets import next_subnet, overlapping
 from webui.containers.moving import network_spec
 from webui.networks.models import Network
-from webui.networks.services import network_move
+from webui.networks.services import network_move_off
 
 if TYPE_CHECKING:
     from runtime.engine import Engine
@@ -54,13 +53,11 @@ def moved_off_the_host(engine: Engine, network: Network) -> Network:
 
     For a subnet that nobody asked for: it was chosen without a look at the host. Raises Conflict.
     """
-    used = list(engine.networks.host_subnets())
-    if not overlapping(network.subnet, used) or network.endpoints.exists():
-        return network
-    others = Network.objects.filter(host_id=network.host_id).exclude(pk=network.pk)
-    free = next_subnet([*used, *others.values_list("subnet", flat=True)])
-    logger.info("The network %s moves from %s to %s.", network.name, network.subnet, free)
-    return network_move(network=network, subnet=free)
+    before = network.subnet
+    network = network_move_off(network=network, used=list(engine.networks.host_subnets()))
+    if network.subnet != before:
+        logger.info("The network %s moves from %s to %s.", network.name, before, network.subnet)
+    return network
 
 
 def networks_known(engine: Engine, spec: ContainerSpec) -> None:

@@ -10,14 +10,18 @@ import pytest
 from django.db import connection
 
 from runtime.errors import EngineError
+from runtime.model.subnets import next_subnet, overlapping
 from tests.support.web import Site
 from webui.containers.models import Container
+from webui.containers.moving import MoveRequest, network_move_ask
 from webui.containers.replica import container_delete_row
 from webui.containers.selectors import container_find, containers
 from webui.containers.services import container_rename
 from webui.core.payloads import container_rows, network_row, volume_row
-from webui.networks.models import Endpoint, PortReservation
+from webui.networks.models import Endpoint, Network, PortReservation
 from webui.networks.selectors import networks
+from webui.networks.services import network_create, network_move_off
+from webui.operations.models import Operation
 from webui.volumes.models import Volume
 from webui.volumes.services import volume_create, volumes
 
@@ -129,3 +133,37 @@ def test_a_list_survives_a_removal_between_its_queries(
     with connection.execute_wrapper(then_remove):
         assert rows()
     assert left == []
+
+
+def test_networks_that_give_way_to_the_host_and_new_ones_get_subnets_of_their_own(
+    site: Site,
+) -> None:
+    api = site.api()
+    for index in range(3):
+        api.post("networks", {"name": f"old-{index}"})
+    old = list(Network.objects.filter(name__startswith="old"))
+    used = [network.subnet for network in old]
+    moves = [lambda n=n: network_move_off(network=n, used=used) for n in old]
+    makes = [
+        lambda i=i: network_create(host=site.host, name=f"new-{i}", user=None, via="test")
+        for i in range(3)
+    ]
+    results = at_once(*moves, *makes)
+    assert refusals(results) == []
+    subnets = list(Network.objects.values_list("subnet", flat=True))
+    assert len(set(subnets)) == len(subnets) == 7
+
+
+def test_a_subnet_that_a_network_is_being_moved_to_is_no_new_ones(site: Site) -> None:
+    api = site.api()
+    api.post("networks", {"name": "moves"})
+    Operation.objects.update(status="succeeded")
+    following = next_subnet(Network.objects.values_list("subnet", flat=True))
+    network_move_ask(
+        network=Network.objects.get(name="moves"),
+        request=MoveRequest(subnet=following),
+        user=None,
+        via="test",
+    )
+    made, _ = network_create(host=site.host, name="new", user=None, via="test")
+    assert not overlapping(made.subnet, [following])

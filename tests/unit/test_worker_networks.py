@@ -37,9 +37,9 @@ class Host:
 
 @pytest.fixture
 def run(site: Site, monkeypatch: pytest.MonkeyPatch) -> Any:
-    def made(host: Host, **body: Any) -> Operation:
+    def made(host: Host, row: Any = None, **body: Any) -> Operation:
         monkeypatch.setattr(instance, "engine", lambda: host)
-        row = site.api().post("networks", {"name": "mine", **body})
+        row = row or site.api().post("networks", {"name": "mine", **body})
         base.execute(row["id"], tasks.create, tasks._take_back, kind="network.create")
         return Operation.objects.get(pk=row["id"])
 
@@ -59,3 +59,14 @@ def test_the_end_of_patience_and_a_subnet_that_was_asked_for_are_refusals(
     operation = run(Host(taken), **body)
     assert operation.error["code"] == "conflict"
     assert not Network.objects.filter(name="mine").exists()
+
+
+def test_one_whose_subnet_another_network_has_got_gives_way(run: Any, site: Site) -> None:
+    host = Host(taken=0)
+    row = site.api().post("networks", {"name": "mine"})
+    mine = Network.objects.get(name="mine")
+    Network.objects.create(host=site.host, name="other", subnet=mine.subnet, gateway=mine.gateway)
+    assert run(host, row=row).status == "succeeded"
+    mine.refresh_from_db()
+    assert host.made == [mine.subnet]
+    assert mine.subnet != Network.objects.get(name="other").subnet

@@ -25,6 +25,7 @@ from webui.containers.requests import Request
 from webui.containers.showing import container_publish
 from webui.hosts.services import host_lock
 from webui.networks.models import Endpoint, Network
+from webui.networks.selectors import subnets_taken
 from webui.networks.services import first_address, network_publish
 from webui.operations.models import Operation
 from webui.operations.services import operation_create
@@ -93,8 +94,7 @@ def _wanted(network: Network, request: MoveRequest) -> NetworkSpec:
     """The network with its new subnets, which no other one has."""
     if (request.subnet6 or request.gateway6) and not network.ipv6:
         raise SpecInvalid("subnet6", f"Network {network.name} has no IPv6.", hint="Leave it empty.")
-    others = Network.objects.filter(host=network.host).exclude(pk=network.pk)
-    taken = [each for row in others.values_list("subnet", "subnet6") for each in row if each]
+    taken = subnets_taken(host=network.host, but=network.pk)
     subnet = request.subnet
     if not subnet and (request.gateway or not request.subnet6):
         host = (network.host.facts.get("network") or {}).get("host_subnets") or ()

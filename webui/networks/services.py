@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from django.db import transaction
 
 from runtime.errors import AlreadyExists, Conflict, NetworkInUse, SpecInvalid
@@ -16,7 +18,7 @@ from webui.core.publish import publish_gone, publish_row
 from webui.hosts.models import Host
 from webui.hosts.services import host_lock
 from webui.networks.models import Network
-from webui.networks.selectors import networks
+from webui.networks.selectors import networks, subnets_taken
 from webui.operations.models import Operation
 from webui.operations.services import operation_create
 
@@ -69,8 +71,7 @@ def network_create(
                 hint="Choose another name.",
                 field="name",
             )
-        rows = Network.objects.filter(host=host).values_list("subnet", "subnet6")
-        taken = [each for row in rows for each in row if each]
+        taken = subnets_taken(host=host)
         chosen_here = not subnet
         subnet = subnet or next_subnet(taken)
         network_id = new_id()
@@ -173,11 +174,22 @@ def network_publish(*, network_id: str) -> None:
         publish_row("networks", network_row(network))
 
 
-def network_move(*, network: Network, subnet: str) -> Network:
-    """Give a network without members another subnet: the host uses its own for something else."""
-    network.subnet, network.gateway = subnet, gateway_for(subnet)
-    Network.objects.filter(pk=network.pk, endpoints=None).update(
-        subnet=network.subnet, gateway=network.gateway
-    )
-    publish_row("networks", network_row(network))
-    return network
+def network_move_off(*, network: Network, used: Sequence[str]) -> Network:
+    """The network, with another subnet when its own is among those that the host uses, or another network has it.
+
+    For a subnet that nobody asked for: it was chosen without a look at the host. Nothing happens as soon as a container
+    has an address. Raises Conflict when no subnet is left.
+    """
+    with transaction.atomic():
+        host_lock(host=network.host)
+        now = Network.objects.select_related("host").filter(pk=network.pk).first()
+        if now is None or now.endpoints.exists():
+            return now or network
+        taken = [*used, *subnets_taken(host=now.host, but=now.pk)]
+        if not overlapping(now.subnet, taken):
+            return now
+        now.subnet = next_subnet(taken)
+        now.gateway = gateway_for(now.subnet)
+        now.save(update_fields=["subnet", "gateway"])
+        transaction.on_commit(lambda: publish_row("networks", network_row(now)))
+    return now
