@@ -1,7 +1,8 @@
 """Names of containers on their networks, as files that the resolver reads.
 
     <dns>/<network id>/network.json        {"gateway", "subnet", "subnet6", "internal"}
-    <dns>/<network id>/<container id>.json {"address", "address6", "names": [lower-case names], "servers": [addresses]}
+    <dns>/<network id>/<container id>.json {"address", "address6", "names": [lower-case names], "yields": [some of these],
+                                            "servers": [addresses]}
 
 One file per container and network: a start writes one small file whatever the number of neighbours,
 two starts never write the same one, and a reader sees a file whole or not at all.
@@ -34,6 +35,8 @@ class ContainerFacts(TypedDict):
     address: str
     address6: str  # "" = none
     names: list[str]  # the first one answers a reverse lookup
+    # Those of them that count only where no other container has them without yielding.
+    yields: list[str]
     servers: list[str]  # asked on its behalf instead of the host's own; [] for these
 
 
@@ -41,7 +44,17 @@ def names_of(spec: ContainerSpec, endpoint: EndpointSpec) -> list[str]:
     """Every name of the container on this network, lower case: its name first, then its host name,
     its short id and its aliases."""
     names = (spec.name, spec.hostname, spec.short_id, *endpoint.aliases)
-    return list(dict.fromkeys(name.lower().rstrip(".") for name in names if name))
+    return list(dict.fromkeys(_plain(name) for name in names if name))
+
+
+def yielding(spec: ContainerSpec, endpoint: EndpointSpec) -> list[str]:
+    """Those of `names_of` that give way to another container's: anybody may choose any host name."""
+    own = {_plain(name) for name in (spec.name, spec.short_id, *endpoint.aliases)}
+    return [_plain(spec.hostname)] if spec.hostname and _plain(spec.hostname) not in own else []
+
+
+def _plain(name: str) -> str:
+    return name.lower().rstrip(".")
 
 
 def own_servers(spec: ContainerSpec) -> tuple[str, ...]:
@@ -82,6 +95,7 @@ def register(config: Config, spec: ContainerSpec) -> None:
             "address": endpoint.address,
             "address6": endpoint.address6,
             "names": names_of(spec, endpoint),
+            "yields": yielding(spec, endpoint),
             "servers": list(own_servers(spec)),
         }
         _write(config, endpoint.network_id, f"{spec.id}.json", facts)

@@ -6,6 +6,7 @@ dnspython is the other side: an implementation that is not ours reads what we wr
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import socket
@@ -25,7 +26,7 @@ import dns.rdatatype
 import dns.reversename
 import pytest
 
-from runtime.model.spec import ContainerSpec, NetworkSpec, PortMapping
+from runtime.model.spec import ContainerSpec, EndpointSpec, NetworkSpec, PortMapping
 from runtime.network import NetworkManager
 from runtime.network.sysctls import has_ipv6
 from runtime.store.paths import Config
@@ -169,6 +170,43 @@ def test_names_come_and_go_while_it_runs(lab: Lab) -> None:
     again = lab.network("172.30.0.0/22")
     lab.networks.register_names(container_spec("web", [endpoint(again, "172.30.0.9")]))
     wait_until(lambda: addresses("web", again.gateway) == ["172.30.0.9"])
+
+
+def _with_hostname(name: str, hostname: str, *endpoints: EndpointSpec) -> ContainerSpec:
+    return dataclasses.replace(container_spec(name, endpoints), hostname=hostname)
+
+
+def test_a_host_name_gives_way_to_another_containers_own_names(lab: Lab) -> None:
+    lab.resolver()
+    network = lab.network("172.30.0.0/22")
+    db = container_spec("db", [endpoint(network, "172.30.0.2", aliases=("sql",))])
+    for number, hostname in enumerate(("DB", "sql", db.short_id, "DB", "web"), 3):
+        end = endpoint(network, f"172.30.0.{number}")
+        lab.networks.register_names(_with_hostname(f"other-{number}", hostname, end))
+    # Until somebody has it as a name, it is one, which several may have.
+    wait_until(lambda: addresses("db", network.gateway) == ["172.30.0.3", "172.30.0.6"])
+    assert addresses("web", network.gateway) == ["172.30.0.7"]
+    lab.networks.register_names(db)
+    wait_until(lambda: addresses("db", network.gateway) == ["172.30.0.2"])
+    assert addresses("sql", network.gateway) == addresses(db.short_id, network.gateway)
+    assert addresses("sql", network.gateway) == ["172.30.0.2"]
+    assert texts(ask("db", network.gateway, "AAAA")) == []
+    lab.networks.unregister_names(db.id)
+    wait_until(lambda: addresses("db", network.gateway) == ["172.30.0.3", "172.30.0.6"])
+
+
+def test_a_host_name_gives_way_on_every_network_of_who_asks(lab: Lab) -> None:
+    one, two = lab.network("172.30.0.0/22"), lab.network("172.30.4.0/22")
+    lab.start(_with_hostname("other", "db", endpoint(one, "172.30.0.2")))
+    lab.start(container_spec("db", [endpoint(two, "172.30.4.2")]))
+    own = lab.start(
+        _with_hostname("web", "web", endpoint(one, "172.30.0.3"), endpoint(two, "172.30.4.3"))
+    )
+    lab.resolver()
+    wait_until(lambda: addresses("web", one.gateway) and addresses("db", two.gateway))
+    with own.inside():
+        assert texts(ask("db", one.gateway)) == ["172.30.4.2"]
+        assert texts(ask("web", one.gateway)) == ["172.30.0.3"]
 
 
 def test_a_network_knows_its_own_names_only(lab: Lab) -> None:

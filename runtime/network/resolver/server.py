@@ -22,7 +22,7 @@ from runtime.kernel.inotify import (
 from runtime.network.resolver import message as dns
 from runtime.network.resolver.forwarder import Forwarder
 from runtime.network.resolver.loop import READ, WRITE, Loop
-from runtime.network.resolver.zones import NETWORK_FILE, Zone, Zones, reversed_address
+from runtime.network.resolver.zones import NETWORK_FILE, Zone, Zones, owners_of, reversed_address
 
 IP_FREEBIND = 15  # <linux/in.h>: bind before the bridge has the address
 _OVERFLOW = 0x4000  # IN_Q_OVERFLOW: events were lost
@@ -241,16 +241,12 @@ class Server:
         """The reply when the name is one of ours; None when others have to be asked."""
         if query.cls != dns.IN:
             return None
-        for zone in zones:
-            owners = zone.by_name.get(query.name)
-            if owners:
-                addresses = sorted(_addresses(zone, owners, query.type))
-                if not addresses:
-                    return dns.addresses_reply(query, [], limit=limit)
-                first = next(self._turn) % len(addresses)  # several containers share the work
-                return dns.addresses_reply(
-                    query, addresses[first:] + addresses[:first], limit=limit
-                )
+        if found := owners_of(query.name, zones):
+            addresses = sorted(_addresses(*found, query.type))
+            if not addresses:
+                return dns.addresses_reply(query, [], limit=limit)
+            first = next(self._turn) % len(addresses)  # several containers share the work
+            return dns.addresses_reply(query, addresses[first:] + addresses[:first], limit=limit)
         address = reversed_address(query.name)
         if address is None:
             return None

@@ -17,6 +17,7 @@ class Container:
     names: list[str]
     servers: list[str] = field(default_factory=list)  # asked on its behalf; [] for the host's own
     address6: str = ""
+    yields: list[str] = field(default_factory=list)  # of `names`: see ContainerFacts
 
 
 @dataclass(slots=True)
@@ -30,6 +31,7 @@ class Zone:
     subnet6: tuple[int, int] | None = None
     containers: dict[str, Container] = field(default_factory=dict)  # by id
     by_name: dict[str, dict[str, str]] = field(default_factory=dict)  # name -> id -> address
+    by_yielding: dict[str, dict[str, str]] = field(default_factory=dict)  # the same of those
     by_address: dict[str, str] = field(default_factory=dict)  # address -> id
 
     def holds(self, address: str) -> bool:
@@ -48,7 +50,8 @@ class Zone:
         for address in filter(None, (container.address, container.address6)):
             self.by_address[address] = container_id
         for name in container.names:
-            self.by_name.setdefault(name, {})[container_id] = container.address
+            table = self.by_yielding if name in container.yields else self.by_name
+            table.setdefault(name, {})[container_id] = container.address
 
     def drop(self, container_id: str) -> None:
         old = self.containers.pop(container_id, None)
@@ -59,10 +62,11 @@ class Zone:
             if self.by_address.get(address) == container_id:
                 del self.by_address[address]
         for name in old.names:
-            owners = self.by_name.get(name, {})
+            table = self.by_yielding if name in old.yields else self.by_name
+            owners = table.get(name, {})
             owners.pop(container_id, None)
             if not owners:
-                self.by_name.pop(name, None)
+                table.pop(name, None)
 
 
 class Zones:
@@ -126,7 +130,8 @@ class Zones:
                 _number(address6)
             names = [str(name).lower() for name in facts["names"]]
             servers = [str(server) for server in facts.get("servers", ())]
-            zone.put(container_id, Container(address, names, servers, address6))
+            yields = [str(name).lower() for name in facts.get("yields", ())]
+            zone.put(container_id, Container(address, names, servers, address6, yields))
         except (KeyError, TypeError, OSError):
             zone.drop(container_id)
 
@@ -149,6 +154,20 @@ class Zones:
 
 def _is_container(file_name: str) -> bool:
     return file_name != NETWORK_FILE and file_name.endswith(".json")
+
+
+def owners_of(name: str, zones: list[Zone]) -> tuple[Zone, dict[str, str]] | None:
+    """The first of `zones` where containers have the name, and their addresses by id; None when nobody does.
+
+    A name that yields counts only where no other container in any of them has it without yielding.
+    """
+    for zone in zones:
+        if owners := zone.by_name.get(name):
+            return zone, owners
+    for zone in zones:
+        if owners := zone.by_yielding.get(name):
+            return zone, owners
+    return None
 
 
 def reversed_address(name: str) -> str | None:
