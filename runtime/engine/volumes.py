@@ -100,9 +100,8 @@ class VolumeManager:
     def fill(self, name: str, layers: Sequence[Path], target: str) -> bool:
         """Give a volume that is still empty what the image holds at `target`; True when it did.
 
-        Whole or not at all: copied beside, then renamed over the empty directory; or entry by entry into it when
-        another container uses the volume, for that may have the very directory mounted. Who dies on that way
-        leaves what is still to come where `settle` finds it.
+        Copied beside, then moved into the very directory that is there, name by name: another container may have that
+        mounted, or be about to. Who dies meanwhile leaves what is still to come where `settle` finds it.
         """
         with error_context("fill volume", volume=name), self._lock(name):
             if self._finish(name):
@@ -120,9 +119,6 @@ class VolumeManager:
                 copy_tree(tree, source, half)
                 if os.listdir(half):
                     _to_disk(half)
-                if next(iter(self.users(name)), None) is None:
-                    os.rename(half, data)
-                    return True
                 # Before anything is in it: a fill that is finished later leaves alone what was changed meanwhile.
                 facts = half.stat()
                 os.chown(data, facts.st_uid, facts.st_gid)
@@ -132,6 +128,7 @@ class VolumeManager:
                 give_up(self._config, half)
                 raise
             self._finish(name)
+            os.utime(data, ns=(facts.st_atime_ns, facts.st_mtime_ns))
             return True
 
     def settle(self, name: str) -> None:
@@ -158,7 +155,10 @@ class VolumeManager:
             return False
         filling = self._config.volume(name) / _FILLING
         _move_into(filling, self._config.volume(name) / "_data")
-        doom(self._config, filling)
+        try:
+            os.rmdir(filling)
+        except OSError:  # with what somebody else had made meanwhile
+            doom(self._config, filling)
         return True
 
     def path(self, name: str) -> Path:

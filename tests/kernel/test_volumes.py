@@ -108,9 +108,8 @@ def test_only_an_empty_volume_is_filled(volumes: VolumeManager, layers: list[Pat
 def test_who_has_a_volume_mounted_keeps_it_when_it_is_filled_for_another(
     volumes: VolumeManager, layers: list[Path]
 ) -> None:
+    """Also one that nobody knew of when the fill began."""
     data = volumes.create("data").path
-    spec = container(mounts=(Mount("volume", "/x", "data"),))
-    BundleStore(volumes._config).create(spec)
     mounted = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
     try:
         assert volumes.fill("data", layers, "/data")
