@@ -47,7 +47,6 @@ class Execs:
         with error_context("exec", id=container_id):
             observed = self._observer.observe(container_id)
             require(observed, "exec")
-            spec = self._bundles.spec(container_id)
             options: dict[str, object] = {"env": list(request.env), "tty": request.tty}
             options["stdin"] = request.stdin
             if request.user:
@@ -56,6 +55,7 @@ class Execs:
             if request.cwd:
                 options["cwd"] = request.cwd
             if request.privileged:
+                spec = self._bundles.spec(container_id)
                 every = dataclasses.replace(spec.security, privileged=True)
                 options["capabilities"] = held_capabilities(
                     dataclasses.replace(spec, security=every)

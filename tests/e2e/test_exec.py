@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -62,6 +64,16 @@ def test_one_that_takes_too_long_is_killed(api: Api, web: str) -> None:
     answer = api.http.post(f"/containers/{web}/exec", json={"command": "sleep 777", "timeout": 0.3})
     assert (answer.status_code, answer.json()["code"]) == (408, "timeout")
     wait_until(lambda: "sleep 777" not in run(api, web, "ps")["stdout"], what="it is killed")
+
+
+def test_one_whose_client_goes_is_killed(api: Api, web: str) -> None:
+    client = http.client.HTTPConnection(api.http.base_url.netloc.decode())
+    headers = {"Authorization": f"Bearer {api.token}", "Content-Type": "application/json"}
+    body = json.dumps({"command": "sleep 778"})
+    client.request("POST", f"/api/v1/containers/{web}/exec", body, headers)
+    wait_until(lambda: "sleep 778" in run(api, web, "ps")["stdout"], what="it runs")
+    client.close()
+    wait_until(lambda: "sleep 778" not in run(api, web, "ps")["stdout"], what="it is killed")
 
 
 def test_one_that_is_detached_goes_on(api: Api, web: str) -> None:

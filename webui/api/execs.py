@@ -6,7 +6,7 @@ import asyncio
 import shlex
 from typing import Any
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import async_to_sync
 from django.http import HttpRequest
 from ninja import Router, Schema, Status
 from pydantic import Field
@@ -56,8 +56,10 @@ class ExecBody(Schema):
     timeout: float = Field(default=60.0, gt=0, le=3600)  # seconds; then it is killed
 
 
+# Not async: Django Ninja would go from the loop to the request's thread and back once to ask who it is and once for
+# what reads the database, which took a millisecond. From here only what waits for the command goes to the loop.
 @router.post("/{key}/exec", response={200: Any, 202: Any})
-async def container_exec(
+def container_exec(
     request: HttpRequest, key: str, body: ExecBody
 ) -> ExecResult | Status[ExecBegun]:
     """Run a command in a running container and answer {exit_code, stdout, stderr, truncated} when it has ended.
@@ -66,7 +68,10 @@ async def container_exec(
     host_pid}, `pid` as the container sees it. 126 and 127 are
     answers as well: there is no such command, or it cannot be executed.
     """
-    container = await sync_to_async(_allowed)(request, key, body)
+    return async_to_sync(_execute)(_allowed(request, key, body).pk, body)
+
+
+async def _execute(container_id: str, body: ExecBody) -> ExecResult | Status[ExecBegun]:
     asked = {
         "args": words(body.command),
         "env": [f"{name}={value}" for name, value in body.env.items()],
@@ -78,7 +83,7 @@ async def container_exec(
         "stdin": body.stdin is not None,
     }
     try:
-        async with begin_exec(container.pk, **asked) as process:
+        async with begin_exec(container_id, **asked) as process:
             if body.detach:
                 return Status(202, _begun(process.begun))
             async with asyncio.timeout(body.timeout):
@@ -109,21 +114,20 @@ def _begun(begun: dict[str, Any]) -> ExecBegun:
 
 
 @router.get("/{key}/exec", response=list[Any])
-async def container_execs(request: HttpRequest, key: str) -> list[Any]:
+def container_execs(request: HttpRequest, key: str) -> list[Any]:
     """Commands that run in it besides its own, and the latest that have ended, newest first.
 
     {id, pid, host_pid, command, user, tty, detached, started_at, running, finished_at, exit_code}; forgotten
     when the watcher is restarted.
     """
-    container = await sync_to_async(_readable)(request, key)
-    return await stream_client.execs(container.pk)
+    return async_to_sync(stream_client.execs)(_readable(request, key).pk)
 
 
 @router.get("/{key}/exec/{exec_id}", response=Any)
-async def container_exec_get(request: HttpRequest, key: str, exec_id: str) -> Any:
+def container_exec_get(request: HttpRequest, key: str, exec_id: str) -> Any:
     """One of them, by its id: whether it runs, and its exit code."""
-    container = await sync_to_async(_readable)(request, key)
-    for row in await stream_client.execs(container.pk):
+    container = _readable(request, key)
+    for row in async_to_sync(stream_client.execs)(container.pk):
         if row["id"] == exec_id:
             return row
     raise NotFound(f"Container {container.name} has run no such command lately.", id=exec_id)

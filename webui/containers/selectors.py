@@ -6,6 +6,7 @@ from django.db.models import Prefetch, Q, QuerySet
 
 from runtime.errors import NotFound
 from webui.containers.models import Container
+from webui.core.prepared import first, prepared
 from webui.networks.models import Endpoint
 
 
@@ -30,18 +31,28 @@ def container_names() -> QuerySet[Container]:
 
 def container_find(key: str) -> Container:
     """By name, by id, or by enough of its first digits. Raises NotFound (also when several fit)."""
-    return _find(containers(), key)
+    return containers().filter(_called(key)).first() or _by_digits(containers(), key)
 
 
 def container_alone(key: str) -> Container:
     """As `container_find`, without what only a row's payload reads: for who acts on the container."""
-    return _find(Container.objects.select_related("host").defer("host__facts"), key)
+    return first(_called_alone(key)) or _by_digits(_alone(), key)
 
 
-def _find(among: QuerySet[Container], key: str) -> Container:
-    found = among.filter(Q(pk=key) | Q(name=key)).first()
-    if found is not None:
-        return found
+def _alone() -> QuerySet[Container]:
+    return Container.objects.select_related("host").defer("host__facts", "host__unmanaged")
+
+
+@prepared
+def _called_alone(key: str) -> QuerySet[Container]:
+    return _alone().filter(_called(key))[:1]
+
+
+def _called(key: str) -> Q:
+    return Q(pk=key) | Q(name=key)
+
+
+def _by_digits(among: QuerySet[Container], key: str) -> Container:
     matches = list(among.filter(pk__startswith=key)[:2]) if len(key) >= 4 else []
     if len(matches) == 1:
         return matches[0]
