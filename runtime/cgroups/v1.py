@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # Groups that are made only when a limit asks for them: entering a cpuset costs more than all others.
 ON_DEMAND = frozenset({"cpuset"})
 
+_TRIES = 3  # to let go of what could not be frozen: not every error comes again
+
 # What a sample takes of memory.stat's forty lines.
 _MEMORY_STAT = ("total_inactive_file", "hierarchical_memory_limit", "total_cache", "total_swap")
 
@@ -98,6 +100,19 @@ class LegacyCgroup:
     def freeze(self) -> None:
         if "freezer" not in self.paths:
             raise Unsupported("Pausing a container", "the freezer controller")
+        try:
+            self._freeze()
+        except BaseException:
+            # Nobody would: it counts as running.
+            for _ in range(_TRIES):
+                try:
+                    self.thaw()
+                    break
+                except KernelFailure:
+                    continue
+            raise
+
+    def _freeze(self) -> None:
         deadline = time.monotonic() + 5
         pause = 0.0005
         while True:
@@ -106,7 +121,6 @@ class LegacyCgroup:
             if self.frozen():
                 return
             if time.monotonic() > deadline:
-                self.thaw()
                 raise KernelFailure("cgroup freeze", errno.EBUSY, self.paths["freezer"])
             time.sleep(pause)
             pause = min(pause * 2, 0.02)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import statistics
@@ -13,11 +14,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from runtime.cgroups import Cgroup
+from runtime.cgroups import Cgroup, files
 from runtime.cgroups.devices import confine_devices
 from runtime.cgroups.manager import DEVICE_RULES, CgroupManager
+from runtime.cgroups.v1 import LegacyCgroup
 from runtime.cgroups.v2 import UnifiedCgroup
-from runtime.errors import EngineError, SpecInvalid, Unsupported
+from runtime.errors import EngineError, KernelFailure, SpecInvalid, Unsupported
 from runtime.model.spec import Limits
 from runtime.store.paths import Config
 from tests.support.waiting import PATIENCE, wait_until
@@ -117,6 +119,33 @@ def test_freeze_holds_everything_still(manager: CgroupManager) -> None:
         assert group.counters()["cpu_usage"] == before
         group.thaw()
         wait_until(lambda: group.counters()["cpu_usage"] > before)
+
+
+def test_what_cannot_be_frozen_to_the_end_is_let_go(
+    manager: CgroupManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On v1 the state is set until it holds: what has been set once must not stay when the next time fails."""
+    manager.create(ID, Limits())
+    group = manager.open(ID)
+    if not isinstance(group, LegacyCgroup):
+        pytest.skip("v2 sets it once")
+    real, written = files.write, []
+
+    def fails(path: str, value: str) -> None:
+        written.append(value)
+        if written in (["FROZEN"] * 2, ["FROZEN", "FROZEN", "THAWED"]):
+            raise OSError(errno.EIO, "Input/output error", path)
+        real(path, value)
+
+    with running(group, "while True: pass"):
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "write", fails)
+            patch.setattr(group, "frozen", lambda: False)  # as when a task forks meanwhile
+            with pytest.raises(KernelFailure) as caught:
+                group.freeze()
+        assert caught.value.errno == errno.EIO
+        assert group.read("freezer", "freezer.state") == "THAWED"
+    assert written == ["FROZEN", "FROZEN", "THAWED", "THAWED"]
 
 
 def test_kill_catches_what_keeps_forking(manager: CgroupManager) -> None:
