@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
-from runtime.cgroups import files
 from runtime.cgroups.v1 import LegacyCgroup
 from runtime.cgroups.v2 import UnifiedCgroup
 
@@ -60,8 +59,13 @@ class Cgroup(Protocol):
 
     def exists(self) -> bool: ...
 
-    def counters(self, read: Callable[[str], str] = files.read) -> dict[str, Any]:
-        """Fields of StatsSample that the groups know; `read` may keep its files open (kept.py)."""
+    def counters(self, read: Callable[[str], str] | None = None) -> dict[str, Any]:
+        """Fields of StatsSample that the groups know. `read` takes a file's name, and answers "" for one that is not
+        there; it may keep its files open (kept.py).
+        """
+
+    def path(self, file: str) -> str:
+        """Where a control file is, "" when this host has no controller of that name."""
 
     def read(self, controller: str, file: str) -> str:
         """Content of one file, stripped. Raises OSError."""

@@ -21,6 +21,14 @@ def read(path: str) -> str:
         os.close(fd)
 
 
+def look(path: str) -> str:
+    """The whole file, "" when it cannot be read, or `path` is ""."""
+    try:
+        return read(path) if path else ""
+    except OSError:
+        return ""
+
+
 def write(path: str, value: str) -> None:
     """One write, as control files want it. Raises OSError with the path."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)

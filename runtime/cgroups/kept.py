@@ -1,60 +1,53 @@
-"""Small files of the kernel, read again and again: for whoever samples many containers."""
+"""Control files of one group, read again and again: for whoever samples many containers."""
 
 from __future__ import annotations
 
 import os
-import threading
-import time
+from typing import TYPE_CHECKING
 
 from runtime.cgroups import files
 
-_MOST = 8192  # open files
-_UNUSED = 30.0  # seconds after which a file that nobody reads is closed
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class KeptFiles:
-    """Reads files again and again without opening them again: a third of the time that `read` takes.
+    """Reads one group's files without opening them again: a third of the time that opening them takes.
 
-    An open control file does not hold its group: it can be removed, and reading then fails. Thread-safe.
+    `path` tells where the file of a name is, "" when the host has none. An open control file does not hold its
+    group: it can be removed, and reading then fails; a group of the same place is found. Not thread-safe.
     """
 
-    def __init__(self) -> None:
-        self._open: dict[str, list[int]] = {}  # path -> [fd, round of its last use]
-        self._lock = threading.Lock()
-        self._round = 0
-        self._swept = time.monotonic()
+    def __init__(self, path: Callable[[str], str]) -> None:
+        self._path = path
+        self._open: dict[str, int] = {}
 
-    def read(self, path: str) -> str:
-        """The whole file as it is now. Raises OSError."""
-        with self._lock:
-            kept = self._open.get(path)
-            if kept is None:
-                if len(self._open) >= _MOST:
-                    return files.read(path)
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                kept = self._open[path] = [fd, self._round]
-            kept[1] = self._round
+    def __len__(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
+    def read(self, name: str) -> str:
+        """The whole file as it is now, "" when it cannot be read."""
+        fd = self._open.get(name)
+        if fd is not None:
             try:
-                data = os.pread(kept[0], files.SIZE, 0)
+                data = os.pread(fd, files.SIZE, 0)
             except OSError:
                 # The group is gone; one of the same name may be there.
-                os.close(self._open.pop(path)[0])
-                return files.read(path)
-        return data.decode() if len(data) < files.SIZE else files.read(path)
+                os.close(self._open.pop(name))
+            else:
+                return data.decode() if len(data) < files.SIZE else files.look(self._path(name))
+        path = self._path(name)
+        if not path:
+            return ""
+        try:
+            fd = self._open[name] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            data = os.pread(fd, files.SIZE, 0)
+        except OSError:
+            return ""
+        return data.decode() if len(data) < files.SIZE else files.look(path)
 
     def close(self) -> None:
-        with self._lock:
-            for fd, _ in self._open.values():
-                os.close(fd)
-            self._open.clear()
-
-    def sweep(self) -> None:
-        """Close what was not read for a while. Call it now and then; it costs nothing most of the time."""
-        now = time.monotonic()
-        if now - self._swept < _UNUSED:
-            return
-        with self._lock:
-            self._swept = now
-            for path in [p for p, kept in self._open.items() if kept[1] < self._round]:
-                os.close(self._open.pop(path)[0])
-            self._round += 1
+        for fd in self._open.values():
+            os.close(fd)
+        self._open.clear()

@@ -25,16 +25,24 @@ def flat_keyed(text: str) -> dict[str, int]:
     return result
 
 
-def picked(text: str, names: Iterable[str]) -> dict[str, int]:
-    """Some lines of a long flat-keyed file, without looking at the others. Absent ones are left out."""
-    text = f"\n{text}"
-    result: dict[str, int] = {}
+def ordered(text: str, names: Iterable[str]) -> list[int]:
+    """Values of some lines of a flat-keyed file, without looking at the others; 0 for one that is not there.
+
+    Each name comes with the blank behind it (and the line's end before it, where another name ends alike); they are
+    found soonest in the order that the file has.
+    """
+    result = []
+    end = 0
     for name in names:
-        start = text.find(f"\n{name} ")
-        if start >= 0:
-            start += len(name) + 2
-            end = text.find("\n", start)
-            result[name] = int(text[start:end] if end >= 0 else text[start:])
+        start = text.find(name, end)
+        if start < 0 and (start := text.find(name)) < 0:
+            result.append(0)
+            continue
+        start += len(name)
+        end = text.find("\n", start)
+        if end < 0:
+            end = len(text)
+        result.append(int(text[start:end]))
     return result
 
 

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from runtime.cgroups import files
-from runtime.cgroups.parse import blkio_bytes, flat_keyed, number, picked
+from runtime.cgroups.parse import UNLIMITED_V1, blkio_bytes, flat_keyed, number, ordered
 from runtime.errors import KernelFailure, Unsupported
 
 if TYPE_CHECKING:
@@ -25,8 +25,12 @@ ON_DEMAND = frozenset({"cpuset"})
 
 _TRIES = 3  # to let go of what could not be frozen: not every error comes again
 
-# What a sample takes of memory.stat's forty lines.
-_MEMORY_STAT = ("total_inactive_file", "hierarchical_memory_limit", "total_cache", "total_swap")
+# What a sample takes of files with several lines, in their order.
+_CPU_STAT = ("nr_periods ", "nr_throttled ", "throttled_time ")
+_MEMORY_STAT = (
+    "\nhierarchical_memory_limit ", "\ntotal_cache ", "\ntotal_swap ", "\ntotal_inactive_file "
+)  # fmt: skip
+_OOM_CONTROL = ("oom_kill ",)
 
 
 class LegacyCgroup:
@@ -165,41 +169,40 @@ class LegacyCgroup:
         except OSError:
             return 0
 
-    def counters(self, read: Callable[[str], str] = files.read) -> dict[str, Any]:
+    def counters(self, read: Callable[[str], str] | None = None) -> dict[str, Any]:
         """StatsSample's fields that the groups know; `read` may keep its files open."""
-
-        def get(*where: str) -> str:
-            return self._try(*where, read=read)
-
+        get = read or self._look
         result: dict[str, Any] = {}
-        if text := get("cpuacct", "cpuacct.usage"):
+        if text := get("cpuacct.usage"):
             result["cpu_usage"] = int(text)
-        if text := get("cpu", "cpu.stat"):
-            stat = flat_keyed(text)
-            result["cpu_periods"] = stat.get("nr_periods", 0)
-            result["cpu_throttled_periods"] = stat.get("nr_throttled", 0)
-            result["cpu_throttled_time"] = stat.get("throttled_time", 0)
-            quota = number(get("cpu", "cpu.cfs_quota_us") or "-1")
+        if text := get("cpu.stat"):
+            periods, throttled, time_throttled = ordered(text, _CPU_STAT)
+            result["cpu_periods"] = periods
+            result["cpu_throttled_periods"] = throttled
+            result["cpu_throttled_time"] = time_throttled
+            quota = number(get("cpu.cfs_quota_us") or "-1")
             if quota:
-                period = number(get("cpu", "cpu.cfs_period_us") or "100000")
+                period = number(get("cpu.cfs_period_us") or "100000")
                 result["cpu_limit"] = quota / period
-        if text := get("memory", "memory.stat"):
-            stat = picked(text, _MEMORY_STAT)
-            cache = stat.get("total_inactive_file", 0)
-            usage = number(get("memory", "memory.usage_in_bytes") or "0")
-            limit = stat.get("hierarchical_memory_limit", 0)
-            result["memory"] = max(usage - cache, 0)
-            result["memory_cache"] = stat.get("total_cache", 0)
-            result["memory_limit"] = number(str(limit))
-            result["swap"] = stat.get("total_swap", 0)
-            result["memory_peak"] = number(get("memory", "memory.max_usage_in_bytes") or "0")
-            result["oom_kills"] = flat_keyed(get("memory", "memory.oom_control")).get("oom_kill", 0)
-        if text := get("pids", "pids.current"):
+        if text := get("memory.stat"):
+            limit, cache, swap, inactive = ordered(text, _MEMORY_STAT)
+            usage = int(get("memory.usage_in_bytes") or "0")
+            result["memory"] = max(usage - inactive, 0)
+            result["memory_cache"] = cache
+            result["memory_limit"] = 0 if limit >= UNLIMITED_V1 else limit
+            result["swap"] = swap
+            result["memory_peak"] = int(get("memory.max_usage_in_bytes") or "0")
+            (result["oom_kills"],) = ordered(get("memory.oom_control"), _OOM_CONTROL)
+        if text := get("pids.current"):
             result["pids"] = int(text)
-            result["pids_limit"] = number(get("pids", "pids.max") or "max")
-        if text := get("blkio", "blkio.throttle.io_service_bytes_recursive"):
+            result["pids_limit"] = number(get("pids.max") or "max")
+        if text := get("blkio.throttle.io_service_bytes_recursive"):
             result["block_read"], result["block_write"] = blkio_bytes(text)
         return result
+
+    def path(self, file: str) -> str:
+        directory = self.paths.get(file.partition(".")[0])
+        return f"{directory}/{file}" if directory is not None else ""
 
     # -- files --------------------------------------------------------------------------------
 
@@ -209,14 +212,8 @@ class LegacyCgroup:
     def write(self, controller: str, file: str, value: str) -> None:
         files.write(f"{self.paths[controller]}/{file}", value)
 
-    def _try(self, controller: str, file: str, *, read: Callable[[str], str] = files.read) -> str:
-        directory = self.paths.get(controller)
-        if directory is None:
-            return ""
-        try:
-            return read(f"{directory}/{file}")
-        except OSError:
-            return ""
+    def _look(self, file: str) -> str:
+        return files.look(self.path(file))
 
     def _set(self, controller: str, file: str, value: str) -> None:
         try:

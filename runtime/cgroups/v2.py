@@ -14,11 +14,16 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from runtime.cgroups import files
-from runtime.cgroups.parse import cpu_max, flat_keyed, io_stat, number, picked, pressure
+from runtime.cgroups.parse import cpu_max, flat_keyed, io_stat, number, ordered, pressure
 from runtime.errors import KernelFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+# What a sample takes of files with several lines, in their order.
+_CPU_STAT = ("usage_usec ", "nr_periods ", "nr_throttled ", "throttled_usec ")
+_MEMORY_STAT = ("\nfile ", "\ninactive_file ")
+_OOM_KILL = ("\noom_kill ",)
 
 
 class UnifiedCgroup:
@@ -141,28 +146,25 @@ class UnifiedCgroup:
     def oom_kills(self) -> int:
         return flat_keyed(self._try("memory.events")).get("oom_kill", 0)
 
-    def counters(self, read: Callable[[str], str] = files.read) -> dict[str, Any]:
+    def counters(self, read: Callable[[str], str] | None = None) -> dict[str, Any]:
         """StatsSample's fields that the group knows; `read` may keep its files open."""
-
-        def get(*where: str) -> str:
-            return self._try(*where, read=read)
-
-        cpu = flat_keyed(get("cpu.stat"))
+        get = read or self._try
+        used, periods, throttled, time_throttled = ordered(get("cpu.stat"), _CPU_STAT)
         result: dict[str, Any] = {
-            "cpu_usage": cpu.get("usage_usec", 0) * 1000,
-            "cpu_periods": cpu.get("nr_periods", 0),
-            "cpu_throttled_periods": cpu.get("nr_throttled", 0),
-            "cpu_throttled_time": cpu.get("throttled_usec", 0) * 1000,
+            "cpu_usage": used * 1000,
+            "cpu_periods": periods,
+            "cpu_throttled_periods": throttled,
+            "cpu_throttled_time": time_throttled * 1000,
             "cpu_limit": cpu_max(get("cpu.max") or "max"),
         }
         if text := get("memory.current"):
-            stat = picked(get("memory.stat"), ("inactive_file", "file"))
-            result["memory"] = max(int(text) - stat.get("inactive_file", 0), 0)
-            result["memory_cache"] = stat.get("file", 0)
+            cache, inactive = ordered(get("memory.stat"), _MEMORY_STAT)
+            result["memory"] = max(int(text) - inactive, 0)
+            result["memory_cache"] = cache
             result["memory_limit"] = number(get("memory.max") or "max")
             result["memory_peak"] = number(get("memory.peak") or "0")
             result["swap"] = number(get("memory.swap.current") or "0")
-            result["oom_kills"] = flat_keyed(get("memory.events")).get("oom_kill", 0)
+            (result["oom_kills"],) = ordered(get("memory.events"), _OOM_KILL)
         if text := get("pids.current"):
             result["pids"] = int(text)
             result["pids_limit"] = number(get("pids.max") or "max")
@@ -174,6 +176,9 @@ class UnifiedCgroup:
         }
         return result
 
+    def path(self, file: str) -> str:
+        return f"{self.directory}/{file}"
+
     # -- files --------------------------------------------------------------------------------
 
     def read(self, controller: str, file: str) -> str:
@@ -182,11 +187,8 @@ class UnifiedCgroup:
     def write(self, controller: str, file: str, value: str) -> None:
         files.write(f"{self.directory}/{file}", value)
 
-    def _try(self, file: str, *, read: Callable[[str], str] = files.read) -> str:
-        try:
-            return read(f"{self.directory}/{file}")
-        except OSError:
-            return ""
+    def _try(self, file: str) -> str:
+        return files.look(self.path(file))
 
     def _set(self, file: str, value: str) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Unpack
@@ -16,6 +16,7 @@ from runtime.engine.diff import Change
 from runtime.engine.diff import changes as upper_changes
 from runtime.engine.execs import ExecRequest, Execs
 from runtime.engine.files import Files
+from runtime.engine.gauges import Gauges
 from runtime.engine.joining import Joining
 from runtime.engine.layers import MergedTree
 from runtime.engine.lifecycle import Lifecycle, Trace
@@ -91,7 +92,8 @@ class Engine:
             config, bundles=self.bundles, images=self.images, observer=self._observer
         )
         self.saving = Saving(self.images)
-        self._meter = Meter(config, bundles=self.bundles, cgroups=self.cgroups, wiring=wiring)
+        self._meter = Meter(config, cgroups=self.cgroups)
+        self._gauges = Gauges(bundles=self.bundles, cgroups=self.cgroups, wiring=wiring)
 
     # -- actions: see Lifecycle, Removal and Changes for what each raises ---------------------------------
 
@@ -188,8 +190,9 @@ class Engine:
                 logger.exception("Volume %s is filled in part.", volume.name)
 
     def close(self) -> None:
-        """Give back the sockets that the networks hold."""
+        """Give back the sockets that the networks hold, and the files of samples."""
         self.networks.close()
+        self._gauges.close()
 
     def exits(self, container_id: str) -> list[ExitRecord]:
         return self.bundles.exits(container_id)
@@ -200,7 +203,12 @@ class Engine:
     # -- readings -------------------------------------------------------------------------------
 
     def stats(self, container_id: str) -> StatsSample:
-        return self._meter.stats(container_id)
+        """One reading of a container. Raises NotFound when it does not run."""
+        return self._gauges.read(container_id)
+
+    def stats_of(self, ids: Collection[str]) -> list[StatsSample]:
+        """One reading of each that runs: cheaper than one after the other."""
+        return self._gauges.read_all(ids)
 
     def host_sample(self) -> HostSample:
         return self._meter.host()

@@ -1,4 +1,4 @@
-"""Readings: of one container, of the host, and what the host is."""
+"""Readings of the host, and what it is."""
 
 from __future__ import annotations
 
@@ -7,72 +7,22 @@ import platform
 import time
 from typing import Any
 
-from runtime.cgroups.kept import KeptFiles
 from runtime.cgroups.manager import CgroupManager
 from runtime.engine import userns
 from runtime.engine.planning import boot_id
-from runtime.engine.wiring import Wiring
-from runtime.errors import NotFound
 from runtime.kernel import capabilities
-from runtime.model.stats import HostSample, StatsSample
-from runtime.store.bundles import BundleStore
+from runtime.model.stats import HostSample
 from runtime.store.paths import Config
 
-_COUNTERS = ("rx_bytes", "tx_bytes", "rx_packets", "tx_packets")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Meter:
-    def __init__(
-        self, config: Config, *, bundles: BundleStore, cgroups: CgroupManager, wiring: Wiring
-    ) -> None:
+    """The host's. Containers are read by `Gauges`."""
+
+    def __init__(self, config: Config, *, cgroups: CgroupManager) -> None:
         self._config = config
-        self._bundles = bundles
         self._cgroups = cgroups
-        self._wiring = wiring
-        # id -> when its specification was written, and the host ends of its interfaces
-        self._links: dict[str, tuple[int, tuple[str, ...]]] = {}
-        self._files = KeptFiles()
-
-    def stats(self, container_id: str) -> StatsSample:
-        """One reading. Raises NotFound when the container has no groups: it does not run."""
-        self._files.sweep()
-        group = self._cgroups.open(container_id)
-        counters = group.counters(self._files.read)
-        if not counters.get("cpu_usage") and not group.exists():
-            self._links.pop(container_id, None)
-            raise NotFound(f"Container {container_id[:12]} does not run.", id=container_id)
-        # The host's end receives what the container sends.
-        sent, received, packets_sent, packets_received = self._network(container_id)
-        return StatsSample(
-            id=container_id,
-            time=time.time(),
-            net_rx=received,
-            net_tx=sent,
-            net_rx_packets=packets_received,
-            net_tx_packets=packets_sent,
-            **counters,
-        )
-
-    def _network(self, container_id: str) -> tuple[int, int, int, int]:
-        """(rx bytes, tx bytes, rx packets, tx packets) of the host's ends."""
-        written = self._bundles.written(container_id)
-        known = self._links.get(container_id)
-        if known is None or known[0] != written:
-            # Its networks change while it runs.
-            known = written, self._wiring.links(self._bundles.spec(container_id))
-            self._links[container_id] = known
-        totals = [0, 0, 0, 0]
-        for link in known[1]:
-            for index, name in enumerate(_COUNTERS):
-                totals[index] += self._count(f"/sys/class/net/{link}/statistics/{name}")
-        return totals[0], totals[1], totals[2], totals[3]
-
-    def _count(self, path: str) -> int:
-        try:
-            return int(self._files.read(path))
-        except (OSError, ValueError):
-            return 0
 
     def host(self) -> HostSample:
         """One reading of the whole machine."""

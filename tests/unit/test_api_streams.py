@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -34,13 +34,12 @@ class Source:
         self._running = running
         self._reads = 0
 
-    def stats(self, container_id: str) -> StatsSample:
-        if container_id != self._running:
-            raise NotFound("gone")
+    def stats_of(self, ids: Collection[str]) -> list[StatsSample]:
+        if self._running not in ids:
+            return []
         self._reads += 1
-        return StatsSample(
-            id=container_id, time=1000.0 + self._reads, cpu_usage=self._reads * 5 * 10**8
-        )
+        used = self._reads * 5 * 10**8
+        return [StatsSample(id=self._running, time=1000.0 + self._reads, cpu_usage=used)]
 
     def host_sample(self) -> HostSample:
         raise NotFound("not asked for")

@@ -14,7 +14,7 @@ from runtime.cgroups.parse import (
     flat_keyed,
     io_stat,
     number,
-    picked,
+    ordered,
     pressure,
 )
 from runtime.errors import SpecInvalid, Unsupported
@@ -116,11 +116,12 @@ def test_setting_defaults() -> None:
 
 def test_some_lines_are_picked_from_a_long_file() -> None:
     text = "cache 1\ntotal_cache 22\nrss 3\ntotal_swap 4"
-    assert picked(text, ("cache", "total_cache", "total_swap", "swap")) == {
-        "cache": 1,
-        "total_cache": 22,
-        "total_swap": 4,
-    }
+    assert ordered(text, ("cache ", "\ntotal_cache ", "\nswap ", "\ntotal_swap ")) == [1, 22, 0, 4]
+
+
+def test_another_order_of_the_lines_is_found_too() -> None:
+    assert ordered("b 2\na 1\n", ("a ", "b ")) == [1, 2]
+    assert ordered("", ("a ",)) == [0]
 
 
 def test_formats() -> None:

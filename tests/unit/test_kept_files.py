@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cgroups import kept
+from runtime.cgroups import files
 from runtime.cgroups.kept import KeptFiles
 
 
@@ -15,54 +15,45 @@ def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+def kept_in(directory: Path | str) -> KeptFiles:
+    return KeptFiles(lambda name: f"{directory}/{name}")
+
+
 def test_a_file_is_read_anew_but_not_opened_anew(tmp_path: Path) -> None:
     path = tmp_path / "counter"
     path.write_text("1\n")
-    files = KeptFiles()
-    assert files.read(str(path)) == "1\n"
+    kept = kept_in(tmp_path)
+    assert kept.read("counter") == "1\n"
     before = open_files()
     with path.open("r+") as same:
         same.write("22\n")
-    assert files.read(str(path)) == "22\n"
+    assert kept.read("counter") == "22\n"
     assert open_files() == before
-    files.close()
+    kept.close()
     assert open_files() == before - 1
+    assert len(kept) == 0
 
 
 def test_a_kernel_file_is_generated_anew() -> None:
-    files = KeptFiles()
-    first = files.read("/proc/uptime")
-    while files.read("/proc/uptime") == first:
+    kept = kept_in("/proc")
+    first = kept.read("uptime")
+    while kept.read("uptime") == first:
         pass
-    files.close()
+    kept.close()
 
 
-def test_a_file_that_is_not_there_is_an_error() -> None:
-    with pytest.raises(FileNotFoundError):
-        KeptFiles().read("/proc/no/such/file")
+def test_a_file_that_is_not_there_is_empty() -> None:
+    kept = kept_in("/proc/no/such")
+    assert kept.read("file") == ""
+    assert KeptFiles(lambda _: "").read("of.no.controller") == ""
+    assert len(kept) == 0
 
 
-def test_what_nobody_reads_any_more_is_closed(
+def test_a_file_longer_than_one_read_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in "ab":
-        (tmp_path / name).write_text(name)
-    monkeypatch.setattr(kept, "_UNUSED", 0.0)
-    files = KeptFiles()
-    files.read(f"{tmp_path}/a")
-    before = open_files()
-    for _ in range(3):
-        files.read(f"{tmp_path}/b")
-        files.sweep()
-    assert open_files() == before, "b is open instead of a"
-    files.close()
-
-
-def test_above_the_most_files_are_read_without_keeping_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "a").write_text("a")
-    monkeypatch.setattr(kept, "_MOST", 0)
-    before = open_files()
-    assert KeptFiles().read(f"{tmp_path}/a") == "a"
-    assert open_files() == before
+    monkeypatch.setattr(files, "SIZE", 4)
+    (tmp_path / "long").write_text("123456789")
+    kept = kept_in(tmp_path)
+    assert [kept.read("long") for _ in range(2)] == ["123456789"] * 2
+    kept.close()

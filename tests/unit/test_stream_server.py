@@ -7,7 +7,7 @@ import json
 import os
 import stat
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import replace
@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from runtime.errors import NotFound
 from runtime.model.stats import HostSample, StatsSample
 from runtime.store.logs import STDERR, STDOUT, LogLine, LogWriter
 from runtime.store.paths import Config
@@ -40,9 +39,10 @@ class Source:
     def __init__(self) -> None:
         self.reads = 0
 
-    def stats(self, container_id: str) -> StatsSample:
-        if container_id != A:
-            raise NotFound("gone")
+    def stats_of(self, ids: Collection[str]) -> list[StatsSample]:
+        return [self.stats()] if A in ids else []
+
+    def stats(self) -> StatsSample:
         self.reads += 1
         return StatsSample(id=A, time=1000.0 + self.reads, cpu_usage=self.reads * 10**9)
 
@@ -165,7 +165,7 @@ async def test_the_past_is_told_of_one_of_all_and_of_the_host(
     server: Path, source: Source, history: History
 ) -> None:
     for second in (0, 10):
-        history.look(A, source.stats(A))
+        history.look(A, source.stats())
         history.look_at_host(replace(source.host_sample(), time=1000.0 + second))
     assert [one["time"] for one in json.loads(await stream_client.history(A))] == [1002.0]
     assert list(json.loads(await stream_client.history("all"))) == [A]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from runtime.errors import NotFound
 from runtime.model.stats import StatsSample
 from workers.watcher.facts import WALK_PAUSE, WALK_SHARE, Facts, matters, sample_facts
 
@@ -35,10 +35,8 @@ class World:
             clock=lambda: self.time,
         )
 
-    def stats(self, container_id: str) -> StatsSample:
-        if container_id not in self.samples:
-            raise NotFound("gone")
-        return self.samples[container_id]
+    def stats_of(self, ids: Collection[str]) -> list[StatsSample]:
+        return [self.samples[i] for i in ids if i in self.samples]
 
     def writable_usage(self, container_id: str) -> Any:
         self.walked.append(container_id)

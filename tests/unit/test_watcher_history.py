@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -19,8 +20,8 @@ class Engine:
     def __init__(self, sample: StatsSample) -> None:
         self._sample = sample
 
-    def stats(self, container_id: str) -> StatsSample:
-        return self._sample
+    def stats_of(self, ids: Collection[str]) -> list[StatsSample]:
+        return [self._sample for _ in ids]
 
     def host_sample(self) -> HostSample:
         raise AssertionError

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Collection
+from dataclasses import fields, replace
 
 import pytest
 
-from runtime.errors import NotFound
-from runtime.model.stats import HostSample, StatsSample
-from workers.watcher.stats import Sampler, host_data, stats_data
+from runtime.model.stats import HostSample, StatsData, StatsSample
+from workers.watcher.stats import Sampler, host_data, stats_data, stats_text
 
 A, B = "a" * 64, "b" * 64
 FIRST = StatsSample(id=A, time=1000.0, cpu_usage=10_000_000_000, memory=256, memory_limit=1024)
@@ -48,6 +48,35 @@ def test_no_rate_without_a_fitting_sample_before(now: StatsSample) -> None:
     assert stats_data(now, FIRST)["cpu_percent"] == 0.0
 
 
+@pytest.mark.parametrize(
+    ("now", "before"),
+    [
+        pytest.param(FIRST, None, id="the first"),
+        pytest.param(
+            StatsSample(
+                id=A,
+                time=1001.5,
+                cpu_usage=10_700_000_001,
+                cpu_limit=1.5,
+                cpu_periods=7,
+                cpu_throttled_periods=3,
+                memory=10**12,
+                memory_limit=2**62 - 1,
+                net_rx=3_000_000_000_000,
+                block_write=1,
+                pressure={"cpu.some.avg10": 1.25, "io.full.avg10": 0.0},
+            ),
+            FIRST,
+            id="one of everything",
+        ),
+        pytest.param(replace(FIRST, time=1001.0, cpu_usage=5), FIRST, id="after a restart"),
+    ],
+)
+def test_the_quick_json_is_that_of_the_fields(now: StatsSample, before: StatsSample | None) -> None:
+    assert json.loads(stats_text(now, before)) == stats_data(now, before)
+    assert stats_data(now, before).keys() == {f.name for f in fields(StatsData)}
+
+
 def test_each_busy_core_of_the_host_is_a_hundred_percent() -> None:
     before = HostSample(1000.0, 10.0, 100.0, 2, 1000, 600, 100, 50, 0, 0, 0.5)
     now = replace(before, time=1001.0, cpu_busy=12.0, cpu_total=102.0, net_rx=10)
@@ -62,10 +91,8 @@ class Source:
     def __init__(self) -> None:
         self.now = FIRST
 
-    def stats(self, container_id: str) -> StatsSample:
-        if container_id != A:
-            raise NotFound("gone")
-        return self.now
+    def stats_of(self, ids: Collection[str]) -> list[StatsSample]:
+        return [self.now] if A in ids else []
 
     def host_sample(self) -> HostSample:
         return HostSample(1000.0, 1.0, 2.0, 2, 1000, 600, 100, 50, 0, 0, 0.5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Protocol
 
 from runtime.errors import EngineError
@@ -21,7 +21,7 @@ PATHS = 5  # largest paths kept
 
 
 class UsageSource(Protocol):
-    def stats(self, container_id: str) -> StatsSample: ...
+    def stats_of(self, ids: Collection[str]) -> list[StatsSample]: ...
 
     def writable_usage(self, container_id: str) -> Any: ...
 
@@ -56,12 +56,8 @@ class Facts:
     def round(self, active: Iterable[str]) -> None:
         """Read every running container once, and walk at most one writable layer."""
         ids = set(active)
-        for container_id in ids:
-            try:
-                sample = self._source.stats(container_id)
-            except (EngineError, OSError) as error:
-                logger.debug("No facts about %s: %s", container_id[:12], error)
-                continue
+        for sample in self._source.stats_of(ids):
+            container_id = sample.id
             before = self._last.get(container_id)
             self._tell(container_id, sample_facts(sample, before))
             self._looked(container_id, sample)

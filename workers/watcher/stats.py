@@ -6,27 +6,34 @@ Rates come from two samples of the same container. Nothing is read while nobody 
 from __future__ import annotations
 
 import json
-import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any, Protocol
 
-from runtime.errors import EngineError
 from runtime.model.stats import HostSample, StatsSample
-
-logger = logging.getLogger(__name__)
 
 # Two samples further apart than this tell about the past, not about now.
 LONGEST_SPAN = 10.0  # seconds
 
 _STATS_FIELDS = tuple(f.name for f in fields(StatsSample))
 _HOST_FIELDS = tuple(f.name for f in fields(HostSample))
-_RATES = (
-    ("net_rx_rate", "net_rx"),
-    ("net_tx_rate", "net_tx"),
-    ("block_read_rate", "block_read"),
-    ("block_write_rate", "block_write"),
+_DERIVED = (
+    "memory_percent",
+    "cpu_percent",
+    "throttled_percent",
+    "net_rx_rate",
+    "net_tx_rate",
+    "block_read_rate",
+    "block_write_rate",
+)
+_NUMBERS = tuple(name for name in _STATS_FIELDS if name not in ("id", "pressure"))
+_values = attrgetter(*_STATS_FIELDS)
+_numbers = attrgetter(*_NUMBERS)
+# JSON writes numbers as Python does.
+_TEMPLATE = (
+    '{"id":"%s",' + "".join(f'"{name}":%r,' for name in (*_NUMBERS, *_DERIVED)) + '"pressure":%s}'
 )
 
 # json.dumps would make an encoder per sample.
@@ -36,7 +43,7 @@ _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 class StatsSource(Protocol):
     """The part of the engine that reads."""
 
-    def stats(self, container_id: str) -> StatsSample: ...
+    def stats_of(self, ids: Collection[str]) -> list[StatsSample]: ...
 
     def host_sample(self) -> HostSample: ...
 
@@ -50,26 +57,52 @@ def stats_data(
     `*_rate` bytes per second, `throttled_percent` the share of scheduling periods that were throttled.
     Rates are 0 when there is no sample within `longest` seconds before, or when a restart set the counters back.
     """
-    data: dict[str, Any] = {name: getattr(sample, name) for name in _STATS_FIELDS}
+    return {
+        **dict(zip(_STATS_FIELDS, _values(sample), strict=True)),
+        **dict(zip(_DERIVED, _derived(sample, before, longest), strict=True)),
+    }
+
+
+def stats_text(sample: StatsSample, before: StatsSample | None) -> str:
+    """`stats_data` as JSON, in half the time: each second of each container somebody waits for it."""
+    pressure = _encode(sample.pressure) if sample.pressure else "{}"
+    return _TEMPLATE % (
+        sample.id,
+        *_numbers(sample),
+        *_derived(sample, before, LONGEST_SPAN),
+        pressure,
+    )
+
+
+def _derived(
+    sample: StatsSample, before: StatsSample | None, longest: float
+) -> tuple[float, float, float, float, float, float, float]:
+    """In the order of _DERIVED."""
     limit = sample.memory_limit
-    data["memory_percent"] = round(100 * sample.memory / limit, 2) if limit else 0.0
-    data["cpu_percent"] = data["throttled_percent"] = 0.0
-    for rate, _ in _RATES:
-        data[rate] = 0.0
-    if before is None or not 0 < (span := sample.time - before.time) <= longest:
-        return data
-    busy = sample.cpu_usage - before.cpu_usage
-    if busy < 0:
-        return data
-    data["cpu_percent"] = round(busy / span / 1e7, 2)
-    for rate, counter in _RATES:
-        grown = getattr(sample, counter) - getattr(before, counter)
-        data[rate] = round(max(0, grown) / span, 1)
-    periods = sample.cpu_periods - before.cpu_periods
-    if periods > 0:
-        throttled = sample.cpu_throttled_periods - before.cpu_throttled_periods
-        data["throttled_percent"] = round(100 * max(0, throttled) / periods, 1)
-    return data
+    memory = round(100 * sample.memory / limit, 2) if limit else 0.0
+    if (
+        before is None
+        or not 0 < (span := sample.time - before.time) <= longest
+        or (busy := sample.cpu_usage - before.cpu_usage) < 0
+    ):
+        return memory, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    throttled = 0.0
+    if (periods := sample.cpu_periods - before.cpu_periods) > 0:
+        grown = sample.cpu_throttled_periods - before.cpu_throttled_periods
+        throttled = round(100 * max(0, grown) / periods, 1)
+    return (
+        memory,
+        round(busy / span / 1e7, 2),
+        throttled,
+        _rate(sample.net_rx - before.net_rx, span),
+        _rate(sample.net_tx - before.net_tx, span),
+        _rate(sample.block_read - before.block_read, span),
+        _rate(sample.block_write - before.block_write, span),
+    )
+
+
+def _rate(grown: int, span: float) -> float:
+    return round(grown / span, 1) if grown > 0 else 0.0
 
 
 def host_data(
@@ -116,25 +149,23 @@ class Sampler:
         self._last: dict[str, StatsSample] = {}
         self._last_host: HostSample | None = None
 
-    def sample(self, ids: Iterable[str]) -> dict[str, str]:
+    def sample(self, ids: Collection[str]) -> dict[str, str]:
         """One reading of each container that has one, as JSON objects by id.
 
         A container that is gone or cannot be read is left out: the next reconcile tells why.
         """
         encoded: dict[str, str] = {}
-        for container_id in ids:
-            try:
-                now = self._source.stats(container_id)
-            except (EngineError, OSError) as error:
-                logger.debug("No stats of %s: %s", container_id[:12], error)
-                self._last.pop(container_id, None)
-                continue
+        for now in self._source.stats_of(ids):
+            container_id = now.id
             before = self._last.get(container_id)
             if before is None or now.time - before.time > LONGEST_SPAN:
                 before = self._earlier(container_id)
-            data = stats_data(now, before)
+            encoded[container_id] = stats_text(now, before)
             self._last[container_id] = now
-            encoded[container_id] = _encode(data)
+        if len(encoded) < len(ids):
+            for container_id in ids:
+                if container_id not in encoded:
+                    self._last.pop(container_id, None)
         self._forget()
         return encoded
 

@@ -29,7 +29,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -107,7 +107,7 @@ class StreamServer:
         sampler: Sampler,
         executor: Executor,
         history: History,
-        running: Callable[[], Iterable[str]],
+        running: Callable[[], Collection[str]],
         logs_dir: Callable[[str], Path],
         run_dir: Callable[[str], Path],
         ended: Callable[[str], bool],
