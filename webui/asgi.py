@@ -14,11 +14,8 @@ from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
 from webui.core.bodies import BodyHandler  # noqa: E402
-from webui.core.dispatch import celery_app  # noqa: E402
 from webui.core.origin import SameOrigin  # noqa: E402
 from webui.live.routing import websocket_urlpatterns  # noqa: E402
-
-celery_app()  # now, so that the first operation does not wait for it
 
 application = ProtocolTypeRouter(
     {

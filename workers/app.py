@@ -25,9 +25,9 @@ def _make() -> Celery:
     """The application, with Django set up: whoever imports it may import models from then on."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "workers.settings")
     django.setup()
-    from webui.core.dispatch import broker_url  # noqa: PLC0415 - imports models
+    from webui.core.broker import broker_url, queue_of  # noqa: PLC0415 - needs the settings
 
-    queue = f"host.{instance.host_id()}"
+    queue = queue_of(instance.host_id())
     # Celery's own Django fix-up closes connections around every task and imports management commands;
     # the base task looks after connections itself.
     made = Celery("slipway", fixups=(), set_as_current=True)

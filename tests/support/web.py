@@ -18,7 +18,7 @@ from webui.accounts.services import token_create
 from webui.containers.models import Container
 from webui.containers.requests import ContainerRequest
 from webui.containers.services import container_create
-from webui.core import dispatch
+from webui.core import broker
 from webui.hosts.models import Host
 from webui.images.models import Image, Reference
 from webui.networks.models import Network
@@ -68,13 +68,13 @@ class Site:
         Reference.objects.create(host=self.host, image=image, name=f"docker.io/{reference}")
         return image
 
-    # -- the seam to Celery -------------------------------------------------------------------
+    # -- the seam to the worker ---------------------------------------------------------------
 
-    def send_task(self, kind: str, args: list[str], queue: str, **_: Any) -> None:
-        self.sent.append((kind, args[0], queue))
+    def put(self, host_id: str, kind: str, operation_id: str) -> None:
+        self.sent.append((kind, operation_id, broker.queue_of(host_id)))
         if self.work is None:
             return
-        operation = operation_claim(operation_id=args[0], worker="test")
+        operation = operation_claim(operation_id=operation_id, worker="test")
         assert operation is not None
         try:
             operation_succeed(operation=operation, result=self.work(operation))
@@ -167,5 +167,5 @@ def close_connections() -> None:
 def site(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Site:
     """Transactions really commit here: what is sent to the worker is sent on commit."""
     made = Site()
-    monkeypatch.setattr(dispatch, "celery_app", lambda: made)
+    monkeypatch.setattr(broker, "put", made.put)
     return made

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from django.utils import timezone
@@ -18,8 +15,6 @@ from workers.watcher.sweep import LONGEST_WAIT, STALE, UNCLAIMED, Sweep
 pytestmark = pytest.mark.django_db(transaction=True)
 
 DEAD = "1.1.00000000"
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 class Broker:
@@ -141,21 +136,3 @@ def test_another_hosts_operations_are_not_ours(broker: Broker, host: Host) -> No
     other = Host.objects.create(pk="e" * 32, name="there")
     running(other, DEAD)
     assert broker.after(0) == 0
-
-
-def test_a_watcher_that_has_nothing_to_send_has_not_loaded_celery(tmp_path: Path) -> None:
-    program = (
-        "import sys, django; django.setup(); import workers.watcher.build; print(*sys.modules)"
-    )
-    env = {"DJANGO_SETTINGS_MODULE": "workers.settings", "SLIPWAY_ROOT": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=env,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    loaded = done.stdout.split()
-    assert "workers.watcher.sweep" in loaded
-    assert "celery" not in loaded

@@ -8,82 +8,43 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
 from uuid import UUID
 
 import redis
 from django.conf import settings
 from django.db.models import QuerySet
 
+from webui.core import broker
 from webui.core.prepared import prepared
 from webui.live import sender
 from webui.operations.models import Operation
-
-if TYPE_CHECKING:
-    from celery import Celery
 
 logger = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
 
-_TIMEOUT = 1.0  # seconds for the broker to take a message; the watcher sends what it did not take
+_TIMEOUT = 1.0  # seconds for Redis to take a subscription
 _FALLBACK = 1.0  # seconds between looks at the database while Redis is silent
-
-
-@functools.cache
-def celery_app() -> Celery:
-    """A producer only: it knows no task, just the broker."""
-    # It takes 7 MB, and the watcher, which sends what was not sent in time, may never need it.
-    from celery import Celery  # noqa: PLC0415
-
-    app = Celery("slipway-web", fixups=(), set_as_current=False)
-    app.conf.update(
-        broker_url=broker_url(settings.ENVIRONMENT.redis),
-        broker_transport_options={
-            "socket_timeout": _TIMEOUT,
-            "socket_connect_timeout": _TIMEOUT,
-            "max_retries": 0,
-        },
-        task_serializer="json",
-        task_ignore_result=True,
-        broker_pool_limit=4,
-    )
-    return app
-
-
-def broker_url(url: str) -> str:
-    """A Redis URL as Celery spells it."""
-    parts = urlsplit(url)
-    if parts.scheme != "unix":
-        return url
-    database = parse_qs(parts.query).get("db", ["0"])[0]
-    return f"redis+socket://{parts.path}?virtual_host={database}"
 
 
 def send(operation: Operation) -> None:
     """Put the operation into its host's queue. With the broker down it stays pending, and the watcher
     sends it as soon as that is back.
     """
-    from kombu.exceptions import OperationalError  # noqa: PLC0415 - comes with Celery
-
     try:
-        celery_app().send_task(
-            operation.kind,
-            args=[str(operation.pk)],
-            argsrepr=str(operation.pk),
-            queue=f"host.{operation.host_id}",
-            retry=False,
-            ignore_result=True,
-        )
-    except (OperationalError, redis.RedisError, OSError) as error:
+        broker.put(operation.host_id, operation.kind, str(operation.pk))
+    except (redis.RedisError, OSError) as error:
         logger.warning("Operation %s waits for the broker: %s", operation.pk, error)
 
 
 @functools.cache
 def redis_client() -> redis.Redis:
     return redis.Redis.from_url(
-        settings.ENVIRONMENT.redis, socket_timeout=None, socket_connect_timeout=_TIMEOUT
+        settings.ENVIRONMENT.redis,
+        socket_timeout=None,
+        socket_connect_timeout=_TIMEOUT,
+        **sender.TERSE,
     )
 
 

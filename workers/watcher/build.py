@@ -7,7 +7,7 @@ from typing import Any
 from runtime.kernel import procfs
 from runtime.model.stats import StatsSample
 from webui.containers.replica import container_usage
-from webui.core.dispatch import celery_app
+from webui.core import broker
 from workers import instance
 from workers.watcher.facts import Facts
 from workers.watcher.history import History
@@ -55,7 +55,5 @@ def write_usage(container_id: str, usage: dict[str, Any]) -> None:
 
 
 def send(kind: str, operation_id: str) -> None:
-    """Put an operation into this host's queue. Raises what kombu raises, soon, when Redis is away."""
-    celery_app().send_task(
-        kind, args=[operation_id], queue=f"host.{instance.host_id()}", retry=False
-    )
+    """Put an operation into this host's queue. Raises RedisError or OSError, soon, when Redis is away."""
+    broker.put(instance.host_id(), kind, operation_id)

@@ -13,6 +13,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.utils import timezone
+from redis.exceptions import RedisError
 
 from webui.operations.models import Operation
 from webui.operations.services import operation_fail
@@ -71,7 +72,7 @@ class Sweep:
         wait = min(self._waits[operation.pk] * 2, LONGEST_WAIT)
         try:
             self._send(operation.kind, str(operation.pk))
-        except Exception as error:  # noqa: BLE001 - kombu's own tree, and whatever the transport raises
+        except (RedisError, OSError) as error:
             # As soon as the broker answers, not after a wait that grew while it was away.
             self._due[operation.pk] = now
             if not self._broker_down:
