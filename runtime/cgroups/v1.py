@@ -11,6 +11,7 @@ import errno
 import os
 import signal
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from runtime.cgroups import files
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 # Groups that are made only when a limit asks for them: entering a cpuset costs more than all others.
 ON_DEMAND = frozenset({"cpuset"})
 
-_TRIES = 3  # to let go of what could not be frozen: not every error comes again
+_THAWS = 3  # tries: what is frozen hears nothing, and not every error comes again
 
 # What a sample takes of files with several lines, in their order.
 _CPU_STAT = ("nr_periods ", "nr_throttled ", "throttled_time ")
@@ -107,13 +108,8 @@ class LegacyCgroup:
         try:
             self._freeze()
         except BaseException:
-            # Nobody would: it counts as running.
-            for _ in range(_TRIES):
-                try:
-                    self.thaw()
-                    break
-                except KernelFailure:
-                    continue
+            with suppress(KernelFailure):
+                self.thaw()  # nobody else would: it counts as running
             raise
 
     def _freeze(self) -> None:
@@ -132,12 +128,15 @@ class LegacyCgroup:
     def thaw(self) -> None:
         if "freezer" not in self.paths:
             return
-        try:
-            self._set("freezer", "freezer.state", "THAWED")
-        except KernelFailure:
-            if os.path.isdir(self.paths["freezer"]):
-                raise
-            # Its monitor removes a group whose processes have ended, at any moment.
+        for left in reversed(range(_THAWS)):
+            try:
+                self._set("freezer", "freezer.state", "THAWED")
+                return
+            except KernelFailure:
+                if not os.path.isdir(self.paths["freezer"]):
+                    return  # its monitor removes a group whose processes have ended, at any moment
+                if not left:
+                    raise
 
     def frozen(self) -> bool:
         try:

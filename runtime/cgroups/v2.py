@@ -20,6 +20,8 @@ from runtime.errors import KernelFailure
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+_THAWS = 3  # tries: what is frozen hears nothing, and not every error comes again
+
 # What a sample takes of files with several lines, in their order.
 _CPU_STAT = ("usage_usec ", "nr_periods ", "nr_throttled ", "throttled_usec ")
 _MEMORY_STAT = ("\nfile ", "\ninactive_file ")
@@ -113,12 +115,15 @@ class UnifiedCgroup:
             pause = min(pause * 2, 0.02)
 
     def thaw(self) -> None:
-        try:
-            self._set("cgroup.freeze", "0")
-        except KernelFailure:
-            if self.exists():
-                raise
-            # Its monitor removes a group whose processes have ended, at any moment.
+        for left in reversed(range(_THAWS)):
+            try:
+                self._set("cgroup.freeze", "0")
+                return
+            except KernelFailure:
+                if not self.exists():
+                    return  # its monitor removes a group whose processes have ended, at any moment
+                if not left:
+                    raise
 
     def frozen(self) -> bool:
         return flat_keyed(self._try("cgroup.events")).get("frozen", 0) == 1
