@@ -21,10 +21,12 @@ from runtime.store.files import read_json, write_json
 from runtime.store.leftovers import doom, give_up, half_made
 from runtime.store.locks import discard, locked
 from runtime.store.paths import Config
+from runtime.store.walk import beneath
 
 # Beside the content of a volume that is filled in place: what is still to be moved there. Not named after a process,
 # for whoever comes next goes on with it.
 _FILLING = "filling"
+_LOOK_UP = 64  # entries counted between two looks at the clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,35 @@ class VolumeRecord:
     name: str
     path: Path  # of the content
     created_at: float  # Unix seconds
+
+
+class Measuring:
+    """Counts the bytes on disk below a directory, some of the time."""
+
+    def __init__(self, directory: Path) -> None:
+        self.size = 0
+        self._entries = beneath(directory)
+        self._seen: set[tuple[int, int]] = set()
+
+    def go_on(self, seconds: float) -> bool:
+        """Count for about that long; True when everything is counted. Raises OSError when the directory is gone.
+
+        Files that come and go meanwhile may be counted or not. A file of several names is counted once.
+        """
+        until = time.monotonic() + seconds
+        for number, (_, entry, facts) in enumerate(self._entries, 1):
+            if facts.st_nlink == 1 or entry.is_dir(follow_symlinks=False) or self._is_new(facts):
+                self.size += facts.st_blocks * 512
+            if number % _LOOK_UP == 0 and time.monotonic() >= until:
+                return False
+        return True
+
+    def _is_new(self, facts: os.stat_result) -> bool:
+        file = (facts.st_dev, facts.st_ino)
+        if file in self._seen:
+            return False
+        self._seen.add(file)
+        return True
 
 
 class VolumeManager:
@@ -172,6 +203,14 @@ class VolumeManager:
     def exists(self, name: str) -> bool:
         return (self._config.volume(name) / "volume.json").exists()
 
+    def names(self) -> list[str]:
+        """Of all volumes, and without reading anything of them."""
+        try:
+            found = os.listdir(self._config.volumes)
+        except FileNotFoundError:
+            return []
+        return [name for name in found if VOLUME_NAME.fullmatch(name)]
+
     def list(self) -> list[VolumeRecord]:
         try:
             names = sorted(os.listdir(self._config.volumes))
@@ -206,29 +245,16 @@ class VolumeManager:
             if any(m.type == "volume" and m.source == name for m in spec.mounts):
                 yield container_id
 
+    def measuring(self, name: str) -> Measuring:
+        """A walk that tells its size. Raises NotFound, SpecInvalid."""
+        return Measuring(self.path(name))
+
     def usage(self, name: str) -> int:
-        """Bytes on disk. Files that vanish meanwhile are not counted."""
-        total = 0
-        pending = [str(self.path(name))]
-        seen: set[tuple[int, int]] = set()
-        while pending:
-            try:
-                entries = list(os.scandir(pending.pop()))
-            except OSError:
-                continue
-            for entry in entries:
-                try:
-                    info = entry.stat(follow_symlinks=False)
-                except OSError:
-                    continue
-                if info.st_nlink > 1 and not entry.is_dir(follow_symlinks=False):
-                    if (info.st_dev, info.st_ino) in seen:
-                        continue
-                    seen.add((info.st_dev, info.st_ino))
-                total += info.st_blocks * 512
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
-        return total
+        """Bytes on disk, walked at once. Raises NotFound, SpecInvalid, OSError."""
+        walk = self.measuring(name)
+        while not walk.go_on(1.0):
+            pass
+        return walk.size
 
     def _record(self, name: str) -> VolumeRecord:
         directory = self._config.volume(name)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from runtime.store.paths import Config
 from runtime.store.trees import remove_tree
+from runtime.store.walk import beneath
 
 _LARGEST = 20  # paths named in a usage
 _MOUNT_DIRECTORIES = ("dev", "etc", "proc", "sys")
@@ -84,36 +85,22 @@ def usage(config: Config, container_id: str) -> WritableUsage:
     """Walk the writable layer. Files that come and go meanwhile are passed over, and so is what lies so
     deep that it has no path (PATH_MAX, 4096 bytes).
     """
-    upper = str(config.bundle(container_id) / "upper")
     directories: dict[str, int] = {}
     total = files = 0
     seen: set[int] = set()
-    # Not os.walk: it recurses, and a container makes its directories as deep as it likes.
-    ahead = [("", upper)]
-    while ahead:
-        shown, path = ahead.pop()
-        holder = "/" + "/".join(shown.split("/")[1 : _DEPTH + 1])
-        try:
-            listing = os.scandir(path)
-        except OSError:
-            continue
-        with listing:
-            for entry in listing:
-                try:
-                    facts = entry.stat(follow_symlinks=False)
-                except OSError:
-                    continue
-                if stat.S_ISDIR(facts.st_mode):
-                    ahead.append((f"{shown}/{entry.name}", entry.path))
-                    continue
-                # A whiteout marks a deletion; it is not data.
-                if not stat.S_ISREG(facts.st_mode) or (facts.st_nlink > 1 and facts.st_ino in seen):
-                    continue
-                if facts.st_nlink > 1:
-                    seen.add(facts.st_ino)
-                size = facts.st_blocks * 512
-                files += 1
-                total += size
-                directories[holder] = directories.get(holder, 0) + size
+    try:
+        for directory, _, facts in beneath(config.bundle(container_id) / "upper"):
+            # A whiteout marks a deletion; it is not data.
+            if not stat.S_ISREG(facts.st_mode) or (facts.st_nlink > 1 and facts.st_ino in seen):
+                continue
+            if facts.st_nlink > 1:
+                seen.add(facts.st_ino)
+            size = facts.st_blocks * 512
+            files += 1
+            total += size
+            holder = "/" + "/".join(directory.split("/")[:_DEPTH])
+            directories[holder] = directories.get(holder, 0) + size
+    except FileNotFoundError:
+        pass  # it never started
     largest = heapq.nlargest(_LARGEST, directories.items(), key=lambda item: item[1])
     return WritableUsage(total, tuple(largest), files)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runtime.model.stats import StatsSample
-from workers.watcher.facts import WALK_PAUSE, WALK_SHARE, Facts, matters, sample_facts
+from workers.watcher.facts import WALK_PAUSE, WALK_QUICK, WALK_SHARE, Facts, matters, sample_facts
 
 A, B = "a" * 64, "b" * 64
 QUIET = StatsSample(id=A, time=1.0, memory_peak=1000)
@@ -98,6 +98,32 @@ def test_one_writable_layer_is_walked_at_a_time_and_rarely(world: World) -> None
     world.time += WALK_PAUSE
     world.facts.round([A, B])
     assert len(world.walked) == 3
+
+
+def test_what_ended_is_walked_once_also_when_it_was_never_read(world: World) -> None:
+    world.facts.ended(B)
+    assert world.walked == [B]
+    assert world.told == [(B, {"writable_bytes": 5, "writable_paths": [["/data", 5]]})]
+    world.facts.round([])
+    world.time += WALK_PAUSE
+    world.facts.round([])
+    assert world.walked == [B]
+
+
+def test_what_ended_while_the_disk_rests_is_walked_later_and_first(world: World) -> None:
+    world.facts.round([A])
+    world.facts.ended(B)
+    assert world.walked == [A], "a rest follows each walk"
+    world.time += world.walk_takes * WALK_SHARE + WALK_PAUSE
+    world.facts.round([A])
+    assert world.walked == [A, B]
+
+
+def test_quick_walks_need_no_rest(world: World) -> None:
+    world.walk_takes = WALK_QUICK / 2
+    for number in range(20):
+        world.facts.ended(f"{number:064x}")
+    assert len(world.walked) == 20
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -119,6 +120,20 @@ def test_the_hosts_side_of_an_end_is_cleared_once(world: World) -> None:
     world.engine.has(A, ended("exited", at=9.0))
     world.reconciler.round()
     assert world.engine.cleaned == [A, A]
+
+
+def test_an_end_is_told_once_and_soon_after_it(world: World) -> None:
+    told: list[str] = []
+    world.reconciler.on_end(told.append)
+    for container_id, at in ((A, time.time()), (B, 2.0)):
+        world.container(container_id)
+        world.engine.has(container_id, ended("exited", at=at))
+    world.reconciler.look(A)
+    world.reconciler.round()
+    assert told == [A], "of what ended long ago there is no news"
+    world.engine.has(A, ended("exited", at=time.time()))
+    world.reconciler.round()
+    assert told == [A, A]
 
 
 def test_an_event_about_a_container_that_is_gone_is_no_error(world: World) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from django.db import transaction
 from django.db.models import Prefetch, Q, QuerySet
 from django.utils import timezone
@@ -107,9 +109,18 @@ def volumes_unmade(*, host: Host, names: list[str]) -> None:
     rows.exclude(name__in=wanted).delete()
 
 
-def volume_measured(*, host: Host, name: str, size: int) -> None:
-    Volume.objects.filter(host=host, name=name).update(size=size, measured_at=timezone.now())
-    volume_publish(host=host, name=name)
+def volumes_mounted(*, host_id: str, containers: Collection[str]) -> set[str]:
+    """Names of those that any of these containers mounts."""
+    mounts = VolumeMount.objects.filter(volume__host_id=host_id, container__in=containers)
+    return set(mounts.values_list("volume__name", flat=True))
+
+
+def volume_measured(*, host_id: str, name: str, size: int) -> None:
+    """Bytes on disk, as found just now. One that is on the host and in no row has nobody who asks."""
+    rows = Volume.objects.filter(host_id=host_id, name=name)
+    rows.update(size=size, measured_at=timezone.now())
+    if volume := rows.select_related("host").first():
+        volume_publish(host=volume.host, name=name)
 
 
 def volume_publish(*, host: Host, name: str) -> None:

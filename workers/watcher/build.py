@@ -8,6 +8,7 @@ from runtime.kernel import procfs
 from runtime.model.stats import StatsSample
 from webui.containers.replica import container_usage
 from webui.core import broker
+from webui.volumes.services import volume_measured, volumes_mounted
 from workers import instance
 from workers.watcher.facts import Facts
 from workers.watcher.history import History
@@ -19,6 +20,7 @@ from workers.watcher.reconcile import Reconciler
 from workers.watcher.service import Watcher
 from workers.watcher.sweep import Sweep
 from workers.watcher.throttling import Throttling, throttling_record
+from workers.watcher.volumes import VolumeSizes
 
 
 def build() -> Watcher:
@@ -42,6 +44,11 @@ def build() -> Watcher:
         ),
         sweep=Sweep(host_id=host_id, send=send),
         facts=Facts(engine, write=write_usage, counted=kills.from_counter, looked=looked),
+        volumes=VolumeSizes(
+            engine.volumes,
+            mounted=lambda ids: volumes_mounted(host_id=host_id, containers=ids),
+            write=lambda name, size: volume_measured(host_id=host_id, name=name, size=size),
+        ),
         kills=kills,
         throttling=throttling,
         pressure=pressure,

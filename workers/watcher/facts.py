@@ -17,6 +17,7 @@ INTERVAL = 10.0  # seconds between two readings of everything
 WALK_PAUSE = 30.0  # seconds between two walks of one writable layer
 # A walk takes the disk's time in proportion to the files: after one, rest this many times as long.
 WALK_SHARE = 20
+WALK_QUICK = 0.02  # seconds; what takes no longer needs no rest
 PATHS = 5  # largest paths kept
 
 
@@ -52,9 +53,10 @@ class Facts:
         self._told: dict[str, dict[str, Any]] = {}
         self._walked: dict[str, float] = {}
         self._walk_after = 0.0
+        self._left: dict[str, None] = {}  # containers that have ended, and are to be walked
 
     def round(self, active: Iterable[str]) -> None:
-        """Read every running container once, and walk at most one writable layer."""
+        """Read every running container once, and walk the writable layer of at most one of them."""
         ids = set(active)
         for sample in self._source.stats_of(ids):
             container_id = sample.id
@@ -69,22 +71,38 @@ class Facts:
                 known.pop(container_id)
         self._walk(ids)
 
+    def ended(self, container_id: str) -> None:
+        """Walk what a container has left: one that ran shortly was not walked before, and the others have gone on
+        writing. The warning of what lies in no volume counts for as long as the container is there.
+        """
+        self._left[container_id] = None
+        self._walk_left()
+
+    def _walk_left(self) -> None:
+        while self._left and self._clock() >= self._walk_after:
+            container_id = next(iter(self._left))
+            del self._left[container_id]
+            self._walk_one(container_id)
+
     def _walk(self, ids: set[str]) -> None:
+        self._walk_left()
         now = self._clock()
         if now < self._walk_after:
             return
         due = [i for i in ids if now - self._walked.get(i, -WALK_PAUSE) >= WALK_PAUSE]
-        if not due:
-            return
-        container_id = min(due, key=lambda i: self._walked.get(i, 0.0))
-        self._walked[container_id] = now
+        if due:
+            self._walk_one(min(due, key=lambda i: self._walked.get(i, 0.0)))
+
+    def _walk_one(self, container_id: str) -> None:
+        now = self._walked[container_id] = self._clock()
         try:
             usage = self._source.writable_usage(container_id)
         except (EngineError, OSError) as error:
             logger.debug("No usage of %s: %s", container_id[:12], error)
             return
         took = self._clock() - now
-        self._walk_after = self._clock() + took * WALK_SHARE
+        if took > WALK_QUICK:
+            self._walk_after = self._clock() + took * WALK_SHARE
         paths = [[str(path), int(size)] for path, size in usage.paths[:PATHS]]
         self._tell(container_id, {"writable_bytes": usage.total, "writable_paths": paths})
 

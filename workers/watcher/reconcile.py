@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from django.db import DatabaseError
@@ -40,6 +42,10 @@ REPLICA = (
 )
 
 
+# A watcher that begins sees all ends at once; what ended before that was told by the one before it.
+_NEWS = 600.0  # seconds
+
+
 class FactSource(Protocol):
     """The part of the engine that tells what is."""
 
@@ -59,10 +65,15 @@ class Reconciler:
         self._engine = engine
         self._host_id = host_id
         self._policy = policy
+        self._ended: Callable[[str], None] = lambda _: None
         self._statuses: dict[str, Status] = {}
         self._cleaned: dict[str, float] = {}  # id -> the end whose host side is cleared away
         self._unmanaged: list[Row] | None = None  # as last written
         self._lock = threading.Lock()
+
+    def on_end(self, told: Callable[[str], None]) -> None:
+        """Have `told` be called with the id of each container that has ended, in the thread of `look` and `round`."""
+        self._ended = told
 
     def active(self) -> frozenset[str]:
         """Ids of the containers that had a shim when last looked at."""
@@ -176,6 +187,8 @@ class Reconciler:
         if self._cleaned.get(observed.id) != finished:
             self._engine.cleanup(observed.id)
             self._cleaned[observed.id] = finished
+            if time.time() - finished < _NEWS:
+                self._ended(observed.id)
         self._policy.ended(observed)
 
 

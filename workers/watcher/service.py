@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from django.db import close_old_connections
@@ -29,6 +30,7 @@ from workers.watcher.stats import Sampler
 from workers.watcher.stream_server import StreamServer
 from workers.watcher.sweep import Sweep
 from workers.watcher.throttling import Throttling
+from workers.watcher.volumes import VolumeSizes
 
 if TYPE_CHECKING:
     from runtime.engine import Engine
@@ -56,6 +58,7 @@ class Watcher:
         reconciler: Reconciler,
         sweep: Sweep,
         facts: Facts,
+        volumes: VolumeSizes,
         kills: OomKills,
         throttling: Throttling,
         pressure: Pressure,
@@ -67,6 +70,7 @@ class Watcher:
         self._reconciler = reconciler
         self._sweep = sweep
         self._facts = facts
+        self._volumes = volumes
         self._kills = kills
         self._throttling = throttling
         self._pressure = pressure
@@ -76,6 +80,7 @@ class Watcher:
             name: ThreadPoolExecutor(1, thread_name_prefix=name)
             for name in ("state", "operations", "stats", "facts")
         }
+        reconciler.on_end(self._on_end)
         self._looking: set[str] = set()  # containers whose look is queued already
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -166,6 +171,18 @@ class Watcher:
             logger.exception("Looking at container %s failed.", container_id[:12])
             self._looking.discard(container_id)
 
+    def _on_end(self, container_id: str) -> None:
+        with suppress(RuntimeError):  # the watcher is ending
+            self._threads["facts"].submit(self._measure_left, container_id)
+
+    def _measure_left(self, container_id: str) -> None:
+        try:
+            close_old_connections()
+            self._facts.ended(container_id)
+            self._volumes.ended(container_id)
+        except Exception:
+            logger.exception("What container %s has left is not measured.", container_id[:12])
+
     def _on_oom_kill(self, kill: OomKill) -> None:
         # At once, for the process is about to go.
         pid = pid_in_container(kill)
@@ -201,6 +218,7 @@ class Watcher:
             active = self._reconciler.active()
             await self._in("facts", self._facts.round, active)
             await self._in("facts", self._look_at_host)
+            await self._in("facts", self._volumes.round, active)
             self._history.forget()
             self._kills.forget(active)
             self._throttling.forget(active)
