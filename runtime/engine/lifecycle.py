@@ -315,7 +315,7 @@ class Lifecycle:
     def cleanup(self, container_id: str, *, links: bool = True) -> None:
         """Take the host's side of an ended container away; nothing happens while it is active.
 
-        `links` as Wiring.disconnect has it.
+        `links` as Observer.clear_host_side has it.
 
         Works without a bundle too: then what carries the id is taken away.
         """

@@ -271,15 +271,17 @@ class Observer:
     def clear_host_side(self, container_id: str, *, links: bool = True) -> None:
         """Network of a container without processes; what the kernel has dropped already is no error.
 
-        `links` as Wiring.disconnect has it.
+        `links=False` leaves the interfaces to the kernel (Wiring.forget).
         """
         try:
-            spec = self._bundles.spec(container_id)
+            # To read it takes as long as all the rest, and only the links' names are made of it.
+            spec = self._bundles.spec(container_id) if links else None
         except EngineError:
+            spec = None
+        if spec is None:
             self._wiring.forget(container_id)
-            return
-        if spec.endpoints:
-            self._wiring.disconnect(spec, links=links)
+        elif spec.endpoints:
+            self._wiring.disconnect(spec)
 
     def note_failure(self, container_id: str, error: EngineError, started: float) -> None:
         """What a failed start leaves to see: an exit with the code that `docker run` would have."""
