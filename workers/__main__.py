@@ -13,6 +13,7 @@ from celery.platforms import SecurityWarning
 
 from workers import instance
 from workers.app import app
+from workers.memory import keep_what_is_loaded
 
 logger = logging.getLogger("workers")
 
@@ -32,6 +33,7 @@ def main() -> int:
         without_mingle=True,
         quiet=True,
     )
+    keep_what_is_loaded()
     worker.start()
     return int(worker.exitcode or 0)
 

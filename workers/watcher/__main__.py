@@ -10,6 +10,8 @@ from contextlib import suppress
 
 import django
 
+from workers.memory import keep_what_is_loaded
+
 
 async def run() -> None:
     from workers.watcher.build import build  # noqa: PLC0415 - imports models
@@ -19,7 +21,9 @@ async def run() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with suppress(asyncio.CancelledError):
-        await build().run()
+        watcher = build()
+        keep_what_is_loaded()
+        await watcher.run()
 
 
 def allow_many_files() -> None:
