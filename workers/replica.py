@@ -9,7 +9,7 @@ from runtime.errors import EngineError, NotFound
 from runtime.model.spec import ContainerSpec
 from runtime.model.state import Observed
 from webui.containers.replica import container_delete_row, container_take_observed
-from webui.containers.selectors import containers
+from webui.containers.selectors import container_whole
 from webui.hosts.models import Host
 from webui.volumes.services import volume_delete_row
 
@@ -22,7 +22,7 @@ _LOOK_WAITS = (0.05, 0.5)  # seconds
 
 def container_expected(job: Job) -> None:
     """Read what `container_seen` is going to compare with, while there is time for that."""
-    job.operation.seen = containers().filter(pk=job.target).first()
+    job.operation.seen = container_whole(job.target)
 
 
 def container_seen(job: Job) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def container_seen(job: Job) -> dict[str, Any]:
     observed = _observed(job)
     # What has been seen before and not been written yet is not what the database says.
     known = job.operation.seen if job.operation.write_seen is None else None
-    container = known or containers().filter(pk=job.target).first()
+    container = known or container_whole(job.target)
     if container is None:
         raise NotFound("The container does not exist any more.")
     job.operation.seen = container

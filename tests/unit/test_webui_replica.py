@@ -6,9 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from runtime.model.state import ExitRecord, HealthState, Observed, RunState, Status
 from tests.support.web import Site
+from webui.advisor.models import Silence
 from webui.containers.models import Container
 from webui.containers.replica import (
     container_apply_observed,
@@ -17,7 +20,7 @@ from webui.containers.replica import (
     container_take_observed,
     container_usage,
 )
-from webui.containers.selectors import containers
+from webui.containers.selectors import container_whole, containers
 from webui.containers.services import container_rename
 from webui.core import publish
 from webui.core.payloads import container_row
@@ -185,3 +188,24 @@ def test_a_volume_that_is_being_made_stays(site: Site) -> None:
     volume_create(host=site.host, name="data", user=None, via="api")
     container_delete_row(container_id=site.make("web", volumes=["data:/data"]).pk)
     assert Volume.objects.count() == 1
+
+
+def test_one_that_is_read_for_its_row_is_as_among_all_in_as_many_queries(site: Site) -> None:
+    other, container = site.make("other"), site.make("web")
+    Silence.objects.create(container=other, rule="no_limits", reason="theirs")
+    for rule in ("no_memory_limit", "writes_outside"):
+        Silence.objects.create(container=container, rule=rule, reason="ours")
+        expected = containers().get(pk=container.pk)
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            found = container_whole(container.pk)
+            assert found is not None
+            assert {s.rule for s in found.silences.all()} == {
+                s.rule for s in expected.silences.all()
+            }
+            assert [e.network.name for e in found.endpoints.all()] == ["default"]
+            assert (found.host.name, found.image) == (expected.host.name, expected.image)
+        assert len(queries) == 3
+        assert container_row(found) == container_row(expected)
+    assert container_whole("0" * 64) is None

@@ -5,23 +5,50 @@ from __future__ import annotations
 from django.db.models import Prefetch, Q, QuerySet
 
 from runtime.errors import NotFound
+from webui.advisor.models import Silence
 from webui.containers.models import Container
-from webui.core.prepared import first, prepared
+from webui.core.prepared import first, prefetched, prepared
 from webui.networks.models import Endpoint
 
 
 def containers() -> QuerySet[Container]:
     """Newest first; a handful of queries whatever their number."""
-    return (
-        Container.objects.select_related("image", "host")
-        # Large, and in no row; whoever wants them gets them with one more query.
-        .defer("image__config", "image__layers", "host__facts")
-        .prefetch_related(
-            # In one query: a network may be removed between two.
-            Prefetch("endpoints", Endpoint.objects.select_related("network")),
-            "silences",
-        )
-    )
+    return _with_image().prefetch_related(Prefetch("endpoints", _ends()), "silences")
+
+
+def _with_image() -> QuerySet[Container]:
+    # What is left out is large, and in no row; whoever wants it gets it with one more query.
+    found = Container.objects.select_related("image", "host")
+    return found.defer("image__config", "image__layers", "host__facts")
+
+
+def _ends() -> QuerySet[Endpoint]:
+    # In one query: a network may be removed between two.
+    return Endpoint.objects.select_related("network")
+
+
+def container_whole(container_id: str) -> Container | None:
+    """The one of `containers()` with this id; it is read at each start and stop."""
+    container = first(_whole(container_id))
+    if container is not None:
+        prefetched(container, "endpoints", _ends_of(container_id))
+        prefetched(container, "silences", _silences_of(container_id))
+    return container
+
+
+@prepared
+def _whole(container_id: str) -> QuerySet[Container]:
+    return _with_image().filter(pk=container_id).order_by()
+
+
+@prepared
+def _ends_of(container_id: str) -> QuerySet[Endpoint]:
+    return _ends().filter(container__pk=container_id)
+
+
+@prepared
+def _silences_of(container_id: str) -> QuerySet[Silence]:
+    return Silence.objects.filter(container__pk=container_id)
 
 
 def container_names() -> QuerySet[Container]:

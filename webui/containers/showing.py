@@ -10,7 +10,7 @@ from django.db import transaction
 
 from runtime.model.spec import ContainerSpec
 from webui.containers.models import Container
-from webui.containers.selectors import containers
+from webui.containers.selectors import container_whole
 from webui.core.payloads import container_row
 from webui.core.publish import publish_row, watched
 from webui.core.rows import ContainerRow
@@ -101,7 +101,7 @@ def container_news(
 
     `container` is for who has just read or written it.
     """
-    container = container or containers().filter(pk=container_id).first()
+    container = container or container_whole(container_id)
     if container is None:
         return lambda: None, None
     row = container_row(container)

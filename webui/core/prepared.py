@@ -144,6 +144,14 @@ def first(rows: Iterable[R]) -> R | None:
     return next(iter(rows), None)
 
 
+def prefetched(row: Model, name: str, related: list[Any]) -> None:
+    """Have `row.<name>.all()` answer with these rows, as Django has it after `prefetch_related`."""
+    found: Any = getattr(row, name).all()
+    found._result_cache, found._prefetch_done = related, True
+    kept: Any = row
+    kept._prefetched_objects_cache = {**getattr(row, "_prefetched_objects_cache", {}), name: found}
+
+
 def _shaped(args: tuple[Any, ...]) -> tuple[list[Any], tuple[int, ...]]:
     """The arguments, sets as lists; and what the SQL depends on: the length of each list, -1 for a value."""
     arguments = [list(a) if isinstance(a, _LISTS) else a for a in args]
