@@ -124,7 +124,9 @@ def _cgroup_steps(cgroup: dict[str, Any], protect: int) -> Iterable[MountStep]:
             "plain": True,
         }
     if protect:
-        yield {"kind": "remount", "target": place, "flags": quiet | MS_RDONLY, "plain": True}
+        # These too: then init in reserve need not give each of them its own.
+        all_alike: MountStep = {"kind": "attributes", "target": place, "flags": quiet | protect}
+        yield {**all_alike, "recursive": True, "plain": True}
 
 
 def _user_step(index: int, mount: Mount, config: Config, volumes: VolumeManager) -> MountStep:

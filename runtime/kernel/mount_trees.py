@@ -31,6 +31,12 @@ def copy(source: int, *, recursive: bool) -> int:
     return syscalls.open_tree("", flags | (c.AT_RECURSIVE if recursive else 0), source)
 
 
+def copy_path(path: str, recursive: bool) -> int:
+    """As `copy`, of what is at `path`, links followed."""
+    flags = c.OPEN_TREE_CLONE | c.OPEN_TREE_CLOEXEC
+    return syscalls.open_tree(path, flags | (c.AT_RECURSIVE if recursive else 0))
+
+
 def copy_foreign(pid: int, path: str) -> int:
     """A copy of what the mount namespace of process `pid` has at `path`: go there, copy, come back.
 
@@ -59,20 +65,33 @@ def attach(tree: int, target: int, step: MountStep) -> None:
     container that shares the volume can neither write before it is read-only nor exchange the target.
     """
     try:
-        propagation = step.get("propagation") or "rprivate"
-        kind = _PROPAGATION[propagation.removeprefix("r")]
-        attributes = step.get("flags", 0) & ATTRIBUTES
-        below = c.AT_RECURSIVE if propagation.startswith("r") else 0
-        attributes_below = c.AT_RECURSIVE if step.get("recursive") else 0
-        if attributes and (below == attributes_below or not takes_submounts(step)):
-            flags = c.AT_EMPTY_PATH | below
-            syscalls.mount_setattr(tree, "", attr_set=attributes, propagation=kind, flags=flags)
-        else:
-            syscalls.mount_setattr(tree, "", propagation=kind, flags=c.AT_EMPTY_PATH | below)
-            if attributes:
-                flags = c.AT_EMPTY_PATH | attributes_below
-                syscalls.mount_setattr(tree, "", attr_set=attributes, flags=flags)
+        set_attributes(tree, step)
         syscalls.move_mount(tree, "", target, c.MOVE_MOUNT_T_EMPTY_PATH)
+    finally:
+        os.close(tree)
+
+
+def set_attributes(tree: int, step: MountStep) -> None:
+    """The step's flags and propagation, for the mount whose root `tree` is and what is below it. Raises KernelFailure."""
+    propagation = step.get("propagation") or "rprivate"
+    kind = _PROPAGATION[propagation.removeprefix("r")]
+    attributes = step.get("flags", 0) & ATTRIBUTES
+    below = c.AT_RECURSIVE if propagation.startswith("r") else 0
+    attributes_below = c.AT_RECURSIVE if step.get("recursive") else 0
+    if attributes and (below == attributes_below or not takes_submounts(step)):
+        flags = c.AT_EMPTY_PATH | below
+        syscalls.mount_setattr(tree, "", attr_set=attributes, propagation=kind, flags=flags)
+    else:
+        syscalls.mount_setattr(tree, "", propagation=kind, flags=c.AT_EMPTY_PATH | below)
+        if attributes:
+            flags = c.AT_EMPTY_PATH | attributes_below
+            syscalls.mount_setattr(tree, "", attr_set=attributes, flags=flags)
+
+
+def put(tree: int, directory: int, name: str) -> None:
+    """Mount a copied tree as it is, at a path that nobody else can have changed, and close it. Raises KernelFailure."""
+    try:
+        syscalls.move_mount(tree, name, directory)
     finally:
         os.close(tree)
 

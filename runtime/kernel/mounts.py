@@ -81,6 +81,8 @@ def copy_tree(step: MountStep) -> int:
     Raises KernelFailure, OSError.
     """
     try:
+        if not step.get("subpath"):
+            return mount_trees.copy_path(step.get("source", ""), mount_trees.takes_submounts(step))
         source = _source(step)
         try:
             return mount_trees.copy(source, recursive=mount_trees.takes_submounts(step))
@@ -232,6 +234,15 @@ def _remount(step: MountStep, root: int) -> None:
         os.close(target)
 
 
+def _attributes(step: MountStep, root: int) -> None:
+    """Give a mount of ours its flags, now that everything is in it, and keep what happens to it from its peers."""
+    target = resolve(root, step["target"], plain=step.get("plain", False))
+    try:
+        mount_trees.set_attributes(target, step)
+    finally:
+        os.close(target)
+
+
 def _mask(step: MountStep, root: int) -> None:
     """Hide a path: /dev/null over a file, an empty read-only tmpfs over a directory."""
     target = resolve(root, step["target"])
@@ -300,6 +311,7 @@ _EXECUTE = {
     "bind": _bind,
     "filesystem": _filesystem,
     "remount": _remount,
+    "attributes": _attributes,
     "mask": _mask,
     "symlink": _symlink,
     "device": _device,
@@ -355,6 +367,16 @@ def pivot_into(rootfs: str) -> None:
     finally:
         os.close(old)
     os.chdir("/")
+
+
+def chroot_into(rootfs: str) -> None:
+    """Make `rootfs`, which is mounted over this mount namespace's root, this process's "/".
+
+    As good as `pivot_into` when nothing of the host's is below: whoever leaves a root, or joins the namespace, comes to
+    what is mounted on top. Without its unmount, for which the kernel has every processor report (namespace_unlock).
+    """
+    os.chdir(rootfs)
+    os.chroot(".")
 
 
 def _fd(descriptor: int) -> str:

@@ -113,19 +113,18 @@ def _play_start(directory: str, version: str, to_monitor: Socket) -> NoReturn:
             os.write(say, b"rehearsal\n")
             os._exit(0)
         pidfd = os.pidfd_open(pid)
-        sockets.send_fds(to_monitor, handover.pack_init("0" * 64, starter), [pidfd])
+        sockets.send_fds(to_monitor, handover.pack_init(starter), [pidfd])
         plan = _plan(directory, version)
         record = Record(plan, shim=os.getppid())
         record.save("started", status="running", started_at=time.time(), pid=pid)
         message = {
             "plan": plan,
-            "state": record.state,
             "oom_kills": 0,
             "life": {"own_pid_namespace": True, "pid": pid, "start_time": 0},
         }
         control = ControlSocket(f"{directory}/shim.sock")
         watched = [("pidfd", pidfd), ("out", out), ("control", control.listener.fileno())]
-        data, fds = handover.pack(message, watched, [])
+        data, fds = handover.pack(message, record.written, watched, [])
         sockets.send_fds(to_monitor, data, fds)
     finally:
         os._exit(0)

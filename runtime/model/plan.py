@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-MountKind = Literal["overlay", "bind", "filesystem", "remount", "mask", "symlink", "device"]
+MountKind = Literal[
+    "overlay", "bind", "filesystem", "remount", "attributes", "mask", "symlink", "device"
+]
 
 
 class MountStep(TypedDict):

@@ -100,12 +100,18 @@ class InitAhead:
         if not self._channel.recv(1):
             raise EngineError("Init in reserve has failed.")
 
+    def tell(self, raw: bytes) -> None:
+        """Have it read the JSON of a plan, which need not fit, while we look after the rest."""
+        if len(raw) <= _MAX_PLAN:
+            with suppress(OSError):  # it has just died
+                self._channel.send(raw)
+
     def enter(self, doors: list[int]) -> None:
         """Have it enter its groups by the `doors`, which are closed, while we look after the rest."""
         self._send(b"d", doors)
 
-    def give(self, raw: bytes, plan: Plan) -> None:
-        """Make it the init of this plan, one that `fits`, whose JSON is `raw`. It goes on until `attach`."""
+    def give(self, plan: Plan) -> None:
+        """Make it the init of this plan, one that `fits`, which it has been told. It goes on until `attach`."""
         fds = []
         for index, step in enumerate(plan["mounts"]):
             if step["kind"] == "bind" and is_of_groups(step):
@@ -122,8 +128,7 @@ class InitAhead:
             os.fchown(read, *owner(plan["user_namespace"]))
             fds.append(("stdin", read))
             self.kept.append(("in", write))
-        head = json.dumps([name for name, _ in fds]).encode()
-        self._send(head + b"\n" + raw, [fd for _, fd in fds])
+        self._send(json.dumps([name for name, _ in fds]).encode(), [fd for _, fd in fds])
 
     def _send(self, data: bytes, fds: list[int]) -> None:
         sockets.send_fds(self._channel, data, fds)
@@ -134,6 +139,13 @@ class InitAhead:
         """Hand over its root file system, and the sources of its binds by their number in plan["mounts"]."""
         head = json.dumps(list(trees)).encode()
         sockets.send_fds(self._channel, head, [root, *trees.values()])
+
+    def let_go(self) -> None:
+        """It need not wait for anything else."""
+        go = self._take("go")
+        with suppress(BrokenPipeError):  # it has failed already, and said why
+            os.write(go, b"g")
+        os.close(go)
 
     def release(self) -> None:
         """What the monitor has as well, and what it listens to: init alone is to be heard there."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from runtime.cgroups import walk_in
 from runtime.errors import EngineError, error_context
 from runtime.kernel import constants as c
-from runtime.kernel import mounts, standard, syscalls
+from runtime.kernel import mount_trees, mounts, standard, syscalls
 from runtime.kernel.rtnetlink import Rtnetlink
 from runtime.shim import command, init, sockets
 from runtime.shim.userns import become_root
@@ -40,7 +40,6 @@ PREPARED = {
 }
 _MAX_MESSAGE, _MAX_FDS = 120_000, 253  # SCM_MAX_FD
 _GROUPS = "/sys/fs/cgroup"
-_ROOT = "rootfs"
 
 
 def is_of_groups(step: MountStep) -> bool:
@@ -98,7 +97,6 @@ def _take_stdio(outputs: list[int]) -> None:
 def _furnish(tree: int, dev: int, last_id: int) -> int:
     """Mount everything in `tree`, over our root. Returns a descriptor of a /proc/sys that can be written to."""
     syscalls.move_mount(tree, "/")
-    os.mkdir(_ROOT, dir_fd=tree)
     os.mkdir("dev", dir_fd=tree)
     syscalls.move_mount(dev, "dev", tree)
     os.close(dev)
@@ -115,13 +113,12 @@ def _furnish(tree: int, dev: int, last_id: int) -> int:
 def _become(
     channel: sockets.Socket, tree: int, settings: int, status: int, go: int, last_id: int
 ) -> NoReturn:
+    plan: Plan = json.loads(_receive(channel)[0])
     _, doors = _receive(channel)
     with error_context("cgroup"):
         walk_in(doors)
     data, fds = _receive(channel)
-    head, _, raw = data.partition(b"\n")
-    plan: Plan = json.loads(raw)
-    given = dict(zip(json.loads(head), fds, strict=True))
+    given = dict(zip(json.loads(data), fds, strict=True))
     with error_context("namespaces"):
         if plan["namespaces"]["cgroup"] == "own":
             syscalls.unshare(c.CLONE_NEWCGROUP)
@@ -143,6 +140,7 @@ def _become(
         terminal=given.get("terminal", -1),
         settings=settings,
         configure_network=bool(plan["interfaces"]),  # there is no other than "lo", which is up
+        enter=mounts.chroot_into,
     )
 
 
@@ -160,14 +158,18 @@ def _mount_groups(plan: Plan, tree: int, given: dict[str, int]) -> None:
         if step["kind"] != "bind":
             mounts.execute(step, tree)
         elif str(index) in given:
-            # In a file system that we have just mounted: there is nothing yet.
-            os.mkdir(step["target"].lstrip("/"), dir_fd=tree)
-            mounts.execute(step, tree, given[str(index)])
+            # In a file system that we have just mounted: there is nothing yet. The last of these steps sees to the
+            # attributes of all.
+            name = step["target"].lstrip("/")
+            os.mkdir(name, dir_fd=tree)
+            mount_trees.put(given[str(index)], tree, name)
 
 
 def _build_rootfs(plan: Plan, tree: int, root: int, sources: dict[int, int]) -> None:
-    """Mount `root` and what belongs in it, and enter it. `sources` are those of binds, by number."""
-    syscalls.move_mount(root, _ROOT, tree)
+    """Mount `root` over the small one, and in it what belongs there, and enter it. `sources` are those of binds, by
+    number.
+    """
+    syscalls.move_mount(root, "", tree, c.MOVE_MOUNT_T_EMPTY_PATH)
     for index, step in enumerate(plan["mounts"]):
         if not is_prepared(step) and not is_of_groups(step):
             mounts.execute(step, root, sources.get(index, -1))

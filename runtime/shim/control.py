@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from runtime.errors import EngineError, SpecInvalid
@@ -59,6 +59,10 @@ class Client:
             self.channel.send(json.dumps(message).encode() + b"\n")
         except OSError:
             pass
+
+
+def path_of(plan: Mapping[str, Any]) -> str:
+    return f"{plan['run_dir']}/shim.sock"
 
 
 class ControlSocket:

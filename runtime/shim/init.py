@@ -19,6 +19,8 @@ from runtime.kernel.rtnetlink import Rtnetlink
 from runtime.shim.command import run_command
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from runtime.model.plan import Plan
 
 _SETTINGS = "/proc/sys"
@@ -100,10 +102,18 @@ def _become(
 
 
 def go_on(
-    plan: Plan, *, go: int, status: int, terminal: int, settings: int, configure_network: bool
+    plan: Plan,
+    *,
+    go: int,
+    status: int,
+    terminal: int,
+    settings: int,
+    configure_network: bool,
+    enter: Callable[[str], None] = mounts.pivot_into,
 ) -> NoReturn:
     """From a root file system that is built, and our current directory, to the command. `settings` is a directory
-    /proc/sys that can be written to, which is closed; the others are as in `run_init`.
+    /proc/sys that can be written to, which is closed; `enter` makes the current directory our root; the others are as
+    in `run_init`.
     """
     # The starter has ended and the network is there; or the monitor is gone, and nobody wants us.
     if os.read(go, 1) != b"g":
@@ -117,7 +127,7 @@ def go_on(
     os.close(settings)
     with error_context("pivot"):
         forbid_imports()
-        mounts.pivot_into(".")
+        enter(".")
     run_command(plan, status=status, terminal=terminal)
 
 

@@ -70,10 +70,13 @@ class Starter:
             os.waitpid(message["killed"], 0)
         return message, list(zip(message["fds"], fds, strict=True))
 
-    def namespace_ahead(self) -> int:
-        """What a starter in reserve has to say first: the network namespace it has made, or -1."""
-        _, fds = self._receive()
-        return fds[0] if fds else -1
+    def made_ahead(self) -> tuple[list[int], dict[str, int]]:
+        """What a starter in reserve has to say first: the processes that make init, and descriptors by name, of which
+        there are as far as it could make them: "netns" is a network namespace, "init" the pidfd of init in reserve.
+        """
+        data, fds = self._receive()
+        makers, names = json.loads(data or b"[[], []]")
+        return [self.pid, *makers], dict(zip(names, fds, strict=True))
 
     def go_on(self) -> None:
         """What it has made is where it belongs."""
@@ -84,22 +87,27 @@ class Starter:
         """For a monitor whose child conducts a first start (see `run_start`): what runtime.shim.handover has
         packed, or None when nothing has come of it.
         """
+        init, makers = -1, list[int]()
         data, fds = self._receive()
-        if (said := handover.unpack_init(data)) is not None:
-            (container_id, makers), init = said, fds[0]
-            set_name(container_id)
+        while (said := handover.unpack_init(data)) is not None:
+            # The second time it is another, and what was in reserve is one of its makers: it is dead.
+            if init >= 0:
+                os.close(init)
+            makers, init = said, fds[0]
             data, fds = self._receive()
-            if not data:
-                # It has ended it, unless something has ended the conductor.
-                signal.pidfd_send_signal(init, signal.SIGKILL)
-                os.waitid(os.P_PIDFD, init, os.WEXITED)
+        if data:
+            set_name(handover.name(data))
+        elif init >= 0:
+            # The conductor has ended it, unless something has ended the conductor.
+            signal.pidfd_send_signal(init, signal.SIGKILL)
+            os.waitid(os.P_PIDFD, init, os.WEXITED)
+        if init >= 0:
             os.close(init)
-            # Its own end is the conductor's answer: what takes a processor's time comes after it.
-            self.reap()
-            for pid in makers:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
+        # Its own end is the conductor's answer: what takes a processor's time comes after it.
         self.reap()
+        for pid in makers:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
         return (data, fds) if data else None
 
     def _receive(self) -> tuple[bytes, list[int]]:
@@ -169,6 +177,8 @@ class Life:
         """Init may go on: the network is there."""
         if self._starter is not None:
             self._starter.reap()  # it holds the other ends of init's descriptors
+        if "go" not in self._fds:
+            return  # its starter has done so
         go = self._fds.pop("go")
         try:
             os.write(go, b"g")

@@ -62,6 +62,7 @@ class Record:
         self._path = f"{plan['run_dir']}/state.json"
         self._events = plan["events_socket"]
         self._unwritten = b""  # lines of exits.jsonl
+        self.written = b""  # the state's JSON, as it was kept last
         self.state: Json = state or {
             "status": "created",
             "boot_id": plan["boot_id"],
@@ -89,11 +90,11 @@ class Record:
         in memory, and the control socket tells it.
         """
         self.state.update(changes)
-        data = json.dumps(self.state).encode()
+        self.written = json.dumps(self.state).encode()
         for _ in range(_TRIES):
             try:
                 # The run directory is volatile by definition: nothing to sync.
-                write_atomic(self._path, data, durable=False)
+                write_atomic(self._path, self.written, durable=False)
                 break
             except OSError:
                 continue

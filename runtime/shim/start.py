@@ -18,7 +18,7 @@ from runtime.errors import EngineError, from_payload
 from runtime.kernel import constants as c
 from runtime.kernel import syscalls
 from runtime.shim import handover, sockets
-from runtime.shim.control import ControlSocket
+from runtime.shim.control import ControlSocket, path_of
 from runtime.shim.health import first_state
 from runtime.shim.life import Life, Starter
 from runtime.shim.memory import take_own
@@ -42,11 +42,14 @@ def run_in_reserve(
     starter = Starter(run, sibling=True, private=(to_monitor,))
     orders.close()
     listener.close()
-    netns = starter.namespace_ahead()
-    if netns >= 0:
+    makers, ahead = starter.made_ahead()
+    if "netns" in ahead:
         # Where the engine finds it.
-        syscalls.setns(netns, c.CLONE_NEWNET)
-        os.close(netns)
+        syscalls.setns(ahead["netns"], c.CLONE_NEWNET)
+    if "init" in ahead:
+        sockets.send_fds(to_monitor, handover.pack_init(*makers), [ahead["init"]])
+    for fd in ahead.values():
+        os.close(fd)
     take_own()
     starter.go_on()
     try:
@@ -102,12 +105,16 @@ class _Start:
             raise from_payload(message["error"])
         self._engine = engine
         self._to_monitor = to_monitor
-        self._children = [starter.pid, *message["others"]]
+        self._makers = [starter.pid, *message["others"]]
+        self._of_reserve: bool = message["of_reserve"]
         self._held = [(name, fd) for name, fd in fds if name in ("held", "netns")]
-        self._life = Life(message, dict(fd for fd in fds if fd not in self._held))
-        self._announced: bool = message["announced"]
+        rest = dict(fd for fd in fds if fd not in self._held)
         self._plan: dict[str, Any] = message["plan"]
         self._control: ControlSocket | None = None
+        if "control" in rest:
+            self._control = ControlSocket(path_of(self._plan), rest.pop("control"))
+        self._life = Life(message, rest)
+        self._announced: bool = message["announced"]
         self._record = Record(self._plan, shim=os.getppid())
         self._oom_kills = open_cgroup(self._plan["cgroup"]).oom_kills()
 
@@ -118,9 +125,10 @@ class _Start:
             if self._plan["wait_for_network"] and not sockets.receive_line(self._engine):
                 # The engine has gone or given up: it undoes its side, this is ours.
                 raise EngineError("Nobody waits for the container any more.")
-            # Until now it would have ended with us.
-            init = handover.pack_init(self._plan["id"], *self._children)
-            sockets.send_fds(self._to_monitor, init, [self._life.pidfd])
+            if not self._of_reserve:
+                # Until now it would have ended with us.
+                init = handover.pack_init(*self._makers)
+                sockets.send_fds(self._to_monitor, init, [self._life.pidfd])
             self._life.let_go()
             # A first time for nothing, so that it is quick the second: we only wait for init now.
             self._pack()
@@ -131,16 +139,16 @@ class _Start:
         except BaseException:
             self._abandon()
             raise
-        _tell(self._engine, {"stage": "running", "state": self._record.state})
+        with suppress(OSError):  # as in _tell
+            self._engine.sendall(b'{"stage": "running", "state": %b}\n' % self._record.written)
         self._record.announce("started")
 
     def _prepare(self) -> None:
         """What can be done while the engine wires the network."""
         if not self._announced:
             _tell(self._engine, {"stage": "netns", "pid": self._life.pid})
-        if self._plan["logs"]["driver"] != "none":
-            os.makedirs(f"{self._plan['bundle']}/logs", mode=0o700, exist_ok=True)
-        self._control = ControlSocket(f"{self._plan['run_dir']}/shim.sock")
+        if self._control is None:
+            self._control = ControlSocket(path_of(self._plan))
         if self._plan["health"] is not None:
             self._record.state["health"] = first_state()
 
@@ -157,7 +165,6 @@ class _Start:
         assert self._control is not None
         message = {
             "plan": self._plan,
-            "state": self._record.state,
             "oom_kills": self._oom_kills,
             "life": self._life.facts(),
         }
@@ -165,7 +172,7 @@ class _Start:
         rest = self._held
         if self._life.pipe >= 0:
             rest = [*rest, ("in", self._life.pipe)]
-        return handover.pack(message, watched, rest)
+        return handover.pack(message, self._record.written, watched, rest)
 
     def _abandon(self) -> None:
         """Leave nothing of a start that did not succeed; what resists, the engine's cleanup tries again."""

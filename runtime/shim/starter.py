@@ -21,6 +21,7 @@ from runtime.kernel import procfs, syscalls
 from runtime.shim import sockets, userns
 from runtime.shim.ahead import InitAhead
 from runtime.shim.ahead import fits as ahead_fits
+from runtime.shim.control import ControlSocket, path_of
 from runtime.shim.init import as_init_failed, write_oom_score
 from runtime.shim.memory import take_own
 from runtime.shim.namespaces import Namespaces
@@ -84,7 +85,7 @@ def run_in_reserve(
 ) -> NoReturn:
     """As `run_starter` for a first start, with what can be done before, for the next connection to `listener`.
 
-    First comes a message b"-" with the network namespace that most containers have use for, or without one; when
+    First comes what `Starter.made_ahead` reads, with the network namespace that most containers have use for; when
     the `conductor`, the process that asks, is in it, it says so with a byte. The answer has the "engine"'s connection in
     it. We end when the launcher does, which holds the other end of `orders`, and gets a byte when there is a
     connection.
@@ -94,15 +95,15 @@ def run_in_reserve(
     ahead = _init_ahead((orders.fileno(), listener.fileno(), asker.fileno()))
     take_own()
     netns = ahead.netns if ahead.ready else userns.network_ahead()
-    sockets.send_fds(asker, b"-", [netns] if netns >= 0 else [])
+    known = {"netns": netns, "init": ahead.pidfd if ahead.ready else -1}
+    known = {name: fd for name, fd in known.items() if fd >= 0}
+    message = json.dumps([ahead.others(init=False), list(known)])
+    sockets.send_fds(asker, message.encode(), list(known.values()))
     if not asker.recv(1):
         os._exit(0)
     engine = _next_connection(listener, orders, asker, ahead)
-    with suppress(OSError):
-        orders.send(b"c")
-    orders.close()
     listener.close()
-    first = First(asker, engine, conductor, ahead, netns)
+    first = First(asker, engine, conductor, ahead, netns, orders)
     _answer(asker, first.make, [("engine", engine.fileno())])
     first.finish()
     # To end takes a millisecond of a processor, which those may need that go on with the start.
@@ -154,7 +155,9 @@ def _answer(
 
 
 class First:
-    """A first start; `netns` is a network namespace that the process `conductor` is in already, or -1."""
+    """A first start; `netns` is a network namespace that the process `conductor` is in already, or -1; `orders` as in
+    `run_in_reserve`.
+    """
 
     def __init__(
         self,
@@ -163,24 +166,31 @@ class First:
         conductor: int,
         ahead: InitAhead,
         netns: int = -1,
+        orders: sockets.Socket | None = None,
     ) -> None:
         self._asker = asker
+        self._orders = orders
         self._engine = engine
         self._conductor = conductor
         self._ahead = ahead
         self._netns = netns
         self._raw = b""
         self._trees: dict[int, int] | None = None
+        self._control: Descriptors = []
 
     def make(self) -> Made:
         """Raises EngineError, OSError."""
         self._raw = sockets.receive_line(self._engine)
         if not self._raw:
             raise EngineError("Nobody waits for the container any more.")
+        if self._ahead.ready:
+            self._ahead.tell(self._raw)
         self._plan: Plan = json.loads(self._raw)
         plan = self._plan
         _check_joined(plan, -1)
         os.makedirs(plan["run_dir"], mode=0o700, exist_ok=True)
+        if plan["logs"]["driver"] != "none":
+            os.makedirs(f"{plan['bundle']}/logs", mode=0o700, exist_ok=True)
         held = [port.detach() for port in hold_ports(plan["ports"])]
         modes = plan["namespaces"]
         if modes["network"] != "own" or modes["user"] != "own":
@@ -189,13 +199,25 @@ class First:
         if announced and plan["wait_for_network"]:
             # The engine's part begins now, and goes on beside ours.
             sockets.send_json(self._engine, {"stage": "netns", "pid": self._conductor})
-        facts, fds = self._take_ahead() or self._fork()
+        try:
+            made = self._take_ahead()
+        finally:
+            self._tell_launcher()
+        facts, fds = made or self._fork()
         message = {
             **facts,
             "plan": {name: plan[name] for name in _KEPT},
             "announced": announced,
+            "of_reserve": self._trees is not None,
         }
         return message, fds + [("held", fd) for fd in held]
+
+    def _tell_launcher(self) -> None:
+        """There is a connection. Not before init has all it needs: they would share a processor."""
+        if self._orders is not None:
+            with suppress(OSError):
+                self._orders.send(b"c")
+            self._orders.close()
 
     def _take_ahead(self) -> Made | None:
         """Give init in reserve the plan, when it has use for it."""
@@ -209,7 +231,7 @@ class First:
                 ahead.enter(doors)
                 with error_context("oom_score_adj"):
                     write_oom_score(plan["oom_score_adj"], ahead.pid)
-                ahead.give(self._raw, plan)
+                ahead.give(plan)
                 userns.raise_limits(plan, ahead.pid)
                 with _as_steps_of_init():
                     self._trees = userns.take_sources(plan)
@@ -220,9 +242,15 @@ class First:
         with _as_steps_of_init(), suppress(BrokenPipeError):  # it has failed already, and said why
             ahead.attach(userns.root_tree(plan), self._trees)
         self._keep_plan()
+        if not plan["wait_for_network"]:
+            # The monitor knows init already; its conductor, which has a good deal to do, is not waited for.
+            listener = ControlSocket(path_of(plan)).listener
+            self._control.append(("control", listener.detach()))
+            ahead.let_go()
         facts = _facts(plan, ahead.pid, ahead.start_time)
         facts["others"] = ahead.others(init=False)
-        return facts, [("pidfd", ahead.pidfd), *ahead.kept, ("netns", ahead.netns)]
+        fds = [("pidfd", ahead.pidfd), *ahead.kept, ("netns", ahead.netns), *self._control]
+        return facts, fds
 
     def _fork(self) -> Made:
         plan = self._plan
@@ -243,6 +271,8 @@ class First:
         """What the conductor has as well, and what init alone is to be heard of."""
         if self._trees is not None:
             self._ahead.release()
+        for _, fd in self._control:
+            os.close(fd)
 
     def _keep_plan(self) -> None:
         # For restarts by policy, which a running container may be given later. The run directory is volatile, so

@@ -214,6 +214,18 @@ def test_a_remount_hides_nothing_that_is_mounted_below(root: Path, data: Path) -
     assert answer["results"] == ["host", "Read-only file system"]
 
 
+def test_attributes_are_given_to_what_is_mounted_and_all_below(root: Path, data: Path) -> None:
+    step: MountStep = {
+        "kind": "attributes", "target": "/top", "flags": c.MS_RDONLY, "recursive": True,
+    }  # fmt: skip
+    tmpfs: MountStep = {
+        "kind": "filesystem", "fstype": "tmpfs", "source": "tmpfs", "target": "/top", "make": "dir",
+    }  # fmt: skip
+    look = ("call(os.mkdir, root + '/top/x')", "call(open, root + '/top/below/file', 'w')")
+    answer = carry_out(root, tmpfs, bind(data, "/top/below"), step, look=look)
+    assert answer["results"] == ["Read-only file system", "Read-only file system"]
+
+
 def test_devices_and_links(root: Path) -> None:
     answer = carry_out(
         root,

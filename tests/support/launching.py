@@ -216,7 +216,7 @@ class Launchpad:
         def found() -> int | None:
             for pid in self.spares():
                 with suppress(OSError):  # it has just ended
-                    ready = "rootfs" in os.listdir(f"/proc/{pid}/root")
+                    ready = sorted(os.listdir(f"/proc/{pid}/root")) == ["dev", "proc", "sys"]
                     if ready and os.readlink(f"/proc/{pid}/ns/pid") != own:
                         return pid
             return None

@@ -21,6 +21,7 @@ import pytest
 from runtime.errors import InitFailed
 from runtime.model.spec import Mount, PortMapping
 from runtime.shim.client import ShimClient
+from tests.support.elf import program, supported
 from tests.support.engine import Instance, free_port
 from tests.support.escape import Kind, box, image, says, tried, volume
 from tests.support.options import Seen
@@ -136,6 +137,30 @@ def test_links_in_its_path_lead_nowhere_outside(instance: Instance, userns: Kind
                 os.kill(session.pid, 9)
     assert begun >= 4
     assert list(outside.iterdir()) == []
+
+
+@pytest.mark.skipif(not supported, reason="the attack is made of x86-64 code")
+def test_whoever_leaves_a_root_is_in_the_container_s(instance: Instance, userns: Kind) -> None:
+    """chroot(2) leaves the working directory where it was, above the new root: from there up, and out."""
+    leaves = program(
+        ("mkdir", b"/inner", 0o755),
+        ("chroot", b"/inner"),
+        ("chdir", b"../" * 12),
+        ("chroot", b"."),
+        ("creat", b"/up", 0o644),
+    )
+    seen = box(instance, userns=userns, image=image(instance, {"leaves": leaves}))
+    assert says(seen, "/leaves; ls /up") == "/up"
+
+
+@pytest.mark.parametrize("kind", ["mnt", "root"])
+def test_whoever_joins_the_namespace_is_in_the_container_s(
+    instance: Instance, userns: Kind, kind: str
+) -> None:
+    allowed = {"cap_add": ("SYS_ADMIN", "SYS_PTRACE"), "seccomp": "unconfined"}
+    seen = box(instance, userns=userns, security=allowed)
+    enter = "nsenter --mount=/proc/1/ns/mnt" if kind == "mnt" else "chroot /proc/1/root"
+    assert says(seen, f"touch /here; {enter} ls /here") == "/here"
 
 
 def test_nothing_of_the_platform_s_environment_leaks(instance: Instance, userns: Kind) -> None:
