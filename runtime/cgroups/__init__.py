@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runtime.cgroups.v1 import LegacyCgroup
-from runtime.cgroups.v2 import UnifiedCgroup
+from runtime.cgroups.v2 import REFUSALS, UnifiedCgroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -74,14 +74,28 @@ class Cgroup(Protocol):
         """Raises OSError."""
 
 
-def walk_in(doors: list[int]) -> None:
-    """Move the calling, single-threaded process through the doors, and close them. Raises OSError.
+def walk_in(doors: list[int], version: str) -> None:
+    """Move the calling, single-threaded process through the doors of groups of the `version`, and close them. Raises
+    OSError.
 
     The kernel asks what whoever opened them may do, not what we may (cgroup_attach_permissions).
     """
+    refusal: OSError | None = None
+    inside = False
     for door in doors:
-        os.write(door, b"0")
-        os.close(door)
+        try:
+            # On v1 each leads into another hierarchy.
+            if version == "v1" or not inside:
+                os.write(door, b"0")
+                inside = True
+        except OSError as error:
+            if version == "v1" or error.errno not in REFUSALS:
+                raise
+            refusal = error
+        finally:
+            os.close(door)
+    if refusal is not None and not inside:
+        raise refusal
 
 
 def open_cgroup(plan: Mapping[str, Any]) -> Cgroup:

@@ -28,6 +28,12 @@ _MEMORY_STAT = ("\nfile ", "\ninactive_file ")
 _OOM_KILL = ("\noom_kill ",)
 
 
+# A container that may write its groups (privileged, with an init such as systemd) can hand its controllers to groups of
+# its own; the kernel then takes no process but there ("no internal processes"), and whoever joins it lives where its own
+# processes do.
+REFUSALS = (errno.EBUSY, errno.EOPNOTSUPP, errno.ENOENT, errno.ENODEV)
+
+
 class UnifiedCgroup:
     version = "v2"
 
@@ -38,24 +44,26 @@ class UnifiedCgroup:
     # -- membership ---------------------------------------------------------------------------
 
     def enter(self) -> None:
-        # A container that may write its groups (privileged, with an init such as systemd) can hand its
-        # controllers to groups of its own; the kernel then takes no process but there ("no internal
-        # processes"), and whoever joins it lives where its own processes do.
         for directory in self._populated():
             try:
                 files.write(f"{directory}/cgroup.procs", "0")
             except OSError as error:
-                if error.errno in (errno.EBUSY, errno.EOPNOTSUPP, errno.ENOENT):
+                if error.errno in REFUSALS:
                     continue
                 raise KernelFailure("cgroup attach", error.errno or 0, directory) from error
             return
         raise KernelFailure("cgroup attach", errno.EBUSY, self.directory)
 
     def doors(self) -> list[int]:
-        try:
-            return [os.open(f"{self.directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)]
-        except OSError as error:
-            raise KernelFailure("cgroup attach", error.errno or 0, self.directory) from error
+        found = []
+        for directory in self._populated():
+            try:
+                found.append(os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+            except OSError as error:
+                if directory != self.directory:
+                    continue  # it has just gone
+                raise KernelFailure("cgroup attach", error.errno or 0, directory) from error
+        return found
 
     def add(self, pid: int) -> None:
         self._set("cgroup.procs", str(pid))

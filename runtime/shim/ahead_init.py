@@ -116,7 +116,7 @@ def _become(
     plan: Plan = json.loads(_receive(channel)[0])
     _, doors = _receive(channel)
     with error_context("cgroup"):
-        walk_in(doors)
+        walk_in(doors, plan["cgroup"]["version"])
     data, fds = _receive(channel)
     given = dict(zip(json.loads(data), fds, strict=True))
     with error_context("namespaces"):

@@ -10,10 +10,11 @@ import json
 import os
 import signal
 import stat
+import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from runtime.cgroups import open_cgroup
-from runtime.errors import EngineError, KernelFailure, from_payload
+from runtime.cgroups import open_cgroup, walk_in
+from runtime.errors import EngineError, KernelFailure, error_context, from_payload
 from runtime.kernel import constants as c
 from runtime.kernel import syscalls
 from runtime.kernel.successor import go_on_in_successor
@@ -36,11 +37,14 @@ _ALL = (
 # What a request may say of the process, in place of what the container's own has.
 _FIELDS = ("args", "cwd", "user", "groups", "tty", "stdin", "capabilities")
 _MAX_MESSAGE = 1 << 16
+# Seconds that a helper stays when its command has been executed, unless that ends sooner. To end takes it a millisecond
+# of the processor that a short command would be done with by then.
+_STAY = 0.1
 
 
 class Exec:
     """One process; `fds` are the far ends of its descriptors, by name, for whoever asked for it. `executed` tells by its
-    end that the command runs, or has failed, and nobody needs the helper any more.
+    end that the command runs, or has failed, and the process needs its helper no more.
 
     "status" ends silently once the command runs, or carries the error; with a terminal "terminal" is a
     socket that hands over the master side, without one there are "out", "err" and perhaps "in".
@@ -83,15 +87,20 @@ class Exec:
 
     def settle(self) -> None:
         """Have the helper end; nothing happens the second time."""
+        self.close_executed()
+        if self._helper:
+            self._end_helper()
+
+    def close_executed(self) -> None:
         if self.executed >= 0:
             os.close(self.executed)
             self.executed = -1
-            self._end_helper()
 
     def _end_helper(self) -> None:
         # As long as we have not reaped it the pid is nobody else's.
         os.kill(self._helper, signal.SIGKILL)
         os.waitpid(self._helper, 0)
+        self._helper = 0
 
     def end(self) -> None:
         """Reap it, blocking until it has ended, and tell who asked for it."""
@@ -117,6 +126,8 @@ class Execs:
         self._running: dict[int, Exec] = {}  # by their pidfds
         # Those of them that may not have executed yet, by what tells that.
         self._begun: dict[int, Exec] = {}
+        self._executed: list[Exec] = []  # those whose helpers still have to end
+        self.due = 0.0  # monotonic; when their helpers are to end, if there are any
 
     def start(self, init: int, request: dict[str, Any], on_end: Callable[[int], None]) -> Exec:
         """`init` is a pidfd of the container's first process. Raises EngineError."""
@@ -143,11 +154,22 @@ class Execs:
     def ready(self, fd: int) -> None:
         """One of `fds` tells something: a command has been executed, or has ended."""
         if (begun := self._begun.pop(fd, None)) is not None:
-            begun.settle()
+            begun.close_executed()
+            self._executed.append(begun)
+            self.due = self.due or time.monotonic() + _STAY
             return
         made = self._running.pop(fd)
         self._begun.pop(made.executed, None)
+        if made in self._executed:
+            self._executed.remove(made)
         made.end()
+
+    def tick(self, now: float) -> None:
+        """Have the helpers of those end that have been executed for some time."""
+        if self.due and now >= self.due:
+            self.due = 0.0
+            while self._executed:
+                self._executed.pop().settle()
 
     def end_all(self) -> None:
         """They end with the container's first process."""
@@ -155,7 +177,7 @@ class Execs:
             _, made = self._running.popitem()
             made.kill()
             made.end()
-        self._begun = {}
+        self._begun, self._executed, self.due = {}, [], 0.0
 
 
 def _run_helper(
@@ -172,9 +194,12 @@ def _help(
 ) -> None:
     pid = 0
     try:
-        plan, ends = _join(run_dir, init, request)
+        plan, ends, doors = _join(run_dir, init, request)
         # In the process that the helper leaves its place to, from here on.
         pid = go_on_in_successor(0, monitor)
+        # The helper stays outside: it is none of the container's processes, to be counted or frozen with them.
+        with error_context("cgroup"):
+            walk_in(doors, plan["cgroup"]["version"])
         fds = [("pidfd", _own_pidfd()), *ends.kept]
         message = {"pid": pid, "fds": [name for name, _ in fds]}
         sockets.send_fds(to, json.dumps(message).encode(), [fd for _, fd in fds])
@@ -197,8 +222,11 @@ def _own_pidfd() -> int:
         raise KernelFailure("pidfd_open", error.errno or 0) from error
 
 
-def _join(run_dir: str, init: int, request: dict[str, Any]) -> tuple[Plan, _Ends]:
-    """The process's plan, and its ends, from the host's root who becomes root inside. Raises EngineError, OSError."""
+def _join(run_dir: str, init: int, request: dict[str, Any]) -> tuple[Plan, _Ends, list[int]]:
+    """The process's plan, its ends, and the doors of its groups, from the host's root who becomes root inside.
+
+    Raises EngineError, OSError.
+    """
     with open(f"{run_dir}/{PLAN_FILE}", "rb") as file:
         plan: Plan = json.loads(file.read())
     for name in _FIELDS:
@@ -208,7 +236,7 @@ def _join(run_dir: str, init: int, request: dict[str, Any]) -> tuple[Plan, _Ends
     plan["tty"], plan["stdin"] = bool(request.get("tty")), bool(request.get("stdin"))
     plan["init"] = False
     ends = _Ends(plan)
-    open_cgroup(plan["cgroup"]).enter()
+    doors = open_cgroup(plan["cgroup"]).doors()
     write_oom_score(plan["oom_score_adj"])
     mapped = plan["namespaces"]["user"] != "host"
     if mapped:
@@ -218,7 +246,7 @@ def _join(run_dir: str, init: int, request: dict[str, Any]) -> tuple[Plan, _Ends
     syscalls.setns(init, _ALL | c.CLONE_NEWUSER if mapped else _ALL)
     if mapped:
         become_root()
-    return plan, ends
+    return plan, ends, doors
 
 
 class _Ends:

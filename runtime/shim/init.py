@@ -83,7 +83,7 @@ def _become(
         if doors is None:
             open_cgroup(plan["cgroup"]).enter()
         else:
-            walk_in(doors)
+            walk_in(doors, plan["cgroup"]["version"])
     with error_context("namespaces"):
         _enter_namespaces(plan)
     with error_context("mounts"):

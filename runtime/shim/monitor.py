@@ -139,7 +139,7 @@ class Monitor:
 
     def _timeout(self) -> int | None:
         check_at = self.health.due if self.health is not None else 0.0
-        due = [t for t in (self._kill_at, self._restart_at, check_at) if t]
+        due = [t for t in (self._kill_at, self._restart_at, self.execs.due, check_at) if t]
         if not due:
             return None
         return max(0, int((min(due) - time.monotonic()) * 1000) + 1)
@@ -164,6 +164,7 @@ class Monitor:
         if self._kill_at and now >= self._kill_at:
             self.cgroup.kill()
             self._kill_at = 0.0
+        self.execs.tick(now)
         if self._restart_at and now >= self._restart_at and not self._finished:
             self._restart_at = 0.0
             self._restart()

@@ -106,6 +106,30 @@ def test_it_is_in_the_container_s_groups(pad: Launchpad, plan: Plan) -> None:
         assert session.pid in pad.processes("containers/")
 
 
+def test_what_makes_it_is_none_of_the_container_s_processes(pad: Launchpad) -> None:
+    """It stays for a moment: the container may have no more than two processes, and is paused meanwhile."""
+    plan = pad.plan("sleep", "1000", limits=Limits(pids=2))
+    init = pad.start(plan).pid
+    with pad.shim(plan).exec(["sleep", "1000"]) as session:
+        assert sorted(pad.processes("containers/")) == sorted((init, session.pid))
+        pad.shim(plan).pause()
+        pad.shim(plan).unpause()
+        assert pad.shim(plan).state().status == "running"
+
+
+def test_what_has_made_it_ends_soon(pad: Launchpad, plan: Plan) -> None:
+    state = pad.shim(plan).state()
+    with pad.shim(plan).exec(["sleep", "1000"]) as session:
+        wait_until(
+            lambda: sorted(children_of(state.shim_pid)) == sorted((state.pid, session.pid)),
+            what="the helper to end",
+        )
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def test_no_descriptor_leaks_into_it(pad: Launchpad, plan: Plan) -> None:
     # 3 is the directory that it reads.
     assert run(pad, plan, "ls", "/proc/self/fd")[1].split() == ["0", "1", "2", "3"]
@@ -166,8 +190,8 @@ def test_many_leave_nothing(pad: Launchpad, plan: Plan) -> None:
     before = os.listdir(f"/proc/{state.shim_pid}/fd")
     for _ in range(20):
         assert run(pad, plan, "true")[0] == 0
-    children = Path(f"/proc/{state.shim_pid}/task/{state.shim_pid}/children")
-    assert children.read_text().split() == [str(state.pid)]
+    # The last helper ends after its command's end has been told.
+    wait_until(lambda: children_of(state.shim_pid) == [state.pid], what="every helper to be reaped")
 
     def as_before() -> bool:
         return len(os.listdir(f"/proc/{state.shim_pid}/fd")) <= len(before)
