@@ -28,6 +28,7 @@ _RTPROT_KERNEL = 2
 # What leads everywhere takes no subnet from anybody, also in halves (0.0.0.0/1), as VPNs write it; 2000::/3 is all
 # of IPv6 that is in use.
 _EVERYWHERE = {False: 1, True: 3}
+_SIOCGIFNAME = 0x8910
 _SIOCGIFFLAGS = 0x8913
 _SIOCGIFADDR = 0x8915
 _SIOCGIFINDEX = 0x8933
@@ -145,19 +146,13 @@ class Links:
     def routes(self, *, ipv6: bool = False) -> list[Route]:
         """Routes of one family in the main table; default routes, halves of them too, and link-local ones are left out."""
         family = socket.AF_INET6 if ipv6 else socket.AF_INET
-        links, found = self._do(
-            "list routes",
-            "",
-            lambda n: (
-                list(n.get_links()),
-                list(n.get_routes(family=family, table=_MAIN_TABLE)),
-            ),
+        found = self._do(
+            "list routes", "", lambda n: list(n.get_routes(family=family, table=_MAIN_TABLE))
         )
-        names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
         return [
             Route(
                 destination=f"{destination}/{route['dst_len']}",
-                interface=names.get(route.get_attr("RTA_OIF"), ""),
+                interface=self._name(route.get_attr("RTA_OIF")),
                 connected=route["proto"] == _RTPROT_KERNEL,
             )
             for route in found
@@ -256,6 +251,16 @@ class Links:
         except OSError:
             raise NotFound(f"There is no interface {name}.", interface=name) from None
         return int(struct.unpack_from("=i", answer, 16)[0])
+
+    def _name(self, index: int | None) -> str:
+        """Of the interface of that index, "" when there is none."""
+        if index is None:
+            return ""
+        try:
+            answer = fcntl.ioctl(self._ioctl, _SIOCGIFNAME, struct.pack("=16xi20x", index))
+        except OSError:
+            return ""
+        return answer[:16].partition(b"\0")[0].decode()
 
     def _do(
         self,

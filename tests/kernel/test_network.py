@@ -229,6 +229,19 @@ def test_a_subnet_that_the_host_uses_is_refused(lab: Lab, subnet: str) -> None:
     assert "192.0.2.0/24" in lab.networks.host_subnets()
 
 
+def test_what_the_host_uses_is_told_without_a_list_of_all_links(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert lab.networks.host_subnets()
+    route = lab.networks._links._netlink._route
+
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("Each container has a link, and the watcher asks every few seconds.")
+
+    monkeypatch.setattr(route, "get_links", refused, raising=False)
+    assert "192.0.2.0/24" in lab.networks.host_subnets()
+
+
 def test_overlapping_networks_are_refused(lab: Lab) -> None:
     lab.network("one", "172.30.0.0/22")
     with pytest.raises(Conflict):
