@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,6 +117,36 @@ def test_what_makes_it_is_none_of_the_container_s_processes(pad: Launchpad) -> N
         pad.shim(plan).pause()
         pad.shim(plan).unpause()
         assert pad.shim(plan).state().status == "running"
+
+
+@pytest.mark.timeout(60)
+def test_a_pause_right_behind_it_does_not_hold_the_monitor(pad: Launchpad, plan: Plan) -> None:
+    """On v1 what is frozen does not end: a helper frozen with its command would be waited for until the container goes
+    on, and nobody but who waits can have it go on.
+    """
+    # In one go, so that the monitor pauses before it looks after the helper; in between, the command is executed.
+    between = [{"op": "update"}] * 2000
+    requests = [{"op": "exec", "args": ["sleep", "1000"]}, *between, {"op": "pause"}]
+    shim = pad.shim(plan)
+    state = shim.state()
+    with socket.socket(socket.AF_UNIX) as channel:
+        channel.connect(f"{plan['run_dir']}/shim.sock")
+        channel.sendall(b"".join(json.dumps(each).encode() + b"\n" for each in requests))
+        said, fds, _, _ = socket.recv_fds(channel, 65536, 8)
+        command = json.loads(said.splitlines()[0])["result"]["pid"]
+        wait_until(lambda: shim.state().status == Status.PAUSED, what="the pause")
+        shim.unpause()
+        assert shim.state().status == Status.RUNNING
+        wait_until(
+            lambda: sorted(children_of(state.shim_pid)) == sorted((state.pid, command)),
+            what="the helper to end",
+        )
+        os.kill(command, signal.SIGKILL)
+        wait_until(
+            lambda: children_of(state.shim_pid) == [state.pid], what="the command to be reaped"
+        )
+        for fd in fds:
+            os.close(fd)
 
 
 def test_what_has_made_it_ends_soon(pad: Launchpad, plan: Plan) -> None:
